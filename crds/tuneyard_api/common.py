@@ -1,0 +1,75 @@
+"""What all kinds share: the group and its labels, the base model, durations, times and conditions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+GROUP = "tuneyard.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+STUDY_LABEL = f"{GROUP}/study"
+INDEX_LABEL = f"{GROUP}/index"
+ATTEMPT_LABEL = f"{GROUP}/attempt"
+
+DURATION_PATTERN = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
+_DURATION = re.compile(DURATION_PATTERN)
+
+Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN, min_length=2, max_length=20)]
+"""A length of time as hours, minutes and seconds, such as 90s, 2h or 1h30m."""
+
+
+def seconds(duration: str) -> int:
+    """Seconds in a duration such as '1h30m'.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    match = _DURATION.match(duration)
+    if match is None or not duration:
+        raise ValueError(f"'{duration}' is not a duration; write hours, minutes and seconds like 90s, 2h or 1h30m")
+    hours, minutes, secs = (int(part[:-1]) if part else 0 for part in match.groups())
+    return hours * 3600 + minutes * 60 + secs
+
+
+def timestamp(epoch: float) -> str:
+    """Epoch seconds as the API server writes times: RFC 3339 in UTC, whole seconds."""
+    return dt.datetime.fromtimestamp(epoch, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def micro_timestamp(epoch: float) -> str:
+    """Epoch seconds as RFC 3339 in UTC with microseconds (Kubernetes' MicroTime)."""
+    return dt.datetime.fromtimestamp(epoch, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def epoch_seconds(time: str) -> float:
+    """The inverse of `timestamp` and `micro_timestamp`."""
+    return dt.datetime.fromisoformat(time).timestamp()
+
+
+class Model(BaseModel):
+    """Base of every API model: camelCase on the wire, unknown fields refused."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    def to_json(self) -> dict[str, Any]:
+        """This object as the API server holds it: camelCase keys, absent fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Condition(Model):
+    """One observation of an object's state (KEP-1623)."""
+
+    type: str = Field(max_length=64, description="What is observed, for example Complete.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: str = Field(max_length=128, description="One PascalCase word that says why.")
+    message: str = Field(default="", max_length=4096, description="A sentence for people.")
+    last_transition_time: str = Field(description="When the status last changed (RFC 3339).")
+    observed_generation: int | None = Field(
+        default=None, description="The generation of the spec that this was observed for."
+    )

@@ -1,0 +1,111 @@
+"""The Trial: one configuration of a study, and what became of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from tuneyard_api.common import Condition, Model
+from tuneyard_api.space import ParameterValue
+
+
+class Phase(StrEnum):
+    """Where a trial is in its life."""
+
+    PENDING = "Pending"
+    """Waits for the scheduler (or for its backoff to pass)."""
+    PLACED = "Placed"
+    """Has a placement; its attempt starts."""
+    RUNNING = "Running"
+    """Its attempt's pod runs."""
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    INFEASIBLE = "Infeasible"
+    STOPPED = "Stopped"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the trial has ended for good."""
+        return self not in {Phase.PENDING, Phase.PLACED, Phase.RUNNING}
+
+
+class Outcome(StrEnum):
+    """How an attempt ended: the rows of the failure table."""
+
+    SUCCEEDED = "Succeeded"
+    PROGRAM_FAILED = "ProgramFailed"
+    INFRASTRUCTURE = "Infrastructure"
+    OUT_OF_MEMORY = "OutOfMemory"
+    BAD_METRICS = "BadMetrics"
+    TIMED_OUT = "TimedOut"
+    STOPPED = "Stopped"
+    BLOCKED = "Blocked"
+
+
+class TrialSpec(Model):
+    """What to run: the durable intent, never changed."""
+
+    study: str = Field(max_length=253, description="The Study's name.")
+    index: int = Field(ge=0, description="The trial's number within its study, from 0.")
+    parameters: dict[str, ParameterValue] = Field(description="The configuration.")
+
+
+class Placement(Model):
+    """The node and GPUs that an attempt got; written by the scheduler."""
+
+    attempt: int = Field(ge=0, description="The attempt that this place is for.")
+    node: str | None = Field(
+        default=None, max_length=253, description="The node; absent where Kubernetes may choose (no GPU)."
+    )
+    gpus: int = Field(default=0, ge=0, description="Whole GPUs.")
+    resource: str | None = Field(default=None, max_length=253, description="Their resource name, for example nvidia.com/gpu.")
+    time: str | None = Field(default=None, description="When it was given (RFC 3339).")
+
+
+class AttemptStatus(Model):
+    """One attempt that has ended."""
+
+    number: int = Field(ge=0, description="0 for the first.")
+    outcome: Outcome = Field(description="How it ended.")
+    reason: str | None = Field(default=None, max_length=128, description="One PascalCase word.")
+    message: str | None = Field(default=None, max_length=1024, description="A sentence about the end.")
+    node: str | None = Field(default=None, max_length=253, description="Where it ran.")
+    gpus: int = Field(default=0, ge=0, description="The GPUs that it had.")
+    started: str | None = Field(default=None, description="When it began to run (RFC 3339).")
+    finished: str | None = Field(default=None, description="When it ended (RFC 3339).")
+
+
+class Observation(Model):
+    """The final metrics."""
+
+    metrics: dict[str, float] = Field(description="Each metric's last value.")
+
+
+class CurvePoint(Model):
+    """The metrics reported at one step."""
+
+    step: int = Field(ge=0, description="The step, for example the epoch.")
+    metrics: dict[str, float] = Field(description="The metrics at this step.")
+
+
+class TrialStatus(Model):
+    """What became of the trial."""
+
+    phase: Phase = Field(default=Phase.PENDING, description="Where the trial is in its life.")
+    attempt: int = Field(default=0, ge=0, description="The number of the current attempt, or of the next.")
+    placement: Placement | None = Field(default=None, description="The place of the current attempt.")
+    not_before: str | None = Field(default=None, description="No attempt before this time (RFC 3339).")
+    value: float | None = Field(default=None, description="The objective's value.")
+    observation: Observation | None = Field(default=None, description="The final metrics.")
+    curve: list[CurvePoint] = Field(
+        default_factory=list, max_length=50, description="Metrics on the way, thinned out to 50 points."
+    )
+    attempts: list[AttemptStatus] = Field(
+        default_factory=list, max_length=130, description="The attempts that have ended."
+    )
+    reason: str | None = Field(default=None, max_length=128, description="Why the trial is in this phase.")
+    message: str | None = Field(default=None, max_length=1024, description="A sentence about the present state.")
+    start_time: str | None = Field(default=None, description="When the current attempt began to run (RFC 3339).")
+    completion_time: str | None = Field(default=None, description="When the trial ended (RFC 3339).")
+    conditions: list[Condition] = Field(default_factory=list, max_length=8, description="Complete, once it has ended.")

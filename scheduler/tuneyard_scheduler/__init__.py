@@ -1,0 +1,1 @@
+"""The queueing scheduler: state in, cycle, decisions out; one policy a file."""
