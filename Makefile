@@ -1,0 +1,69 @@
+# `make` lists what can be made. Everything is installed into .venv and the user's cache, nothing elsewhere.
+
+PYTHON ?= python3
+NODES ?= 4
+ARGS ?=
+
+bin := .venv/bin
+stamp := .venv/.installed
+devcluster := PYTHONPATH=deploy $(bin)/python -m devcluster
+
+.SILENT:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit check crds lock tools cluster-up cluster-down bench-throughput bench-simulation clean
+
+help: ## list the targets
+	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
+
+setup: $(stamp) ## install what Tuneyard and its development need into .venv
+
+$(stamp): requirements.lock pyproject.toml deploy/tools/uv.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Tuneyard needs Python 3.11 or newer and $(PYTHON) is " + sys.version.split()[0] + "; name another: make setup PYTHON=python3.12")'
+	echo "Installing into .venv ..."
+	$(PYTHON) -m venv .venv
+	test -x $(bin)/uv || $(bin)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/tools/uv.txt
+	$(bin)/uv pip install --quiet --python $(bin)/python --require-hashes -r requirements.lock
+	$(bin)/uv pip install --quiet --python $(bin)/python --no-deps --no-build-isolation --editable .
+	touch $(stamp)
+
+demo: setup ## search for a good neural network on this machine, no cluster needed
+	$(bin)/tuneyard run examples/digits.yaml
+
+test: setup tools ## run all tests, those on a real Kubernetes API server too (ARGS: for pytest)
+	$(bin)/pytest $(ARGS)
+
+test-unit: setup ## run the tests that need no API server (ARGS: for pytest)
+	$(bin)/pytest -m "not integration" $(ARGS)
+
+check: setup ## lint, formatting, types, import contracts, generated files
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+	$(bin)/lint-imports
+	$(bin)/python -m tuneyard_api.generate --check
+
+crds: setup ## generate the CRDs and the admission policy from the models
+	$(bin)/python -m tuneyard_api.generate
+
+lock: setup ## resolve the dependencies anew into requirements.lock (ARGS: for uv, such as --upgrade)
+	$(bin)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header --quiet \
+		--output-file requirements.lock $(ARGS)
+
+tools: setup ## build Kubernetes' control plane, etcd and kwok, once (about 15 minutes on 2 cores)
+	PYTHON=$(CURDIR)/$(bin)/python deploy/build-tools >/dev/null
+
+cluster-up: setup ## start a control plane with fake GPU nodes in .cluster (NODES=4)
+	$(devcluster) up --nodes $(NODES)
+
+cluster-down: setup ## end it and remove everything of it
+	$(devcluster) down
+
+bench-throughput: setup tools ## trials per second on fake GPUs, beside an ideal driver
+	PYTHONPATH=deploy $(bin)/python benchmarks/throughput.py $(ARGS)
+
+bench-simulation: setup ## simulated schedules with faults per second, all invariants checked
+	$(bin)/python benchmarks/simulation.py $(ARGS)
+
+clean: ## end the cluster, remove .venv and the caches in this folder
+	test ! -d .cluster || $(devcluster) down
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
