@@ -1,0 +1,108 @@
+"""What the state keeps of a trial, a study and a queue, and how much each takes at present."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tuneyard_api.trial import Phase, Placement
+from tuneyard_scheduler.ordered import MinSet
+from tuneyard_scheduler.views import Place, PodView, QueueView, StudyView, TrialView
+
+Claim = Place | Placement
+
+
+class Share(NamedTuple):
+    """What a trial takes: the contribution that is booked for it."""
+
+    attempts: int = 0
+    """Attempts that count against the study's `parallel`."""
+    gpus: int = 0
+    """GPUs in use, by its pods and by a place whose pod has not been seen."""
+    hold: Claim | None = None
+    """The place whose GPUs are kept free for a pod that has not been seen."""
+    pending: float | None = None
+    """The time from which it may be placed; None: it does not wait for a place."""
+
+
+class TrialBook:
+    """One trial: the record, the place assumed before the record shows it, and its pods."""
+
+    __slots__ = ("assumed", "ended", "pods", "share", "view")
+
+    def __init__(self) -> None:
+        self.view: TrialView | None = None
+        self.assumed: Place | None = None
+        self.pods: dict[str, PodView] = {}
+        self.ended: dict[str, int] = {}
+        """The attempt of each pod that was seen and has ended."""
+        self.share = Share()
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing is known of it any more."""
+        return self.view is None and not self.pods
+
+    def count(self, study: StudyView | None) -> Share:
+        """What it takes now, from what is known of it and of its study.
+
+        A place counts from its decision until its pod has been seen and has ended, even before that end is recorded;
+        while the pod lives, the pod itself counts, on whatever node it is.
+        """
+        view, assumed = self.view, self.assumed
+        if view is not None and study is not None and view.owner not in (None, study.uid):
+            view = assumed = None
+        pods = [pod for pod in self.pods.values() if _of_study(pod, study)]
+        claim: Claim | None = assumed
+        if claim is None and view is not None and view.phase in (Phase.PLACED, Phase.RUNNING):
+            claim = view.placement or Place(view.study, view.index, view.attempt)
+        if claim is not None and claim.attempt <= max(self.ended.values(), default=-1):
+            claim = None
+        attempts = {pod.attempt.attempt for pod in pods if pod.attempt is not None}
+        bound = {pod.attempt.attempt for pod in pods if pod.attempt is not None and pod.node is not None}
+        gpus = sum(sum(pod.resources.values()) for pod in pods)
+        hold = None
+        if claim is not None:
+            attempts.add(claim.attempt)
+            if claim.gpus and claim.attempt not in bound:
+                hold = claim
+                gpus += claim.gpus
+        waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
+        return Share(len(attempts), gpus, hold, (view.not_before or 0.0) if waits and view is not None else None)
+
+
+def _of_study(pod: PodView, study: StudyView | None) -> bool:
+    return study is None or pod.owner is None or pod.owner == study.uid
+
+
+class StudyBook:
+    """One study: its trials, and what they take together."""
+
+    __slots__ = ("attempts", "gpus", "key", "pending", "queue", "ready", "trials", "view")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.view: StudyView | None = None
+        self.trials: dict[int, TrialBook] = {}
+        self.attempts = 0
+        """Attempts that count against `parallel`."""
+        self.gpus = 0
+        self.queue: str | None = None
+        """The queue that is charged."""
+        self.pending: MinSet[int] = MinSet()
+        """Indices of the trials that wait for a place."""
+        self.ready: MinSet[int] = MinSet()
+        """Those of them whose backoff has passed."""
+
+
+class QueueBook:
+    """One queue: what its studies take together."""
+
+    __slots__ = ("name", "pending", "used", "view")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.view: QueueView | None = None
+        self.used = 0
+        """GPUs in use."""
+        self.pending = 0
+        """Trials that wait for a place."""

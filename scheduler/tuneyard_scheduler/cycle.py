@@ -1,0 +1,75 @@
+"""One scheduling cycle: state and clock in, decisions out."""
+
+from __future__ import annotations
+
+import heapq
+
+from tuneyard_scheduler.books import StudyBook
+from tuneyard_scheduler.policies import DEFAULT, Policies
+from tuneyard_scheduler.reasons import Refusal
+from tuneyard_scheduler.state import ClusterState
+from tuneyard_scheduler.views import Decisions, Place, StudyView, Waiting
+
+
+def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, limit: int | None = None) -> Decisions:
+    """Give places to waiting trials until nobody who waits may have another one.
+
+    A study is a class of identical requests: as soon as one of its trials gets no place, none of the others does, so a
+    cycle costs as much as it gives and as many studies wait, whatever the number of trials and nodes.
+
+    Args:
+        state: What is known. Each place is applied to it as it is given (`ClusterState.apply`); `ClusterState.forget`
+            takes back one that could not be written.
+        now: Epoch seconds.
+        policies: The rules.
+        limit: Give no more places than this; whoever is still in line then is not told why.
+
+    Returns:
+        The places, in the order in which they were given; for each other study with waiting trials, the reason; and
+        when to look again if nothing happens before.
+    """
+    # 1. Trials whose backoff has passed join those that are ready.
+    state.release(now)
+    # 2. Studies with waiting trials stand in line.
+    line = [
+        (policies.order(study, study.view), study.key) for study in state.waiting_studies() if study.view is not None
+    ]
+    heapq.heapify(line)
+    # 3. Whose turn it is gets one place and stands in line again, or leaves with a reason.
+    placements: list[Place] = []
+    waiting: list[Waiting] = []
+    while line and (limit is None or len(placements) < limit):
+        key = line[0][1]
+        study = state.study(key)
+        if study is None or study.view is None or not study.pending:
+            heapq.heappop(line)
+            continue
+        found = _serve(state, study, study.view, policies)
+        if isinstance(found, Waiting):
+            waiting.append(found)
+            heapq.heappop(line)
+        else:
+            state.apply([found])
+            placements.append(found)
+            heapq.heapreplace(line, (policies.order(study, study.view), key))
+    # 4. The next backoff that passes is the next thing that can change without an event.
+    return Decisions(placements, waiting, state.next_release())
+
+
+def _serve(state: ClusterState, study: StudyBook, view: StudyView, policies: Policies) -> Place | Waiting:
+    """A place for the study's next trial, or why it gets none."""
+    ready = study.ready.smallest()
+    head = ready if ready is not None else study.pending.smallest()
+    assert head is not None, "a study in line has waiting trials"
+    for gate in policies.gates:
+        refusal = gate(state, study, view)
+        if refusal is not None:
+            return Waiting(view.key, head, *refusal)
+    trial = study.trials[head]
+    assert trial.view is not None, "only known trials wait"
+    node = policies.choose(state, view, trial)
+    if isinstance(node, Refusal):
+        return Waiting(view.key, head, *node)
+    if view.gpu is None:
+        return Place(view.key, head, trial.view.attempt)
+    return Place(view.key, head, trial.view.attempt, node, view.gpu.count, view.gpu.resource)

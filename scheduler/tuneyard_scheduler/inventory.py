@@ -1,0 +1,143 @@
+"""The books of the nodes: what each has, what of it is taken, and which is the fullest that still fits."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tuneyard_scheduler.ordered import MinSet
+from tuneyard_scheduler.views import Node
+
+Class = tuple[str, str | None]
+"""Nodes that serve a request alike: the resource name and the GPU model (None: of whatever model)."""
+
+
+class FreeIndex:
+    """The nodes of one class by how many GPUs they have free.
+
+    The fullest node that fits is found by looking at as many buckets as a node has GPUs, whatever the number of nodes.
+    Equally full nodes are taken by name, so that the same state gives the same answer.
+    """
+
+    __slots__ = ("_at", "_buckets")
+
+    def __init__(self) -> None:
+        self._buckets: list[MinSet[str]] = []
+        self._at: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def set(self, name: str, free: int) -> None:
+        """File the node under this many free GPUs (below zero, when more is taken than it has, counts as zero)."""
+        free = max(free, 0)
+        before = self._at.get(name)
+        if before == free:
+            return
+        if before is not None:
+            self._buckets[before].discard(name)
+        while len(self._buckets) <= free:
+            self._buckets.append(MinSet())
+        self._buckets[free].add(name)
+        self._at[name] = free
+
+    def remove(self, name: str) -> None:
+        """Forget the node."""
+        before = self._at.pop(name, None)
+        if before is not None:
+            self._buckets[before].discard(name)
+
+    def fullest(self, count: int, skip: Container[str] = ()) -> str | None:
+        """The node with the fewest free GPUs that are still `count`; None when no node has as many."""
+        for bucket in self._buckets[count:]:
+            name = bucket.smallest(skip)
+            if name is not None:
+                return name
+        return None
+
+    def most_free(self) -> int:
+        """How many GPUs the emptiest node has free."""
+        return next((free for free in range(len(self._buckets) - 1, 0, -1) if self._buckets[free]), 0)
+
+
+@dataclass(slots=True)
+class _Entry:
+    node: Node | None = None
+    used: dict[str, int] = field(default_factory=dict)
+
+
+class Inventory:
+    """All nodes. What is taken of a node is kept even while the node itself is not known."""
+
+    __slots__ = ("_classes", "_entries")
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+        self._classes: dict[Class, FreeIndex] = {}
+
+    def set(self, node: Node) -> bool:
+        """Make the node known as it is now; False when that is nothing new."""
+        entry = self._entries.setdefault(node.name, _Entry())
+        if entry.node == node:
+            return False
+        self._unfile(node.name, entry.node)
+        entry.node = node
+        for resource in node.capacity:
+            self._file(node.name, entry, resource)
+        return True
+
+    def remove(self, name: str) -> bool:
+        """Forget the node; False when it was not known."""
+        entry = self._entries.get(name)
+        if entry is None or entry.node is None:
+            return False
+        self._unfile(name, entry.node)
+        entry.node = None
+        if not entry.used:
+            del self._entries[name]
+        return True
+
+    def take(self, name: str, resources: Mapping[str, int], sign: int = 1) -> None:
+        """Book GPUs on a node; with sign -1, give them back."""
+        entry = self._entries.setdefault(name, _Entry())
+        for resource, count in resources.items():
+            left = entry.used.get(resource, 0) + sign * count
+            if left:
+                entry.used[resource] = left
+            else:
+                entry.used.pop(resource, None)
+            self._file(name, entry, resource)
+        if entry.node is None and not entry.used:
+            del self._entries[name]
+
+    def used(self, name: str, resource: str) -> int:
+        """How many GPUs of the node are taken."""
+        entry = self._entries.get(name)
+        return entry.used.get(resource, 0) if entry else 0
+
+    def nodes(self) -> Iterator[Node]:
+        """The known nodes."""
+        return (entry.node for entry in self._entries.values() if entry.node is not None)
+
+    def free(self, resource: str, model: str | None = None) -> FreeIndex:
+        """The nodes that take new pods and have this resource (of this model), by free GPUs."""
+        return self._classes.get((resource, model)) or FreeIndex()
+
+    def _file(self, name: str, entry: _Entry, resource: str) -> None:
+        node = entry.node
+        if node is None or not (node.ready and node.schedulable) or not node.capacity.get(resource):
+            return
+        free = node.capacity[resource] - entry.used.get(resource, 0)
+        for key in _classes(node, resource):
+            self._classes.setdefault(key, FreeIndex()).set(name, free)
+
+    def _unfile(self, name: str, node: Node | None) -> None:
+        for resource in node.capacity if node is not None else ():
+            for key in _classes(node, resource):
+                if key in self._classes:
+                    self._classes[key].remove(name)
+
+
+def _classes(node: Node | None, resource: str) -> tuple[Class, ...]:
+    model = node.models.get(resource) if node is not None else None
+    return ((resource, None),) if model is None else ((resource, None), (resource, model))

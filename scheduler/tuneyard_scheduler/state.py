@@ -1,0 +1,291 @@
+"""The state that the cycle reads: kept up to date by events, never rebuilt.
+
+Every mutator takes what is true now (not what changed), costs O(1), and does nothing when that is known already:
+repeated events do no harm, and events of different kinds may come in any order. Each returns whether the cycle could
+now decide differently.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+
+from tuneyard_api.trial import Phase
+from tuneyard_scheduler.books import Claim, QueueBook, Share, StudyBook, TrialBook
+from tuneyard_scheduler.inventory import Inventory
+from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, QueueView, StudyView, TrialView
+
+
+class ClusterState:
+    """Nodes, pods, studies, trials and queues, with running totals of who takes what.
+
+    GPUs of a node are taken by the pods bound to it, whoever made them, and by places whose pod has not been seen yet.
+    """
+
+    def __init__(self) -> None:
+        self.inventory = Inventory()
+        self._studies: dict[str, StudyBook] = {}
+        self._waiting: dict[str, StudyBook] = {}
+        self._queues: dict[str, QueueBook] = {}
+        self._pods: dict[str, PodView] = {}
+        self._backoff: list[tuple[float, str, int]] = []
+
+    # Nodes
+
+    def set_node(self, node: Node) -> bool:
+        """The node is there, as given."""
+        return self.inventory.set(node)
+
+    def remove_node(self, name: str) -> bool:
+        """The node is gone. What its pods take stays booked until they are gone as well."""
+        return self.inventory.remove(name)
+
+    # Queues
+
+    def set_queue(self, queue: QueueView) -> bool:
+        """The queue is there, as given."""
+        book = self._queues.setdefault(queue.name, QueueBook(queue.name))
+        changed = book.view != queue
+        book.view = queue
+        return changed
+
+    def remove_queue(self, name: str) -> bool:
+        """The queue is gone; studies that name it wait."""
+        book = self._queues.get(name)
+        if book is None or book.view is None:
+            return False
+        book.view = None
+        return True
+
+    # Studies
+
+    def set_study(self, view: StudyView) -> bool:
+        """The study is there, as given. With another uid than before it is another study, and starts empty."""
+        study = self._study(view.key)
+        before = study.view
+        if before == view:
+            return False
+        study.view = view
+        self._charge(study, -study.gpus, -len(study.pending))
+        study.queue = view.queue
+        self._charge(study, study.gpus, len(study.pending))
+        if before is None or before.uid != view.uid:
+            self._recount_all(study)
+        return True
+
+    def remove_study(self, key: str) -> bool:
+        """The study is gone; its trials are not placed any more."""
+        study = self._studies.get(key)
+        if study is None or study.view is None:
+            return False
+        study.view = None
+        self._recount_all(study)
+        self._charge(study, -study.gpus, -len(study.pending))
+        study.queue = None
+        self._prune(study)
+        return True
+
+    # Trials
+
+    def set_trial(self, view: TrialView) -> bool:
+        """The trial is there, as given. A record that is behind what is known of the same object is ignored."""
+        study = self._study(view.study)
+        trial = study.trials.setdefault(view.index, TrialBook())
+        before = trial.view
+        if before is not None and before.uid != view.uid:
+            trial.assumed = None
+            trial.ended.clear()
+        elif before is not None and (view == before or view.age < before.age):
+            return False
+        trial.view = view
+        if trial.assumed is not None and view.age > (trial.assumed.attempt, 0):
+            trial.assumed = None
+        return self._recount(study, view.index, trial)
+
+    def remove_trial(self, study_key: str, index: int) -> bool:
+        """The trial is gone. Its pods count until they are gone as well."""
+        study = self._studies.get(study_key)
+        trial = study.trials.get(index) if study is not None else None
+        if study is None or trial is None or trial.view is None:
+            return False
+        trial.view = trial.assumed = None
+        trial.ended.clear()
+        changed = self._recount(study, index, trial)
+        self._drop_blank(study, index, trial)
+        return changed
+
+    # Pods
+
+    def set_pod(self, pod: PodView) -> bool:
+        """The pod is there, as given, and has not ended. A pod of a trial that was seen to end does not come back."""
+        before = self._pods.get(pod.uid)
+        if before == pod or (pod.attempt is not None and self._has_ended(pod.uid, pod.attempt)):
+            return False
+        if before is not None:
+            self._unlink(before)
+        self._pods[pod.uid] = pod
+        if pod.node is not None:
+            self.inventory.take(pod.node, pod.resources)
+        if pod.attempt is not None:
+            study = self._study(pod.attempt.study)
+            trial = study.trials.setdefault(pod.attempt.index, TrialBook())
+            trial.pods[pod.uid] = pod
+            self._recount(study, pod.attempt.index, trial)
+        return True
+
+    def remove_pod(self, uid: str) -> bool:
+        """The pod has ended or is gone: what it took is free at once, before its trial's end is recorded."""
+        pod = self._pods.pop(uid, None)
+        if pod is None:
+            return False
+        self._unlink(pod)
+        if pod.attempt is not None:
+            study = self._study(pod.attempt.study)
+            trial = study.trials[pod.attempt.index]
+            trial.ended[uid] = pod.attempt.attempt
+            self._recount(study, pod.attempt.index, trial)
+            self._drop_blank(study, pod.attempt.index, trial)
+        return True
+
+    # Decisions
+
+    def apply(self, placements: Iterable[Place]) -> None:
+        """Take the decisions for done, so that they count before their records show them."""
+        for place in placements:
+            study = self._study(place.study)
+            trial = study.trials.get(place.index)
+            view = trial.view if trial is not None else None
+            if trial is None or view is None or view.phase is not Phase.PENDING or view.attempt != place.attempt:
+                continue
+            trial.assumed = place
+            self._recount(study, place.index, trial)
+
+    def forget(self, place: Place) -> None:
+        """The decision could not be written: undo `apply`, unless the record shows it by now."""
+        trial = self.trial(place.study, place.index)
+        if trial is not None and trial.assumed == place:
+            trial.assumed = None
+            self._recount(self._studies[place.study], place.index, trial)
+
+    def release(self, now: float) -> None:
+        """Make the trials ready whose backoff has passed."""
+        while self._backoff and self._backoff[0][0] <= now:
+            due, key, index = heapq.heappop(self._backoff)
+            if self._waits_until(key, index) == due:
+                self._studies[key].ready.add(index)
+
+    def next_release(self) -> float | None:
+        """When the next backoff passes; None when no trial waits for that."""
+        while self._backoff:
+            due, key, index = self._backoff[0]
+            if self._waits_until(key, index) == due:
+                return due
+            heapq.heappop(self._backoff)
+        return None
+
+    # Questions
+
+    def waiting_studies(self) -> Iterator[StudyBook]:
+        """The studies that have trials waiting for a place."""
+        return iter(self._waiting.values())
+
+    def studies(self) -> Iterator[StudyBook]:
+        """All studies, also those of which only trials or pods are known."""
+        return iter(self._studies.values())
+
+    def study(self, key: str) -> StudyBook | None:
+        """What is known of a study."""
+        return self._studies.get(key)
+
+    def trial(self, study_key: str, index: int) -> TrialBook | None:
+        """What is known of a trial."""
+        study = self._studies.get(study_key)
+        return study.trials.get(index) if study is not None else None
+
+    def queues(self) -> Iterator[QueueBook]:
+        """All queues, also those that studies name and that do not exist."""
+        return iter(self._queues.values())
+
+    def queue(self, name: str) -> QueueBook | None:
+        """What is known of a queue."""
+        return self._queues.get(name)
+
+    # Book-keeping
+
+    def _study(self, key: str) -> StudyBook:
+        study = self._studies.get(key)
+        if study is None:
+            study = self._studies[key] = StudyBook(key)
+        return study
+
+    def _prune(self, study: StudyBook) -> None:
+        if study.view is None and not study.trials:
+            self._studies.pop(study.key, None)
+
+    def _drop_blank(self, study: StudyBook, index: int, trial: TrialBook) -> None:
+        if trial.blank:
+            study.trials.pop(index, None)
+            self._prune(study)
+
+    def _has_ended(self, uid: str, attempt: AttemptKey) -> bool:
+        trial = self.trial(attempt.study, attempt.index)
+        return trial is not None and uid in trial.ended
+
+    def _unlink(self, pod: PodView) -> None:
+        if pod.node is not None:
+            self.inventory.take(pod.node, pod.resources, -1)
+        if pod.attempt is not None:
+            study = self._studies[pod.attempt.study]
+            trial = study.trials[pod.attempt.index]
+            del trial.pods[pod.uid]
+            self._recount(study, pod.attempt.index, trial)
+
+    def _recount_all(self, study: StudyBook) -> None:
+        for index, trial in study.trials.items():
+            self._recount(study, index, trial)
+
+    def _recount(self, study: StudyBook, index: int, trial: TrialBook) -> bool:
+        """Book the difference between what the trial took and what it takes now; whether there is one."""
+        old, new = trial.share, trial.count(study.view)
+        if new == old:
+            return False
+        trial.share = new
+        self._hold(old.hold, -1)
+        self._hold(new.hold, 1)
+        study.attempts += new.attempts - old.attempts
+        study.gpus += new.gpus - old.gpus
+        waiting = len(study.pending)
+        if new.pending != old.pending:
+            self._queue_up(study, index, new)
+        self._charge(study, new.gpus - old.gpus, len(study.pending) - waiting)
+        return True
+
+    def _hold(self, claim: Claim | None, sign: int) -> None:
+        if claim is not None and claim.node is not None and claim.resource is not None:
+            self.inventory.take(claim.node, {claim.resource: claim.gpus}, sign)
+
+    def _queue_up(self, study: StudyBook, index: int, share: Share) -> None:
+        study.ready.discard(index)
+        if share.pending is None:
+            study.pending.discard(index)
+        else:
+            study.pending.add(index)
+            if share.pending > 0:
+                heapq.heappush(self._backoff, (share.pending, study.key, index))
+            else:
+                study.ready.add(index)
+        if study.pending:
+            self._waiting[study.key] = study
+        else:
+            self._waiting.pop(study.key, None)
+
+    def _charge(self, study: StudyBook, gpus: int, pending: int) -> None:
+        if study.queue is None or not (gpus or pending):
+            return
+        queue = self._queues.setdefault(study.queue, QueueBook(study.queue))
+        queue.used += gpus
+        queue.pending += pending
+
+    def _waits_until(self, key: str, index: int) -> float | None:
+        trial = self.trial(key, index)
+        return trial.share.pending if trial is not None else None
