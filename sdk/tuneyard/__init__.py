@@ -1,1 +1,17 @@
-"""What training code imports: parameters() and report(). Standard library only."""
+"""What training code imports: `parameters`, `report` and `trial`. Standard library only.
+
+Example:
+    ```python
+    import tuneyard
+
+    config = tuneyard.parameters(lr=0.01, layers=2)  # the defaults serve where the program runs by hand
+    for epoch in range(20):
+        accuracy = train(config)
+        tuneyard.report(step=epoch, accuracy=accuracy)
+    ```
+"""
+
+from tuneyard._report import report
+from tuneyard._trial import Trial, Value, parameters, trial
+
+__all__ = ["Trial", "Value", "parameters", "report", "trial"]

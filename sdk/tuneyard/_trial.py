@@ -1,0 +1,75 @@
+"""Which trial this process is, and with which parameters: read from the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+
+Value = bool | int | float | str
+"""A parameter's value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The trial that this process belongs to.
+
+    Attributes:
+        study: the Study's name.
+        name: the Trial's name, `<study>-<index>`.
+        index: its number within the study, from 0.
+        attempt: how often it was tried before: 0 unless this is a retry.
+    """
+
+    study: str
+    name: str
+    index: int
+    attempt: int
+
+
+def trial() -> Trial | None:
+    """The trial that this process belongs to, or None where the program runs by hand.
+
+    Raises:
+        ValueError: TUNEYARD_INDEX or TUNEYARD_ATTEMPT is no whole number.
+    """
+    name = os.environ.get("TUNEYARD_TRIAL")
+    if not name:
+        return None
+    study = os.environ.get("TUNEYARD_STUDY", "")
+    return Trial(study=study, name=name, index=_number("TUNEYARD_INDEX"), attempt=_number("TUNEYARD_ATTEMPT"))
+
+
+def parameters(**defaults: Value) -> dict[str, Value]:
+    """The trial's parameters, typed; those that it does not have take the default given here.
+
+    In a program that runs by hand these are the defaults alone, unless TUNEYARD_PARAMETERS holds a JSON object:
+
+        TUNEYARD_PARAMETERS='{"lr": 0.1}' python train.py
+
+    Args:
+        **defaults: values for a program that runs by hand, and for conditional parameters that this trial lacks.
+
+    Raises:
+        ValueError: TUNEYARD_PARAMETERS is set to something else than a JSON object.
+    """
+    text = os.environ.get("TUNEYARD_PARAMETERS")
+    if not text:
+        return defaults
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise ValueError(  # noqa: TRY004  # the type is that of the text's content
+            f"TUNEYARD_PARAMETERS is '{text[:80]}'; write a JSON object such as {{\"lr\": 0.01}}"
+        )
+    return defaults | given
+
+
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "0")
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{variable} is '{text}'; write a whole number") from None
