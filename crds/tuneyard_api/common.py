@@ -14,14 +14,25 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 STUDY_LABEL = f"{GROUP}/study"
+UID_LABEL = f"{GROUP}/study-uid"
 INDEX_LABEL = f"{GROUP}/index"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
+
+OBJECT_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+"""Names of Kubernetes objects (DNS labels); their length is bounded where they are used."""
 
 DURATION_PATTERN = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
 _DURATION = re.compile(DURATION_PATTERN)
 
 Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN, min_length=2, max_length=20)]
 """A length of time as hours, minutes and seconds, such as 90s, 2h or 1h30m."""
+
+Time = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
+"""A point in time as RFC 3339, the way `timestamp` and `micro_timestamp` write it."""
+
+MAX_METRICS = 100
+"""Metrics that one observation, or one point of a curve, holds at most."""
+MetricValues = Annotated[dict[str, float], Field(max_length=MAX_METRICS)]
 
 
 def seconds(duration: str) -> int:
@@ -55,7 +66,12 @@ def epoch_seconds(time: str) -> float:
 class Model(BaseModel):
     """Base of every API model: camelCase on the wire, unknown fields refused."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        allow_inf_nan=False,  # JSON, and so the API server, has no such numbers
+    )
 
     def to_json(self) -> dict[str, Any]:
         """This object as the API server holds it: camelCase keys, absent fields left out."""
@@ -69,7 +85,14 @@ class Condition(Model):
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     reason: str = Field(max_length=128, description="One PascalCase word that says why.")
     message: str = Field(default="", max_length=4096, description="A sentence for people.")
-    last_transition_time: str = Field(description="When the status last changed (RFC 3339).")
+    last_transition_time: Time = Field(description="When the status last changed (RFC 3339).")
     observed_generation: int | None = Field(
         default=None, description="The generation of the spec that this was observed for."
     )
+
+
+Conditions = Annotated[
+    list[Condition],
+    Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+]
+"""Conditions by their type, so that several writers can each keep their own."""

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 Object = dict[str, Any]
 OnEvent = Callable[[str, Object], None]
 
+JSON_PATCH: Final = "application/json-patch+json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 _PAGE: Final = 500
 _WATCH_SECONDS: Final = 300

@@ -1,0 +1,73 @@
+"""What the planner decides. Every action may be done twice, or fail and be planned again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tuneyard_operator.attempts import End
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StartAttempt:
+    """Create the attempt's Job (or process) at its placement; it is fine when it exists."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopAttempt:
+    """End the attempt's Job (or process); it is fine when there is none."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTrial:
+    """Merge this into the trial's status, if its object is still the one planned for."""
+
+    index: int
+    status: Object
+    end: End | None = None
+    stop: bool = False
+    """The attempt still lives: end it once the record is safe."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """Read the end of the attempt's log for metrics."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class InspectAttempt:
+    """Nothing was seen of the attempt for long: look whether it exists."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStudy:
+    """Replace the study's status."""
+
+    status: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Tell people once: a Kubernetes Event, or a line in the terminal."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+TrialAction = StartAttempt | WriteTrial | ReadLog | InspectAttempt
+Action = TrialAction | StopAttempt | WriteStudy | Emit

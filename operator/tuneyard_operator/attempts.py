@@ -1,0 +1,82 @@
+"""What is seen of an attempt (a pod, or a process), and what its end means: the failure table."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from tuneyard_api.trial import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSeen:
+    """The present state of an attempt, the same in every world. Times are epoch seconds."""
+
+    attempt: int
+    state: Literal["waiting", "running", "ended"]
+    node: str | None = None
+    started: float | None = None
+    finished: float | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    """While waiting: why (ImagePullBackOff, Unschedulable ...). At the end: OOMKilled, Evicted ..."""
+    message: str | None = None
+    termination: str | None = None
+    """What the program left as its last word: metrics as JSON, or the end of its log when it failed."""
+    generation: int | None = None
+    """The study's generation that it was started from."""
+    disrupted: bool = False
+    """It did not end by its own doing: its pod is gone, was evicted, preempted or drained."""
+
+
+class End(NamedTuple):
+    """How an attempt ended."""
+
+    outcome: Outcome
+    reason: str
+    message: str
+
+
+BLOCKING_REASONS: Final = {
+    "CreateContainerConfigError": "the container cannot be configured",
+    "CreateContainerError": "the container cannot be created",
+    "ErrImageNeverPull": "the image is not on the node and may not be pulled",
+    "ErrImagePull": "the image cannot be pulled",
+    "ImageInspectError": "the image cannot be read",
+    "ImagePullBackOff": "the image cannot be pulled",
+    "InvalidImageName": "the image's name is not valid",
+    "PodsNotCreated": "no pod can be created",
+    "Unschedulable": "no node takes the pod",
+}
+"""Waiting reasons that time alone rarely mends: the study is blocked instead of burning trials."""
+
+_INFRASTRUCTURE: Final = frozenset(
+    {"Evicted", "NodeAffinity", "NodeLost", "NodeShutdown", "Preempted", "Preempting", "Shutdown", "Terminated"}
+    | {"TerminationByKubelet", "UnexpectedAdmissionError", "OutOfcpu", "OutOfmemory", "OutOfpods"}
+)
+_OUT_OF_MEMORY: Final = re.compile(r"out of memory|OutOfMemoryError|std::bad_alloc|\bMemoryError\b", re.IGNORECASE)
+
+
+def classify(seen: AttemptSeen) -> End:
+    """The meaning of an attempt's end, by the failure table in docs/design.md; success still has to show metrics."""
+    where = f" on node {seen.node}" if seen.node else ""
+    if seen.exit_code == 0:
+        return End(Outcome.SUCCEEDED, "Completed", "")
+    if seen.disrupted or seen.reason in _INFRASTRUCTURE:
+        return End(Outcome.INFRASTRUCTURE, seen.reason or "PodGone", seen.message or f"the pod was lost{where}")
+    tail = _last_lines(seen.termination)
+    if seen.reason == "OOMKilled" or (seen.termination and _OUT_OF_MEMORY.search(seen.termination)):
+        return End(Outcome.OUT_OF_MEMORY, "OutOfMemory", f"the program ran out of memory{where}{tail}")
+    if seen.exit_code is None:
+        return End(Outcome.INFRASTRUCTURE, seen.reason or "PodFailed", seen.message or f"the pod failed{where}")
+    hint = " (SIGKILL: the kernel kills so when memory runs out)" if seen.exit_code in {137, -9} else ""
+    return End(
+        Outcome.PROGRAM_FAILED, "ProgramFailed", f"the program ended with exit code {seen.exit_code}{hint}{tail}"
+    )
+
+
+def _last_lines(text: str | None) -> str:
+    """The end of a failed program's log, cut to what a status should hold."""
+    lines = (text or "").strip().splitlines()[-3:]
+    return ": " + " | ".join(line.strip() for line in lines)[-500:] if lines else ""

@@ -1,0 +1,185 @@
+"""The engine: events into state, plan, act; the same in every world.
+
+A world's edge calls `set_study`, `set_trial`, `set_attempt` ... as it hears of changes, and runs `supply` (ask the
+strategy, create trials) and the actions that `plan` returns, in any order and at the same time. An action that fails is
+planned again after a while; an action that took effect without an answer is found out by the next read.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from tuneyard_operator import planner
+from tuneyard_operator.actions import (
+    Action,
+    Emit,
+    InspectAttempt,
+    ReadLog,
+    StartAttempt,
+    StopAttempt,
+    TrialAction,
+    WriteStudy,
+    WriteTrial,
+)
+from tuneyard_operator.metrics import from_log
+from tuneyard_operator.state import StudyState
+from tuneyard_operator.strategy_client import StrategyClient, StrategyError
+from tuneyard_operator.world import Conflict, Rejected, World, WorldError
+
+logger = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+RETRY_SECONDS: Final = 1.0
+REJECTED_SECONDS: Final = 30.0
+
+
+class Engine:
+    """All studies of one world, keyed by their uid."""
+
+    def __init__(self, world: World, strategies: StrategyClient) -> None:
+        self.world = world
+        self.strategies = strategies
+        self.studies: dict[str, StudyState] = {}
+
+    def set_study(self, study: Object) -> StudyState:
+        """Take a Study's present object; returns its state."""
+        uid = study["metadata"]["uid"]
+        state = self.studies.get(uid)
+        if state is None:
+            state = self.studies[uid] = StudyState(study, self.world.now())
+        else:
+            state.set_study(study)
+        return state
+
+    def remove_study(self, uid: str) -> None:
+        """The Study is gone; what belonged to it goes with it."""
+        self.studies.pop(uid, None)
+        self.strategies.forget(uid)
+
+    # Supply ----------------------------------------------------------------------------------------------------
+
+    async def supply(self, state: StudyState) -> bool:
+        """Create the trials that are wanted now; True when there may be more to do at once.
+
+        Raises:
+            WorldError: the world would not create one.
+        """
+        if state.checked_generation != state.generation:
+            await self._check(state)
+        indices = planner.wanted(state, self.world.now(), learns=self.strategies.learns(state))
+        if not indices:
+            return False
+        try:
+            answer = await self.strategies.ask(state, indices)
+        except StrategyError as error:
+            state.strategy_problem = str(error)
+            raise WorldError(str(error)) from error
+        state.strategy_problem = None
+        for item in await self.world.create_trials(state, answer.configurations):
+            state.set_trial(item, self.world.now())
+        missing = [index for index in indices if index not in answer.configurations]
+        if missing and answer.exhausted:
+            state.exhausted_from = min(missing)
+        return bool(answer.configurations)
+
+    async def _check(self, state: StudyState) -> None:
+        """Find out, once per generation, what no schema can see; nothing is created while there is a problem."""
+        generation = state.generation
+        problems = await self.strategies.check(state)
+        template = await self.world.check_template(state)
+        state.problem = "; ".join([*problems, *([template] if template else [])]) or None
+        state.checked_generation = generation
+        state.status_due = 0.0
+
+    # Actions ---------------------------------------------------------------------------------------------------
+
+    def plan(self, state: StudyState) -> list[Action]:
+        """What to do now; each of it is to be given to `perform`."""
+        return planner.plan(state, self.world.now())
+
+    async def perform(self, state: StudyState, action: Action) -> None:
+        """Do one action. What fails is logged and planned again later; nothing is raised."""
+        try:
+            if isinstance(action, WriteStudy):
+                await self._write_study(state, action)
+            elif isinstance(action, Emit):
+                await self.world.emit(state, action.reason, action.message, warning=action.warning)
+            elif isinstance(action, StopAttempt):
+                await self._stop(state, action)
+            else:
+                await self._perform_on_trial(state, action)
+        except WorldError as error:
+            logger.warning("study %s: %s: %s", state.name, type(action).__name__, error)
+
+    async def _write_study(self, state: StudyState, action: WriteStudy) -> None:
+        try:
+            await self.world.write_study(state, action.status)
+        except WorldError:
+            state.status_written = None
+            state.status_due = self.world.now() + RETRY_SECONDS
+            raise
+        finally:
+            state.status_busy = False
+
+    async def _stop(self, state: StudyState, action: StopAttempt) -> None:
+        try:
+            await self.world.stop_attempt(state, action.index, action.attempt)
+        except WorldError:
+            state.strays[action.index, action.attempt] = self.world.now() + RETRY_SECONDS
+            raise
+
+    async def _perform_on_trial(self, state: StudyState, action: TrialAction) -> None:
+        index = action.index
+        try:
+            await self._act(state, action)
+        except Conflict:
+            await self._read_again(state, index)
+        except Rejected as error:
+            state.problem = str(error)
+            state.wake(index, self.world.now() + REJECTED_SECONDS)
+        except WorldError:
+            state.wake(index, self.world.now() + RETRY_SECONDS)
+            raise
+        else:
+            state.touched.add(index)
+        finally:
+            state.busy.discard(index)
+
+    async def _act(self, state: StudyState, action: TrialAction) -> None:
+        world, trial = self.world, state.trials.get(action.index)
+        if trial is None:
+            return
+        match action:
+            case StartAttempt():
+                await world.start_attempt(state, trial)
+                trial.started = True
+            case WriteTrial(status=status, stop=stop):
+                attempt = trial.attempt
+                state.set_trial(await world.patch_trial(state, trial, status), world.now())
+                if stop:
+                    await world.stop_attempt(state, trial.index, attempt)
+            case ReadLog(attempt=attempt):
+                text = await world.read_log(state, trial.index, attempt)
+                trial.log_metrics = from_log(text, state.spec.objectives)
+            case InspectAttempt():
+                seen = await world.inspect_attempt(state, trial)
+                trial.placed_at = world.now()
+                if seen is not None:
+                    state.set_attempt(trial.index, seen, world.now())
+
+    async def _read_again(self, state: StudyState, index: int) -> None:
+        """Our copy is stale and the news of it may be long in coming."""
+        trial = state.trials.get(index)
+        if trial is None:
+            return
+        try:
+            item = await self.world.get_trial(state, trial.name)
+        except WorldError:
+            state.wake(index, self.world.now() + RETRY_SECONDS)
+            return
+        if item is None:
+            state.remove_trial({"metadata": {"name": trial.name, "uid": trial.uid}, "spec": {"index": index}})
+        else:
+            state.set_trial(item, self.world.now())
+        state.touched.add(index)

@@ -1,0 +1,279 @@
+"""The pure planner: study state and clock in, actions out.
+
+`plan` looks only at trials that changed or whose time has come, so that its cost goes with what happens, not with the
+size of the study. `wanted` says which trials to create next.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal, NamedTuple
+
+from tuneyard_api.common import micro_timestamp, timestamp
+from tuneyard_api.trial import Outcome, Phase
+from tuneyard_operator import status
+from tuneyard_operator.actions import (
+    Action,
+    Emit,
+    InspectAttempt,
+    Object,
+    ReadLog,
+    StartAttempt,
+    StopAttempt,
+    TrialAction,
+    WriteStudy,
+    WriteTrial,
+)
+from tuneyard_operator.attempts import AttemptSeen, End, classify
+from tuneyard_operator.metrics import BadMetrics, from_termination_message, observe
+from tuneyard_operator.state import StudyState
+from tuneyard_operator.trial_state import TrialState
+from tuneyard_scheduler.retry import GiveUp, decide
+
+RUNNING_AFTER: Final = 2.0
+"""Seconds that an attempt runs before phase Running is written: a shorter trial is spared one write."""
+UNSEEN_AFTER: Final = 15.0
+"""Seconds after which an attempt of which nothing was seen is looked for."""
+BLOCKED_AFTER: Final = {"Unschedulable": 60.0}
+BLOCKED_AFTER_DEFAULT: Final = 5.0
+"""Seconds that an attempt waits for an image (or the like) before its study counts as blocked."""
+STATUS_SECONDS: Final = 1.0
+STATUS_FULL_SECONDS: Final = 30.0
+"""How often the study's status is written at most; and when only its estimates changed."""
+MAX_ASK: Final = 200
+MAX_LOOK_AHEAD: Final = 64
+
+
+class StudyEnd(NamedTuple):
+    """Why a study ends."""
+
+    type: Literal["Complete", "Failed"]
+    reason: str
+    message: str
+
+
+def study_end(state: StudyState, now: float) -> StudyEnd | None:
+    """Whether the study is to end, and why; None while it goes on. Trials that still run are then stopped."""
+    failed = state.phases[Phase.FAILED]
+    if failed > state.spec.trials.max_failed:
+        said = f"{failed} trials failed, more than trials.maxFailed allows ({state.spec.trials.max_failed})"
+        return StudyEnd("Failed", "TooManyFailed", said)
+    best = state.best
+    if best is not None and best.value is not None and state.goal.target is not None:
+        sign = 1.0 if state.goal.goal == "maximize" else -1.0
+        if sign * best.value >= sign * state.goal.target:
+            said = f"trial {best.index} reached {state.goal.metric} {best.value:g} (target {state.goal.target:g})"
+            return StudyEnd("Complete", "TargetReached", said)
+    if state.max_duration is not None and state.started_at is not None and now >= state.started_at + state.max_duration:
+        return StudyEnd("Complete", "MaxDurationReached", f"maxDuration {state.spec.max_duration} has passed")
+    if state.next_index >= state.limit and not state.holes and not state.pending and not state.active:
+        if state.spec.trials.max is not None and state.next_index >= state.spec.trials.max:
+            return StudyEnd("Complete", "MaxTrialsReached", f"all {state.next_index} trials have ended")
+        return StudyEnd("Complete", "SpaceExhausted", f"all {state.next_index} configurations have been tried")
+    return None
+
+
+def blocked(state: StudyState, now: float) -> str | None:
+    """Why no further trial should start until somebody mends something; None when nothing is in the way."""
+    for index, why in state.stuck.items():
+        if now >= _blocked_at(state.trials[index]):
+            return f"trial {index}: {why}"
+    return None
+
+
+def _blocked_at(trial: TrialState) -> float:
+    """When a trial's waiting begins to block its study."""
+    if trial.blocked_since is None or trial.seen is None:
+        return math.inf
+    return trial.blocked_since + BLOCKED_AFTER.get(trial.seen.reason or "", BLOCKED_AFTER_DEFAULT)
+
+
+def wanted(state: StudyState, now: float, *, learns: bool) -> list[int]:
+    """The indices of the trials to create now, at most MAX_ASK.
+
+    Enough to fill `parallel`, and a look-ahead so that no GPU waits for an answer: wide where the strategy does not
+    learn, narrow where it does.
+    """
+    parallel = state.spec.trials.parallel
+    if state.spec.suspend or state.deleting or state.problem or parallel == 0:
+        return []
+    if blocked(state, now) or study_end(state, now):
+        return []
+    look_ahead = min(2, parallel) if learns else min(parallel, MAX_LOOK_AHEAD)
+    room = min(parallel + look_ahead - len(state.pending) - len(state.active), MAX_ASK)
+    if room <= 0:
+        return []
+    holes = sorted(index for index in state.holes if index < state.limit)[:room]
+    top = min(state.limit, state.next_index + room - len(holes))
+    return holes + list(range(state.next_index, int(top)))
+
+
+def plan(state: StudyState, now: float) -> list[Action]:
+    """What to do now. Trials with an action are marked busy until the engine says that it is done."""
+    if state.deleting:
+        return []
+    due = sorted(stray for stray, at in state.strays.items() if at <= now)
+    actions: list[Action] = [StopAttempt(index, attempt) for index, attempt in due]
+    for stray in due:
+        del state.strays[stray]
+    end = study_end(state, now)
+    if end is not None:
+        state.touched |= state.pending | state.active
+    if state.next_index > _allowed(state):
+        state.touched |= state.pending
+    for index in state.take_due(now):
+        trial = state.trials.get(index)
+        action = _plan_trial(state, trial, end, now) if trial is not None else None
+        if action is not None:
+            state.busy.add(index)
+            actions.append(action)
+    actions += _plan_status(state, end, now)
+    return actions
+
+
+def _allowed(state: StudyState) -> float:
+    return math.inf if state.spec.trials.max is None else state.spec.trials.max
+
+
+def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now: float) -> TrialAction | None:
+    if trial.phase.terminal or trial.deleting:
+        return None
+    seen = trial.seen if trial.seen is not None and trial.seen.attempt == trial.attempt else None
+    if seen is not None and seen.state == "ended":
+        return _end_attempt(state, trial, seen, now)
+    if end is not None:
+        return _conclude(state, trial, End(Outcome.STOPPED, "StudyEnded", end.message), seen, now)
+    if not trial.active:
+        if trial.index >= _allowed(state):
+            lowered = End(Outcome.STOPPED, "MaxTrialsLowered", f"trials.max was lowered to {state.spec.trials.max}")
+            return _conclude(state, trial, lowered, None, now)
+        return None
+    if not trial.started:
+        return StartAttempt(trial.index, trial.attempt)
+    if seen is None:
+        if now >= trial.placed_at + UNSEEN_AFTER:
+            return InspectAttempt(trial.index, trial.attempt)
+        state.wake(trial.index, trial.placed_at + UNSEEN_AFTER)
+        return None
+    if seen.state == "waiting":
+        return _plan_waiting(state, trial, seen, now)
+    return _plan_running(state, trial, seen, now)
+
+
+def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction | None:
+    """An attempt that does not run yet: if it is stuck and the spec was corrected since, it starts anew."""
+    if trial.blocked_since is None:
+        return None
+    at = _blocked_at(trial)
+    if now < at:
+        state.wake(trial.index, at)
+        return None
+    if seen.generation is not None and seen.generation < state.generation:
+        corrected = End(Outcome.BLOCKED, seen.reason or "Blocked", "started anew because the study was changed")
+        return _conclude(state, trial, corrected, seen, now)
+    why = state.stuck.get(trial.index, "")[:1000]
+    if trial.told != why:
+        trial.told = why
+        return WriteTrial(trial.index, {"reason": seen.reason, "message": why})
+    return None
+
+
+def _plan_running(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction | None:
+    begun = seen.started if seen.started is not None else trial.placed_at
+    if state.timeout is not None:
+        if now >= begun + state.timeout:
+            late = f"still ran after trials.timeout {state.spec.trials.timeout}"
+            return _conclude(state, trial, End(Outcome.TIMED_OUT, "TimedOut", late), seen, now)
+        state.wake(trial.index, begun + state.timeout)
+    if trial.phase is Phase.PLACED:
+        if now >= begun + RUNNING_AFTER:
+            running: Object = {"phase": Phase.RUNNING, "startTime": timestamp(begun), "reason": None, "message": None}
+            return WriteTrial(trial.index, running)
+        state.wake(trial.index, begun + RUNNING_AFTER)
+    return None
+
+
+def _end_attempt(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction:
+    """The attempt is over: find out what it was worth."""
+    found = classify(seen)
+    if found.outcome is not Outcome.SUCCEEDED:
+        return _conclude(state, trial, found, seen, now)
+    objectives = state.spec.objectives
+    if trial.log_metrics is None and any(objective.log_pattern for objective in objectives):
+        return ReadLog(trial.index, trial.attempt)
+    sources = (trial.log_metrics or {}, trial.reports.last, from_termination_message(seen.termination))
+    try:
+        metrics = observe(objectives, sources, trial.reports.problem)
+    except BadMetrics as error:
+        lost = End(Outcome.INFRASTRUCTURE, seen.reason or "Disrupted", "the pod was told to end before it was done")
+        bad = End(Outcome.BAD_METRICS, "BadMetrics", str(error))
+        return _conclude(state, trial, lost if seen.disrupted else bad, seen, now)
+    return _conclude(state, trial, found, seen, now, metrics)
+
+
+def _conclude(
+    state: StudyState,
+    trial: TrialState,
+    end: End,
+    seen: AttemptSeen | None,
+    now: float,
+    metrics: dict[str, float] | None = None,
+) -> WriteTrial:
+    """The one patch that records an attempt's end: a retry, or the trial's end."""
+    alive = trial.active and (seen is None or seen.state != "ended")
+    attempts = list(trial.attempts)
+    if trial.active:
+        attempts.append(_ended_attempt(trial, end, seen, now))
+    verdict = decide(
+        outcome=end.outcome, attempts=attempts, retry=state.spec.retry, seed=state.spec.strategy.seed,
+        index=trial.index, now=now,
+    )  # fmt: skip
+    patch: Object = {"attempts": attempts, "placement": None, "reason": end.reason, "message": end.message or None}
+    if not isinstance(verdict, GiveUp):
+        patch |= {"phase": Phase.PENDING, "attempt": trial.attempt + 1, "startTime": None}
+        patch["notBefore"] = micro_timestamp(verdict.not_before) if verdict.not_before > now else None
+        return WriteTrial(trial.index, patch, end, stop=alive)
+    patch |= {"phase": verdict.phase, "notBefore": None, "completionTime": timestamp(now)}
+    curve = trial.reports.curve()
+    if curve:
+        patch["curve"] = curve
+    if metrics is not None:
+        patch |= {"observation": {"metrics": metrics}, "value": metrics[state.goal.metric], "message": None}
+    else:
+        patch |= {"reason": verdict.reason, "message": verdict.message[:1024] or None}
+    patch["conditions"] = [status.trial_condition(verdict.phase, patch["reason"], patch["message"] or "", now)]
+    return WriteTrial(trial.index, patch, end, stop=alive)
+
+
+def _ended_attempt(trial: TrialState, end: End, seen: AttemptSeen | None, now: float) -> Object:
+    """The attempt for the trial's record. Its GPUs were taken from start to end."""
+    placement = trial.placement or {}
+    ended: Object = {"number": trial.attempt, "outcome": end.outcome, "reason": end.reason}
+    if end.message:
+        ended["message"] = end.message[:1024]
+    node = (seen.node if seen else None) or placement.get("node")
+    if node:
+        ended["node"] = node
+    ended["gpus"] = placement.get("gpus", 0)
+    if seen is not None and seen.started is not None:
+        ended["started"] = micro_timestamp(seen.started)
+        ended["finished"] = micro_timestamp(max(seen.finished or now, seen.started))
+    return ended
+
+
+def _plan_status(state: StudyState, end: StudyEnd | None, now: float) -> list[Action]:
+    """A new study status when it differs: at once when the phase changes, else at most once a second."""
+    if state.status_busy:
+        return []
+    if now < state.status_due and not (end and not state.pending and not state.active):
+        return []
+    state.status_due = now + STATUS_SECONDS
+    before = state.status_written or state.status
+    after = status.study_status(state, before, end, blocked(state, now), now)
+    if after == before or (now < state.status_full_at and status.alike(before, after)):
+        return []
+    state.status_written = after
+    state.status_busy = True
+    state.status_full_at = now + STATUS_FULL_SECONDS
+    told = status.news(before, after)
+    return [WriteStudy(after), *(Emit(reason, message, warning) for reason, message, warning in told)]

@@ -1,0 +1,277 @@
+"""StudyState: all that the operator knows of a study. Built once from a list, then updated by each event in O(1)."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from typing import Any
+
+from tuneyard_api.common import seconds
+from tuneyard_api.study import Objective, StudySpec
+from tuneyard_api.trial import Outcome, Phase
+from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
+from tuneyard_operator.trial_state import TrialState, attempt_seconds
+from tuneyard_strategy.contract import TrialRecord
+
+Object = dict[str, Any]
+
+
+class StudyState:
+    """One study and its trials.
+
+    The mutators take whole objects and may be called with the same object twice, or with an old one: an object whose
+    resourceVersion is not above the known one is ignored (they are ordered: KEP-5504). Trials that changed are put
+    into `touched`, where the planner finds them.
+    """
+
+    def __init__(self, study: Object, now: float) -> None:
+        self.trials: dict[int, TrialState] = {}
+        self.touched: set[int] = set()
+        self.busy: set[int] = set()
+        """Trials with an action under way: the planner leaves them alone until it is done."""
+        self.wakeups: list[tuple[float, int]] = []
+        """Heap of (time, trial) at which the planner looks again."""
+        self.pending: set[int] = set()
+        self.active: set[int] = set()
+        self.strays: dict[tuple[int, int], float] = {}
+        """(trial, attempt) that still live although they are over, and when to stop them."""
+        self.stuck: dict[int, str] = {}
+        """Trials whose attempt waits for something that only a person can mend, with the reason."""
+        self.phases: Counter[Phase] = Counter()
+        self.newly_ended: list[int] = []
+        """Trials that ended since somebody last emptied this list; the world may clean up after them."""
+        self.history: list[TrialRecord] = []
+        """Append-only log for the strategy: a trial when it appears, and again when it ends."""
+        self.best: TrialState | None = None
+        self.next_index = 0
+        self.holes: set[int] = set()
+        self.started_at: float | None = None
+        self.retries = 0
+        self.gpu_seconds = 0.0
+        self.run_seconds = 0.0
+        self.ran = 0
+        self.exhausted_from: int | None = None
+        """The first index for which the strategy had no configuration."""
+        self.problem: str | None = None
+        """What is wrong with the spec (no trial is made), as a sentence."""
+        self.checked_generation = 0
+        self.strategy_problem: str | None = None
+        self.status: Object = {}
+        self.status_due = now
+        self.status_full_at = now
+        self.status_written: Object | None = None
+        self.status_busy = False
+        self.version = 0
+        self.set_study(study)
+
+    # The study -------------------------------------------------------------------------------------------------
+
+    def set_study(self, study: Object) -> None:
+        """Take the study's present object.
+
+        Raises:
+            pydantic.ValidationError: the spec breaks the schema (the API server would have refused it).
+        """
+        meta = study["metadata"]
+        version = int(meta["resourceVersion"])
+        if version <= self.version:
+            return
+        first = self.version == 0
+        self.version = version
+        self.name: str = meta["name"]
+        self.namespace: str = meta.get("namespace", "default")
+        self.uid: str = meta["uid"]
+        self.deleting = "deletionTimestamp" in meta
+        if first:
+            self.status = study.get("status") or {}
+        if first or meta["generation"] != self.generation:
+            self.generation: int = meta["generation"]
+            self.object = study
+            self.spec = StudySpec.model_validate(study["spec"])
+            self.goal: Objective = next(o for o in self.spec.objectives if o.goal)
+            self.exhausted_from = None
+            self.timeout = seconds(self.spec.trials.timeout) if self.spec.trials.timeout else None
+            self.max_duration = seconds(self.spec.max_duration) if self.spec.max_duration else None
+            self.touched.update(self.pending, self.active)
+
+    # Trials ----------------------------------------------------------------------------------------------------
+
+    def set_trial(self, item: Object, now: float) -> None:
+        """Take a trial's present object."""
+        after = TrialState.from_object(item)
+        before = self.trials.get(after.index)
+        if before is not None:
+            if before.uid == after.uid and after.version <= before.version:
+                return
+            if before.uid == after.uid:
+                after.keep_seen(before)
+            self._forget(before)
+        if after.active and after.placed_at == 0.0:
+            after.placed_at = now
+        self._learn(after, before if before is not None and before.uid == after.uid else None)
+        self.touched.add(after.index)
+
+    def remove_trial(self, item: Object) -> None:
+        """A trial's object is gone: its index is free again."""
+        index = _index_of(item)
+        trial = self.trials.get(index) if index is not None else None
+        if trial is None or trial.uid != item["metadata"]["uid"]:
+            return
+        self._forget(trial)
+        del self.trials[trial.index]
+        self.holes.add(trial.index)
+        self.touched.discard(trial.index)
+
+    def _forget(self, trial: TrialState) -> None:
+        """Take a trial out of all sums."""
+        self.phases[trial.phase] -= 1
+        self.pending.discard(trial.index)
+        self.active.discard(trial.index)
+        self.stuck.pop(trial.index, None)
+        self._count_attempts(trial, -1)
+        if self.best is trial:
+            del self.trials[trial.index]
+            self.best = None
+            for other in self.trials.values():
+                self._consider(other)
+            self.trials[trial.index] = trial
+
+    def _learn(self, trial: TrialState, before: TrialState | None) -> None:
+        """Add a trial to all sums."""
+        self.trials[trial.index] = trial
+        self.phases[trial.phase] += 1
+        if trial.active:
+            self.active.add(trial.index)
+        elif not trial.phase.terminal:
+            self.pending.add(trial.index)
+        self._count_attempts(trial, 1)
+        self._consider(trial)
+        self.started_at = min(self.started_at or math.inf, trial.created)
+        self.holes.discard(trial.index)
+        if trial.index >= self.next_index:
+            self.holes.update(range(self.next_index, trial.index))
+            self.next_index = trial.index + 1
+        if before is None or trial.phase.terminal != before.phase.terminal:
+            self.history.append(record(trial))
+            if trial.phase.terminal:
+                self.newly_ended.append(trial.index)
+
+    def _count_attempts(self, trial: TrialState, sign: int) -> None:
+        self.retries += sign * trial.attempt
+        for attempt in trial.attempts:
+            took = attempt_seconds(attempt)
+            self.gpu_seconds += sign * took * attempt.get("gpus", 0)
+            if attempt["outcome"] == Outcome.SUCCEEDED:
+                self.run_seconds += sign * took
+                self.ran += sign
+
+    def _consider(self, trial: TrialState) -> None:
+        """Keep the best trial that meets all bounds; the earlier one where two are alike."""
+        if trial.phase is not Phase.SUCCEEDED or trial.value is None or not self.meets_bounds(trial.metrics):
+            return
+        if self.best is None or self.best.value is None:
+            self.best = trial
+            return
+        sign = 1.0 if self.goal.goal == "maximize" else -1.0
+        if (sign * trial.value, -trial.index) > (sign * self.best.value, -self.best.index):
+            self.best = trial
+
+    def meets_bounds(self, metrics: dict[str, float]) -> bool:
+        """Whether the metrics keep within the objectives' bounds."""
+        return all(
+            objective.metric in metrics
+            and (objective.at_most is None or metrics[objective.metric] <= objective.at_most)
+            and (objective.at_least is None or metrics[objective.metric] >= objective.at_least)
+            for objective in self.spec.objectives
+            if objective.goal is None
+        )
+
+    # Attempts --------------------------------------------------------------------------------------------------
+
+    def set_attempt(self, index: int, seen: AttemptSeen, now: float) -> None:
+        """What is seen of an attempt; of an older one it only matters that it still lives."""
+        trial = self.trials.get(index)
+        if trial is None:
+            return
+        if seen.state != "ended" and not seen.disrupted and (seen.attempt < trial.attempt or trial.phase.terminal):
+            self.strays.setdefault((index, seen.attempt), now)
+        elif seen.attempt == trial.attempt and (trial.seen is None or trial.seen.state != "ended"):
+            trial.seen = seen
+            trial.started = True
+            self._note_stuck(trial, seen, now)
+            self.touched.add(index)
+
+    def _note_stuck(self, trial: TrialState, seen: AttemptSeen, now: float) -> None:
+        if seen.state == "waiting" and seen.reason in BLOCKING_REASONS:
+            trial.blocked_since = trial.blocked_since or now
+            what = BLOCKING_REASONS[seen.reason]
+            self.stuck[trial.index] = f"{what} ({seen.reason}): {seen.message or 'no message'}"
+        else:
+            trial.blocked_since = None
+            self.stuck.pop(trial.index, None)
+
+    def add_report(self, index: int, attempt: int, step: object, metrics: object) -> bool:
+        """Take a report of a running attempt; False where there is no such attempt."""
+        trial = self.trials.get(index)
+        if trial is None or trial.attempt != attempt or trial.phase.terminal:
+            return False
+        trial.reports.add(step, metrics)
+        return True
+
+    # For the planner -------------------------------------------------------------------------------------------
+
+    def wake(self, index: int, at: float) -> None:
+        """Have the planner look at a trial at a time."""
+        heapq.heappush(self.wakeups, (at, index))
+
+    def take_due(self, now: float) -> list[int]:
+        """The trials to look at now: those touched and those whose time has come; each once, in order."""
+        while self.wakeups and self.wakeups[0][0] <= now:
+            self.touched.add(heapq.heappop(self.wakeups)[1])
+        due = sorted(self.touched - self.busy)
+        self.touched.difference_update(due)
+        return due
+
+    @property
+    def limit(self) -> float:
+        """How many trials the study may have in all."""
+        allowed: float = math.inf if self.spec.trials.max is None else self.spec.trials.max
+        if self.exhausted_from is not None:
+            allowed = min(allowed, self.exhausted_from)
+        if self.spec.strategy.name == "manual":
+            allowed = min(allowed, len(self.spec.initial))
+        return allowed
+
+    @property
+    def ended(self) -> int:
+        """How many trials have ended for good."""
+        return sum(count for phase, count in self.phases.items() if phase.terminal)
+
+
+def record(trial: TrialState) -> TrialRecord:
+    """A trial as the strategy is told of it."""
+    states = {
+        Phase.SUCCEEDED: "succeeded",
+        Phase.FAILED: "failed",
+        Phase.INFEASIBLE: "infeasible",
+        Phase.STOPPED: "stopped",
+        Phase.PLACED: "running",
+        Phase.RUNNING: "running",
+    }
+    return TrialRecord.model_validate(
+        {
+            "index": trial.index,
+            "parameters": trial.parameters,
+            "state": states.get(trial.phase, "pending"),
+            "metrics": trial.metrics or None,
+        }
+    )
+
+
+def _index_of(item: Object) -> int | None:
+    """The trial number in an object, which may be no more than its metadata."""
+    if "spec" in item:
+        return int(item["spec"]["index"])
+    number = str(item["metadata"]["name"]).rpartition("-")[2]
+    return int(number) if number.isdigit() else None

@@ -1,0 +1,75 @@
+"""Asking the strategy service over HTTP: history goes over as deltas, or whole when the service asks for that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from pydantic import ValidationError
+
+from tuneyard_operator.state import StudyState
+from tuneyard_operator.strategy_client import Answer, StrategyError, answer, definition, request
+from tuneyard_strategy.advisor import AskResponse
+from tuneyard_strategy.contract import learns
+
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=5)
+
+
+class HttpStrategies:
+    """Implements StrategyClient on a strategy service's URL."""
+
+    def __init__(self, url: str, token_file: Path) -> None:
+        self._url = url.rstrip("/")
+        self._token_file = token_file
+        self._told: dict[str, int] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, state: StudyState, indices: list[int]) -> Answer:
+        """See StrategyClient."""
+        since, revision = self._told.get(state.uid, 0), len(state.history)
+        status, body = await self._post("/v1/ask", request(state, indices, since).to_json())
+        if status == 409:
+            revision = len(state.history)
+            status, body = await self._post("/v1/ask", request(state, indices, 0).to_json())
+        if status != 200:
+            raise StrategyError(f"the strategy service answered {status}: {body.get('error', body)}")
+        try:
+            response = AskResponse.model_validate(body)
+        except ValidationError as error:
+            raise StrategyError(f"the strategy service's answer is not understood: {error}") from error
+        self._told[state.uid] = revision
+        return answer(response)
+
+    async def check(self, state: StudyState) -> list[str]:
+        """See StrategyClient."""
+        status, body = await self._post("/v1/check", definition(state).to_json())
+        if status != 200:
+            raise StrategyError(f"the strategy service answered {status}: {body.get('error', body)}")
+        return [str(problem) for problem in body["problems"]]
+
+    async def _post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
+        try:
+            # Read anew each time: tokens are rotated by replacing the file.
+            headers = {"Authorization": f"Bearer {self._token_file.read_text().strip()}"}
+            async with self._session.post(self._url + path, json=body, headers=headers) as response:
+                return response.status, await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise StrategyError(
+                f"the strategy service at {self._url} does not answer: {error or 'time-out'}"
+            ) from error
+
+    def learns(self, state: StudyState) -> bool:
+        """See StrategyClient."""
+        return learns(state.spec.strategy.name)
+
+    def forget(self, uid: str) -> None:
+        """See StrategyClient."""
+        self._told.pop(uid, None)

@@ -1,0 +1,95 @@
+"""What the operator knows of one trial: the recorded object, and what is seen of its attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from tuneyard_api.common import epoch_seconds
+from tuneyard_api.trial import Outcome, Phase
+from tuneyard_operator.attempts import AttemptSeen
+from tuneyard_operator.metrics import Reports
+
+Object = dict[str, Any]
+
+
+@dataclass(slots=True)
+class TrialState:
+    """One trial. The first part is read from its object, the rest is seen and lost with the process."""
+
+    name: str
+    uid: str
+    index: int
+    version: int
+    created: float
+    parameters: dict[str, Any]
+    phase: Phase
+    attempt: int
+    placement: Object | None
+    attempts: list[Object]
+    value: float | None
+    metrics: dict[str, float]
+    deleting: bool
+
+    seen: AttemptSeen | None = None
+    started: bool = False
+    """The attempt's Job was asked for (or its pod seen) since this process began."""
+    placed_at: float = 0.0
+    """When this process first saw the placement: clocks of two machines are not compared."""
+    blocked_since: float | None = None
+    told: str | None = None
+    """The waiting message that was last written into the trial's status."""
+    reports: Reports = field(default_factory=Reports)
+    log_metrics: dict[str, Any] | None = None
+
+    @classmethod
+    def from_object(cls, item: Object) -> Self:
+        """Read a Trial object."""
+        meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+        phase = Phase(status.get("phase", Phase.PENDING))
+        attempt = status.get("attempt", 0)
+        placement = status.get("placement")
+        return cls(
+            name=meta["name"],
+            uid=meta["uid"],
+            index=spec["index"],
+            version=int(meta["resourceVersion"]),
+            created=epoch_seconds(meta["creationTimestamp"]),
+            parameters=spec["parameters"],
+            phase=phase,
+            attempt=attempt,
+            placement=placement if placement and placement["attempt"] == attempt else None,
+            attempts=status.get("attempts") or [],
+            value=status.get("value"),
+            metrics=(status.get("observation") or {}).get("metrics") or {},
+            deleting="deletionTimestamp" in meta,
+        )
+
+    def keep_seen(self, before: TrialState) -> None:
+        """Take over what was seen of the same attempt."""
+        if before.attempt != self.attempt:
+            return
+        self.seen, self.started, self.placed_at = before.seen, before.started, before.placed_at
+        self.blocked_since, self.told = before.blocked_since, before.told
+        self.reports, self.log_metrics = before.reports, before.log_metrics
+
+    @property
+    def active(self) -> bool:
+        """Whether it has a place and has not ended."""
+        return self.phase in {Phase.PLACED, Phase.RUNNING} and self.placement is not None
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the current attempt holds."""
+        return int(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0
+
+    def ended_attempts(self, outcome: Outcome) -> int:
+        """How many attempts ended so."""
+        return sum(1 for attempt in self.attempts if attempt["outcome"] == outcome)
+
+
+def attempt_seconds(attempt: Object) -> float:
+    """How long an ended attempt ran, in seconds; 0 when it never began."""
+    if not attempt.get("started") or not attempt.get("finished"):
+        return 0.0
+    return max(0.0, epoch_seconds(attempt["finished"]) - epoch_seconds(attempt["started"]))
