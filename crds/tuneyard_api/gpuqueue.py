@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from tuneyard_api.common import Condition, Model
+from tuneyard_api.common import Conditions, Model
 
 
 class GpuQueueSpec(Model):
@@ -25,4 +25,4 @@ class GpuQueueStatus(Model):
 
     used: int | None = Field(default=None, description="GPUs in use.")
     pending: int | None = Field(default=None, description="Trials that wait for a place.")
-    conditions: list[Condition] = Field(default_factory=list, max_length=8, description="None yet.")
+    conditions: Conditions = Field(default_factory=list, max_length=8, description="None yet.")

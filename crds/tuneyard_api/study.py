@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
-from tuneyard_api.common import Condition, Duration, Model
-from tuneyard_api.space import Parameter, ParameterValue
+from tuneyard_api.common import OBJECT_NAME_PATTERN, Conditions, Duration, MetricValues, Model, Time
+from tuneyard_api.space import Configuration, Parameter
+from tuneyard_api.template import SchemaOf, Template
 
-MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_./-]{0,62}$", max_length=63)]
+METRIC_PATTERN = r"^[A-Za-z_][A-Za-z0-9_./-]{0,62}$"
+MetricName = Annotated[str, StringConstraints(pattern=METRIC_PATTERN, max_length=63)]
 STRATEGIES = ("manual", "grid", "random", "sobol")
 """The strategies that are built; the schema refuses every other name."""
 
@@ -74,7 +76,8 @@ class TrialsSpec(Model):
         description="The study fails as soon as more trials than this have failed, after their retries.",
     )
     timeout: Duration | None = Field(
-        default=None, description="How long one attempt may run, for example 2h. Then it is stopped and not tried again."
+        default=None,
+        description="How long one attempt may run, for example 2h. Then it is stopped and not tried again.",
     )
 
 
@@ -96,8 +99,8 @@ class GpuSpec(Model):
     )
     model: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
         default=None,
-        description="Only nodes with this GPU model, as in the label nvidia.com/gpu.product (or amd.com/gpu.product-name, "
-        "gpu.intel.com/product), for example NVIDIA-A100-SXM4-80GB.",
+        description="Only nodes with this GPU model, as in the label nvidia.com/gpu.product (or "
+        "amd.com/gpu.product-name, gpu.intel.com/product), for example NVIDIA-A100-SXM4-80GB.",
     )
 
 
@@ -112,9 +115,7 @@ class BackoffSpec(Model):
 class RetrySpec(Model):
     """What happens to a trial whose attempt failed."""
 
-    limit: int = Field(
-        default=3, ge=0, le=20, description="How often a trial is retried when its program fails."
-    )
+    limit: int = Field(default=3, ge=0, le=20, description="How often a trial is retried when its program fails.")
     backoff: BackoffSpec = Field(default_factory=BackoffSpec, description="The waits between the retries.")
     infrastructure_limit: int = Field(
         default=20,
@@ -143,7 +144,7 @@ class StudySpec(Model):
         "mentions a parameter that a configuration does not have is not applied to it.",
     )
     strategy: StrategySpec = Field(default_factory=StrategySpec, description="What proposes the configurations.")
-    initial: list[dict[str, ParameterValue]] = Field(
+    initial: list[Configuration] = Field(
         default_factory=list,
         max_length=10_000,
         description="Configurations to try first, for example [{lr: 0.01, layers: 2}]; the strategy fills in the "
@@ -155,7 +156,7 @@ class StudySpec(Model):
         description="The study ends this long after its start, for example 24h; trials that then run are stopped.",
     )
     gpu: GpuSpec | None = Field(default=None, description="GPUs per trial. Leave it out for trials on the CPU.")
-    queue: Annotated[str, StringConstraints(max_length=63)] | None = Field(
+    queue: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
         default=None, description="The GpuQueue whose limit counts. Leave it out for no limit."
     )
     priority: int = Field(
@@ -165,9 +166,9 @@ class StudySpec(Model):
     suspend: bool = Field(
         default=False, description="true: no further trial starts; those that run go on to their end."
     )
-    template: dict[str, Any] = Field(
-        description="A Job's pod template: metadata and spec, with at least one container. Parameters reach the program as "
-        "environment variables TUNEYARD_PARAM_<name> and as ${name} in command, args and env values; write $${name} "
+    template: Annotated[dict[str, Any], SchemaOf(Template)] = Field(
+        description="A Job's pod template: metadata and spec, with at least one container. Parameters reach the "
+        "program as environment variables TUNEYARD_PARAM_<name> and as ${name} in command, args and env values; write $${name} "
         "for a literal ${name}. restartPolicy is always Never."
     )
 
@@ -188,11 +189,11 @@ class TrialCounts(Model):
 class BestTrial(Model):
     """The best trial so far."""
 
-    trial: str = Field(description="The Trial's name.")
+    trial: str = Field(max_length=253, description="The Trial's name.")
     index: int = Field(description="Its number within the study.")
     value: float = Field(description="The objective's value.")
-    metrics: dict[str, float] = Field(default_factory=dict, description="All its metrics.")
-    parameters: dict[str, ParameterValue] = Field(default_factory=dict, description="Its configuration.")
+    metrics: MetricValues = Field(default_factory=dict, description="All its metrics.")
+    parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
 
 
 class StudyStatus(Model):
@@ -204,18 +205,42 @@ class StudyStatus(Model):
     progress: str | None = Field(default=None, max_length=32, description="Ended trials of all, for example 12/50.")
     reason: str | None = Field(default=None, max_length=128, description="Why the study is in this phase.")
     observed_generation: int | None = Field(default=None, description="The generation of the spec that this is about.")
-    start_time: str | None = Field(default=None, description="When the first trial was created (RFC 3339).")
-    completion_time: str | None = Field(default=None, description="When the study ended (RFC 3339).")
+    start_time: Time | None = Field(default=None, description="When the first trial was created (RFC 3339).")
+    completion_time: Time | None = Field(default=None, description="When the study ended (RFC 3339).")
     trials: TrialCounts | None = Field(default=None, description="Trials by state.")
     best: BestTrial | None = Field(default=None, description="The best trial so far.")
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")
     gpus: int | None = Field(default=None, description="GPUs in use.")
     gpu_hours: float | None = Field(default=None, description="GPU-hours used so far.")
-    eta: str | None = Field(default=None, description="When the study may end at its present pace (RFC 3339).")
+    eta: Time | None = Field(default=None, description="When the study may end at its present pace (RFC 3339).")
     message: str | None = Field(default=None, max_length=4096, description="A sentence about the present state.")
-    conditions: list[Condition] = Field(
+    conditions: Conditions = Field(
         default_factory=list,
         max_length=16,
         description="Complete, Failed, Suspended, Valid and Blocked, with reason and message.",
     )
+
+
+NAME_LIMIT = 52
+"""Characters of a study's name: its Jobs are <name>-<trial>-<attempt>, and a Job's name has 63."""
+
+
+class StudyMeta(Model):
+    """What Tuneyard reads of a Study's metadata."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: Annotated[str, StringConstraints(pattern=OBJECT_NAME_PATTERN, max_length=253)]
+    namespace: Annotated[str, StringConstraints(pattern=OBJECT_NAME_PATTERN, max_length=63)] = "default"
+    uid: str | None = None
+    generation: int | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class Study(Model):
+    """A search for the best hyperparameters of a training program."""
+
+    metadata: StudyMeta
+    spec: StudySpec

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from tuneyard_api.common import Condition, Model
-from tuneyard_api.space import ParameterValue
+from tuneyard_api.common import Conditions, MetricValues, Model, Time
+from tuneyard_api.space import Configuration
 
 
 class Phase(StrEnum):
@@ -48,7 +48,7 @@ class TrialSpec(Model):
 
     study: str = Field(max_length=253, description="The Study's name.")
     index: int = Field(ge=0, description="The trial's number within its study, from 0.")
-    parameters: dict[str, ParameterValue] = Field(description="The configuration.")
+    parameters: Configuration = Field(description="The configuration.")
 
 
 class Placement(Model):
@@ -59,8 +59,10 @@ class Placement(Model):
         default=None, max_length=253, description="The node; absent where Kubernetes may choose (no GPU)."
     )
     gpus: int = Field(default=0, ge=0, description="Whole GPUs.")
-    resource: str | None = Field(default=None, max_length=253, description="Their resource name, for example nvidia.com/gpu.")
-    time: str | None = Field(default=None, description="When it was given (RFC 3339).")
+    resource: str | None = Field(
+        default=None, max_length=253, description="Their resource name, for example nvidia.com/gpu."
+    )
+    time: Time | None = Field(default=None, description="When it was given (RFC 3339).")
 
 
 class AttemptStatus(Model):
@@ -72,21 +74,21 @@ class AttemptStatus(Model):
     message: str | None = Field(default=None, max_length=1024, description="A sentence about the end.")
     node: str | None = Field(default=None, max_length=253, description="Where it ran.")
     gpus: int = Field(default=0, ge=0, description="The GPUs that it had.")
-    started: str | None = Field(default=None, description="When it began to run (RFC 3339).")
-    finished: str | None = Field(default=None, description="When it ended (RFC 3339).")
+    started: Time | None = Field(default=None, description="When it began to run (RFC 3339).")
+    finished: Time | None = Field(default=None, description="When it ended (RFC 3339).")
 
 
 class Observation(Model):
     """The final metrics."""
 
-    metrics: dict[str, float] = Field(description="Each metric's last value.")
+    metrics: MetricValues = Field(description="Each metric's last value.")
 
 
 class CurvePoint(Model):
     """The metrics reported at one step."""
 
     step: int = Field(ge=0, description="The step, for example the epoch.")
-    metrics: dict[str, float] = Field(description="The metrics at this step.")
+    metrics: MetricValues = Field(description="The metrics at this step.")
 
 
 class TrialStatus(Model):
@@ -95,7 +97,7 @@ class TrialStatus(Model):
     phase: Phase = Field(default=Phase.PENDING, description="Where the trial is in its life.")
     attempt: int = Field(default=0, ge=0, description="The number of the current attempt, or of the next.")
     placement: Placement | None = Field(default=None, description="The place of the current attempt.")
-    not_before: str | None = Field(default=None, description="No attempt before this time (RFC 3339).")
+    not_before: Time | None = Field(default=None, description="No attempt before this time (RFC 3339).")
     value: float | None = Field(default=None, description="The objective's value.")
     observation: Observation | None = Field(default=None, description="The final metrics.")
     curve: list[CurvePoint] = Field(
@@ -106,6 +108,6 @@ class TrialStatus(Model):
     )
     reason: str | None = Field(default=None, max_length=128, description="Why the trial is in this phase.")
     message: str | None = Field(default=None, max_length=1024, description="A sentence about the present state.")
-    start_time: str | None = Field(default=None, description="When the current attempt began to run (RFC 3339).")
-    completion_time: str | None = Field(default=None, description="When the trial ended (RFC 3339).")
-    conditions: list[Condition] = Field(default_factory=list, max_length=8, description="Complete, once it has ended.")
+    start_time: Time | None = Field(default=None, description="When the current attempt began to run (RFC 3339).")
+    completion_time: Time | None = Field(default=None, description="When the trial ended (RFC 3339).")
+    conditions: Conditions = Field(default_factory=list, max_length=8, description="Complete, once it has ended.")

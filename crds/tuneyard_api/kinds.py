@@ -1,0 +1,119 @@
+"""The kinds of the API: their names, how kubectl shows them, what can be selected and scaled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tuneyard_api.common import Model
+from tuneyard_api.gpuqueue import GpuQueueSpec, GpuQueueStatus
+from tuneyard_api.rules import FROZEN, RULES, Rule, frozen_message
+from tuneyard_api.study import Study, StudySpec, StudyStatus
+from tuneyard_api.trial import TrialSpec, TrialStatus
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of `kubectl get`; a wide one is shown with -o wide only."""
+
+    name: str
+    path: str
+    type: str
+    description: str
+    wide: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of the API and what its CustomResourceDefinition says beside the schema."""
+
+    kind: str
+    plural: str
+    short_name: str
+    namespaced: bool = True
+    description: str
+    spec: type[Model]
+    status: type[Model]
+    columns: tuple[Column, ...]
+    selectable: tuple[str, ...] = ()
+    scale: dict[str, str] | None = None
+    rules: tuple[Rule, ...] = ()
+
+
+AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since it was created.")
+
+
+def _unchanged_once_started(field: str) -> Rule:
+    new, old = f"self.spec.{field}", f"oldSelf.spec.{field}"
+    return Rule(
+        f"!has(oldSelf.status) || !has(oldSelf.status.startTime) || (has({new}) == has({old}) "
+        f"&& (!has({new}) || {new} == {old}))",
+        lambda _: True,
+        frozen_message(field),
+        f".spec.{field}",
+    )
+
+
+STUDY = Kind(
+    kind="Study",
+    plural="studies",
+    short_name="sty",
+    description="A search for the best hyperparameters of a training program.",
+    spec=StudySpec,
+    status=StudyStatus,
+    columns=(
+        Column("Phase", ".status.phase", "string", "The state in a word."),
+        Column("Progress", ".status.progress", "string", "Ended trials of all."),
+        Column("Best", ".status.best.value", "number", "The best value of the objective so far."),
+        Column("Running", ".status.replicas", "integer", "Trials placed or running."),
+        Column("GPUs", ".status.gpus", "integer", "GPUs in use."),
+        AGE,
+        Column("Strategy", ".spec.strategy.name", "string", "What proposes the configurations.", wide=True),
+        Column("Failed", ".status.trials.failed", "integer", "Trials that failed.", wide=True),
+        Column("ETA", ".status.eta", "string", "When it may end at its present pace.", wide=True),
+        Column("Reason", ".status.reason", "string", "Why it is in this phase.", wide=True),
+    ),
+    selectable=(".status.phase", ".spec.queue", ".spec.strategy.name", ".spec.suspend"),
+    scale={
+        "specReplicasPath": ".spec.trials.parallel",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    },
+    rules=(*RULES[Study], *map(_unchanged_once_started, FROZEN)),
+)
+
+TRIAL = Kind(
+    kind="Trial",
+    plural="trials",
+    short_name="trl",
+    description="One configuration of a study, and what became of it.",
+    spec=TrialSpec,
+    status=TrialStatus,
+    columns=(
+        Column("Phase", ".status.phase", "string", "Where the trial is in its life."),
+        Column("Attempt", ".status.attempt", "integer", "The number of the current attempt, or of the next."),
+        Column("Node", ".status.placement.node", "string", "Where the current attempt runs."),
+        Column("Value", ".status.value", "number", "The objective's value."),
+        AGE,
+        Column("Reason", ".status.reason", "string", "Why it is in this phase.", wide=True),
+        Column("Message", ".status.message", "string", "A sentence about the present state.", wide=True),
+    ),
+    selectable=(".spec.study", ".status.phase", ".status.placement.node"),
+)
+
+GPU_QUEUE = Kind(
+    kind="GpuQueue",
+    plural="gpuqueues",
+    short_name="gpuq",
+    namespaced=False,
+    description="A share of the cluster's GPUs.",
+    spec=GpuQueueSpec,
+    status=GpuQueueStatus,
+    columns=(
+        Column("Limit", ".spec.limit", "integer", "GPUs that its studies may use together."),
+        Column("Used", ".status.used", "integer", "GPUs in use."),
+        Column("Pending", ".status.pending", "integer", "Trials that wait for a place."),
+        AGE,
+    ),
+)
+
+KINDS = (STUDY, TRIAL, GPU_QUEUE)

@@ -1,0 +1,154 @@
+"""Rules across a whole study that name the parameters to blame: a ValidatingAdmissionPolicy and the same in Python.
+
+The API server estimates the cost of a CRD's rules for the largest object that the schema allows, and refuses these. A
+policy's cost counts as it runs, so that they fit. An offender is the path of a field; a rule holds where it finds none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tuneyard_api.domain import admits
+from tuneyard_api.space import Parameter
+from tuneyard_api.study import StudySpec
+
+VARIABLES = {
+    # dyn, because the API server knows no type for free-form values and could not check expressions that read them
+    "spec": "dyn(object.spec)",
+    "parameters": "variables.spec.parameters",
+    "initial": "variables.spec.?initial.orValue([])",
+    "position": "variables.parameters.transformMapEntry(i, p, {p.name: i})",
+    "categories": "variables.parameters.filter(p, has(p.categorical))"
+    ".transformMapEntry(i, p, {p.name: p.categorical.values.transformMapEntry(j, value, {value: true})})",
+}
+"""What several rules use, in the order in which they build on each other."""
+
+INITIAL_BUDGET = 50_000
+"""Values of `initial` (configurations x parameters) that the policy looks into; the operator looks into more."""
+
+
+@dataclass(frozen=True)
+class PolicyRule:
+    """One demand on a whole study.
+
+    Attributes:
+        name: the CEL variable that holds the offenders.
+        cel: the list of offenders' paths, on the policy's variables.
+        offenders: the same in Python; None where Python checks more than this and elsewhere (`initial`).
+        message: one sentence that says what is wrong with them and what to write instead.
+    """
+
+    name: str
+    cel: str
+    offenders: Callable[[StudySpec], Iterator[str]] | None
+    message: str
+
+
+def _of_parameters(condition: str, suffix: str = "") -> str:
+    """CEL: the paths of the parameters `p` (at position `i`) that meet a condition."""
+    return f"variables.parameters.transformList(i, p, {condition}, 'spec.parameters[' + string(i) + ']{suffix}')"
+
+
+def _of_initial(condition: str) -> str:
+    """CEL: the paths of the configurations `c` in initial that meet a condition."""
+    return (
+        f"size(variables.initial) * size(variables.parameters) > {INITIAL_BUDGET} ? [] : "
+        f"variables.initial.transformList(i, c, {condition}, 'spec.initial[' + string(i) + ']')"
+    )
+
+
+def _when_not_above(spec: StudySpec) -> Iterator[str]:
+    above: set[str] = set()
+    for i, parameter in enumerate(spec.parameters):
+        if not above.issuperset(parameter.when or ()):
+            yield f"spec.parameters[{i}].when"
+        above.add(parameter.name)
+
+
+def _parents(spec: StudySpec) -> Iterator[tuple[str, Parameter, list[int | str]]]:
+    """Each entry of a `when` that names a parameter: its path, that parameter, the values listed."""
+    by_name = {parameter.name: parameter for parameter in spec.parameters}
+    for i, parameter in enumerate(spec.parameters):
+        for name, values in (parameter.when or {}).items():
+            if name in by_name:
+                yield f"spec.parameters[{i}].when", by_name[name], values
+
+
+def _when_on_double(spec: StudySpec) -> Iterator[str]:
+    return (path for path, parent, _ in _parents(spec) if parent.double is not None)
+
+
+def _when_impossible(spec: StudySpec) -> Iterator[str]:
+    for path, parent, values in _parents(spec):
+        if parent.double is None and not all(admits(parent, value) for value in values):
+            yield path
+
+
+def _not_in_a_grid(spec: StudySpec) -> Iterator[str]:
+    if spec.strategy.name != "grid":
+        return
+    for i, parameter in enumerate(spec.parameters):
+        numeric = parameter.double or parameter.int_
+        endless = parameter.double is not None and parameter.double.step is None
+        if endless or (numeric is not None and numeric.distribution == "normal"):
+            yield f"spec.parameters[{i}]"
+
+
+POLICY_RULES = (
+    PolicyRule(
+        "whenNotAbove",
+        _of_parameters(
+            "has(p.when) && !p.when.all(name, name in variables.position && variables.position[name] < i)", ".when"
+        ),
+        _when_not_above,
+        "when names a parameter that does not stand above this one; name one that does, or change the order",
+    ),
+    PolicyRule(
+        "whenOnDouble",
+        _of_parameters(
+            "has(p.when) && p.when.exists(name, name in variables.position "
+            "&& has(variables.parameters[variables.position[name]].double))",
+            ".when",
+        ),
+        _when_on_double,
+        "when names a double parameter; name an int or categorical one",
+    ),
+    PolicyRule(
+        "whenImpossible",
+        _of_parameters(
+            "has(p.when) && p.when.exists(name, values, name in variables.position "
+            "&& !has(variables.parameters[variables.position[name]].double) "
+            "&& !(name in variables.categories ? values.all(value, value in variables.categories[name]) "
+            ": [variables.parameters[variables.position[name]].int].all(parent, values.all(value, "
+            "type(value) == int && parent.min <= value && value <= parent.max "
+            "&& (value - parent.min) % parent.step == 0))))",
+            ".when",
+        ),
+        _when_impossible,
+        "when lists a value that the parameter it names cannot have; list only values of that parameter",
+    ),
+    PolicyRule(
+        "notInGrid",
+        "variables.spec.strategy.name != 'grid' ? [] : "
+        + _of_parameters(
+            "(has(p.double) && (!has(p.double.step) || p.double.distribution == 'normal')) "
+            "|| (has(p.int) && p.int.distribution == 'normal')"
+        ),
+        _not_in_a_grid,
+        "strategy grid needs finitely many values, each as good as the others; give every double a step and leave "
+        "distribution normal out, or use strategy sobol",
+    ),
+    PolicyRule(
+        "initialUnknown",
+        _of_initial("!c.all(name, name in variables.position)"),
+        None,
+        "a configuration in initial has a name that is not a parameter's; correct it, or leave it out",
+    ),
+    PolicyRule(
+        "initialNotAValue",
+        _of_initial("!c.all(name, value, type(value) == int || type(value) == double || type(value) == string)"),
+        None,
+        "a configuration in initial has a value that is no number or text; write one, and true or false in quotes",
+    ),
+)

@@ -1,0 +1,332 @@
+"""What the fields of one object must fulfil together: each rule once for the API server (CEL) and once for Python.
+
+A rule belongs to a model. The generator writes its CEL into the CRD wherever the model appears; `validation` calls its
+`holds` on each object of the model. The message names the field and says what to write instead. Rules that name the
+parameters to blame, or whose cost the API server refuses in a CRD, are in `policy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
+
+from tuneyard_api.common import seconds
+from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, NumericParameter, Parameter
+from tuneyard_api.study import NAME_LIMIT, BackoffSpec, GpuSpec, Objective, Study, StudySpec, TrialsSpec
+from tuneyard_api.template import PodSpec
+from tuneyard_api.trial import TrialSpec
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One demand on an object of a model.
+
+    Attributes:
+        cel: the demand as the API server evaluates it on `self`; empty where the schema itself says it.
+        holds: the same in Python. A rule on a change (`oldSelf`) always holds there: an object has no past.
+        message: one sentence that names the field and says what to write instead.
+        field: the field to blame, as a path from `self`; empty for the object as a whole.
+    """
+
+    cel: str
+    holds: Callable[[Any], bool]
+    message: str
+    field: str = ""
+
+
+def rules_of(model: type[BaseModel]) -> list[Rule]:
+    """The rules of a model and of the models that it extends."""
+    return [rule for ancestor in reversed(model.__mro__) for rule in RULES.get(ancestor, ())]
+
+
+def _unique(values: Iterable[object]) -> bool:
+    """Whether no value is there twice; 1 and '1' are two values."""
+    typed = [(type(value), value) for value in values]
+    return len(set(typed)) == len(typed)
+
+
+def _at_least_a_second(field: str, example: str) -> Rule:
+    """The rule that a duration, where given, is not 0: its pattern alone would take 0s."""
+    name = to_camel(field)
+    return Rule(
+        f"!has(self.{name}) || duration(self.{name}) >= duration('1s')",
+        lambda owner: getattr(owner, field) is None or seconds(getattr(owner, field)) >= 1,
+        f"{name} must be at least 1s; write for example {example}",
+        f".{name}",
+    )
+
+
+def _is_log_pattern(text: str) -> bool:
+    before, *after = text.split("{value}")
+    return len(after) == 1 and before.strip() != ""
+
+
+_STUDY = (
+    Rule(
+        f"size(self.metadata.name) <= {NAME_LIMIT}",
+        lambda study: len(study.metadata.name) <= NAME_LIMIT,
+        f"metadata.name must have at most {NAME_LIMIT} characters, because trial and attempt numbers follow it in the "
+        "names of Jobs; choose a shorter one",
+    ),
+    Rule(
+        "!self.metadata.name.contains('.')",
+        lambda study: "." not in study.metadata.name,
+        "metadata.name must not contain a dot, because pods are named after it; write - instead",
+    ),
+)
+
+_STUDY_SPEC = (
+    Rule(
+        "self.objectives.exists_one(o, has(o.goal))",
+        lambda spec: sum(o.goal is not None for o in spec.objectives) == 1,
+        "exactly one of the objectives must have a goal; give one metric goal: maximize or goal: minimize, and the "
+        "others atMost or atLeast",
+        ".objectives",
+    ),
+    Rule(
+        "self.objectives.all(o, self.objectives.exists_one(p, p.metric == o.metric))",
+        lambda spec: _unique(o.metric for o in spec.objectives),
+        "the metrics of objectives must differ; write each metric once",
+        ".objectives",
+    ),
+    Rule(
+        "self.parameters.all(p, self.parameters.exists_one(q, q.name == p.name))",
+        lambda spec: _unique(p.name for p in spec.parameters),
+        "the names of parameters must differ; write each name once",
+        ".parameters",
+    ),
+    Rule(
+        "!(self.strategy.name in ['random', 'sobol']) || has(self.trials.max)",
+        lambda spec: spec.strategy.name not in {"random", "sobol"} or spec.trials.max is not None,
+        "strategies random and sobol have no end of their own; write trials.max, for example 50",
+        ".trials.max",
+    ),
+    Rule(
+        "self.strategy.name != 'manual' || (has(self.initial) && size(self.initial) > 0)",
+        lambda spec: spec.strategy.name != "manual" or bool(spec.initial),
+        "strategy manual runs the list in initial; write at least one configuration there",
+        ".initial",
+    ),
+    _at_least_a_second("max_duration", "24h"),
+)
+
+_OBJECTIVE = (
+    Rule(
+        "has(self.goal) != (has(self.atMost) || has(self.atLeast))",
+        lambda o: (o.goal is not None) != (o.at_most is not None or o.at_least is not None),
+        "an objective has either a goal (maximize or minimize) or a bound (atMost, atLeast); write one of the two",
+    ),
+    Rule(
+        "!has(self.target) || has(self.goal)",
+        lambda o: o.target is None or o.goal is not None,
+        "target needs a goal; add goal: maximize or goal: minimize, or leave target out",
+        ".target",
+    ),
+    Rule(
+        "!has(self.atMost) || !has(self.atLeast) || self.atLeast <= self.atMost",
+        lambda o: o.at_most is None or o.at_least is None or o.at_least <= o.at_most,
+        "atLeast must not be above atMost; swap them",
+        ".atLeast",
+    ),
+    Rule(
+        "!has(self.logPattern) || (self.logPattern.split('{value}').size() == 2 "
+        "&& self.logPattern.split('{value}')[0].trim() != '')",
+        lambda o: o.log_pattern is None or _is_log_pattern(o.log_pattern),
+        "logPattern must contain {value} once, after some text; write for example 'test accuracy: {value}'",
+        ".logPattern",
+    ),
+)
+
+_NUMERIC_PARAMETER = (
+    Rule(
+        "self.scale != 'log' || self.min > 0",
+        lambda p: p.scale != "log" or p.min > 0,
+        "scale log needs min above 0; raise min or write scale: linear",
+        ".min",
+    ),
+    Rule(
+        "self.distribution != 'normal' || (has(self.mean) && has(self.stddev))",
+        lambda p: p.distribution != "normal" or (p.mean is not None and p.stddev is not None),
+        "distribution normal needs mean and stddev; write both, or distribution: uniform",
+        ".distribution",
+    ),
+    Rule(
+        "self.distribution == 'normal' || (!has(self.mean) && !has(self.stddev))",
+        lambda p: p.distribution == "normal" or (p.mean is None and p.stddev is None),
+        "mean and stddev need distribution normal; add distribution: normal, or leave them out",
+        ".distribution",
+    ),
+    Rule(
+        "!has(self.mean) || (self.min <= self.mean && self.mean <= self.max)",
+        lambda p: p.mean is None or p.min <= p.mean <= p.max,
+        "mean must lie between min and max; move it, or widen the bounds",
+        ".mean",
+    ),
+    Rule(
+        "!has(self.stddev) || self.stddev > 0",
+        lambda p: p.stddev is None or p.stddev > 0,
+        "stddev must be above 0; for a fixed value write it into the template instead",
+        ".stddev",
+    ),
+)
+
+_STEP_FITS = "step must fit between min and max; write a step of at most max - min, or leave it out"
+_STEP_IS_LINEAR = "step needs scale linear; leave step out, or write scale: linear"
+
+_DOUBLE_PARAMETER = (
+    Rule(
+        "self.min < self.max",
+        lambda p: p.min < p.max,
+        "min must be below max; swap them, or write a fixed value into the template instead",
+        ".min",
+    ),
+    Rule(
+        "!has(self.step) || self.step > 0",
+        lambda p: p.step is None or p.step > 0,
+        "step must be above 0; leave it out to search every value between min and max",
+        ".step",
+    ),
+    Rule(
+        "!has(self.step) || self.scale == 'linear'",
+        lambda p: p.step is None or p.scale == "linear",
+        _STEP_IS_LINEAR,
+        ".step",
+    ),
+    Rule(  # the margin is for steps such as 0.2 in 0.1 to 0.3, which are a rounding error too long
+        "!has(self.step) || self.min >= self.max || self.step <= (self.max - self.min) * 1.000000001",
+        lambda p: p.step is None or p.min >= p.max or p.step <= (p.max - p.min) * 1.000000001,
+        _STEP_FITS,
+        ".step",
+    ),
+)
+
+_INT_PARAMETER = (
+    Rule(
+        "self.min <= self.max",
+        lambda p: p.min <= p.max,
+        "min must not be above max; swap them",
+        ".min",
+    ),
+    Rule(
+        "self.step == 1 || self.scale == 'linear'",
+        lambda p: p.step == 1 or p.scale == "linear",
+        _STEP_IS_LINEAR,
+        ".step",
+    ),
+    Rule(
+        "self.step == 1 || self.min >= self.max || self.step <= self.max - self.min",
+        lambda p: p.step == 1 or p.min >= p.max or p.step <= p.max - p.min,
+        _STEP_FITS,
+        ".step",
+    ),
+)
+
+_CATEGORICAL_PARAMETER = (
+    Rule("", lambda p: _unique(p.values), "values must differ; write each value once", ".values"),
+    Rule(
+        "!has(self.probabilities) || size(self.probabilities) == size(self.values)",
+        lambda p: p.probabilities is None or len(p.probabilities) == len(p.values),
+        "probabilities must be as many as values; write one number for each value, in the same order",
+        ".probabilities",
+    ),
+    Rule(
+        "!has(self.probabilities) || (self.probabilities.sum() >= 0.999999 && self.probabilities.sum() <= 1.000001)",
+        lambda p: p.probabilities is None or 0.999999 <= sum(p.probabilities) <= 1.000001,
+        "probabilities must have the sum 1; write for example [0.3, 0.7] for two values",
+        ".probabilities",
+    ),
+)
+
+_PARAMETER = (
+    Rule(
+        "[has(self.double), has(self.int), has(self.categorical)].filter(given, given).size() == 1",
+        lambda p: sum(kind is not None for kind in (p.double, p.int_, p.categorical)) == 1,
+        "a parameter is exactly one of double, int and categorical; write one of them",
+    ),
+)
+
+_TRIALS = (
+    Rule(
+        "!has(self.max) || self.parallel <= self.max",
+        lambda t: t.max is None or t.parallel <= t.max,
+        "parallel must not be above max; lower parallel, or raise max",
+        ".parallel",
+    ),
+    _at_least_a_second("timeout", "2h"),
+)
+
+_GPU = (
+    Rule(
+        "!has(self.fraction) && !has(self.memory)",
+        lambda gpu: gpu.fraction is None and gpu.memory is None,
+        "gpu.fraction and gpu.memory are not available in this release; use gpu.count",
+    ),
+    Rule(
+        "[has(self.count), has(self.fraction), has(self.memory)].filter(given, given).size() == 1",
+        lambda gpu: sum(amount is not None for amount in (gpu.count, gpu.fraction, gpu.memory)) == 1,
+        "gpu needs exactly one of count, fraction and memory; write count: 1, or leave gpu out for trials on the CPU",
+    ),
+)
+
+_BACKOFF = (
+    _at_least_a_second("initial", "10s"),
+    _at_least_a_second("max", "5m"),
+    Rule(
+        # has(), although both have defaults: the default {} of backoff itself is checked before it is filled in
+        "!has(self.max) || !has(self.initial) || duration(self.max) >= duration(self.initial)",
+        lambda backoff: seconds(backoff.max) >= seconds(backoff.initial),
+        "max must not be below initial; raise max, or lower initial",
+        ".max",
+    ),
+)
+
+_POD = (
+    Rule(
+        "!has(self.restartPolicy) || self.restartPolicy == 'Never'",
+        lambda pod: pod.restart_policy in {None, "Never"},
+        "restartPolicy is always Never, since a failed trial is tried again as a new attempt; leave it out",
+        ".restartPolicy",
+    ),
+    Rule(
+        "self.containers.all(c, self.containers.exists_one(d, d.name == c.name))",
+        lambda pod: _unique(container.name for container in pod.containers),
+        "the names of containers must differ; write each name once",
+        ".containers",
+    ),
+)
+
+_TRIAL_SPEC = (
+    Rule(
+        "self.study == oldSelf.study && self.index == oldSelf.index && self.parameters == oldSelf.parameters",
+        lambda _: True,
+        "the spec of a trial never changes; delete the trial, or make a new study",
+    ),
+)
+
+RULES: Mapping[type, tuple[Rule, ...]] = {
+    Study: _STUDY,
+    StudySpec: _STUDY_SPEC,
+    Objective: _OBJECTIVE,
+    NumericParameter: _NUMERIC_PARAMETER,
+    DoubleParameter: _DOUBLE_PARAMETER,
+    IntParameter: _INT_PARAMETER,
+    CategoricalParameter: _CATEGORICAL_PARAMETER,
+    Parameter: _PARAMETER,
+    TrialsSpec: _TRIALS,
+    GpuSpec: _GPU,
+    BackoffSpec: _BACKOFF,
+    PodSpec: _POD,
+    TrialSpec: _TRIAL_SPEC,
+}
+
+FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial")
+"""Fields of a study's spec that cannot change once it has started: finished trials would answer another question."""
+
+
+def frozen_message(field: str) -> str:
+    """What to say to a change of a frozen field."""
+    return f"{field} cannot change once the study has started; make a new study, or delete this one first"
