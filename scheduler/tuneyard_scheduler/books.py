@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.ordered import MinSet
 from tuneyard_scheduler.views import Place, PodView, QueueView, StudyView, TrialView
 
-Claim = Place | Placement
+
+class Hold(NamedTuple):
+    """GPUs of a node that are kept free for a pod that has not been seen."""
+
+    node: str
+    resource: str
+    gpus: int
 
 
 class Share(NamedTuple):
@@ -18,8 +25,7 @@ class Share(NamedTuple):
     """Attempts that count against the study's `parallel`."""
     gpus: int = 0
     """GPUs in use, by its pods and by a place whose pod has not been seen."""
-    hold: Claim | None = None
-    """The place whose GPUs are kept free for a pod that has not been seen."""
+    hold: Hold | None = None
     pending: float | None = None
     """The time from which it may be placed; None: it does not wait for a place."""
 
@@ -33,8 +39,8 @@ class TrialBook:
         self.view: TrialView | None = None
         self.assumed: Place | None = None
         self.pods: dict[str, PodView] = {}
-        self.ended: dict[str, int] = {}
-        """The attempt of each pod that was seen and has ended."""
+        self.ended: dict[str, PodView] = {}
+        """The pods that were seen and have ended."""
         self.share = Share()
 
     @property
@@ -51,23 +57,27 @@ class TrialBook:
         view, assumed = self.view, self.assumed
         if view is not None and study is not None and view.owner not in (None, study.uid):
             view = assumed = None
-        pods = [pod for pod in self.pods.values() if _of_study(pod, study)]
-        claim: Claim | None = assumed
+        claim: Place | Placement | None = assumed
         if claim is None and view is not None and view.phase in (Phase.PLACED, Phase.RUNNING):
             claim = view.placement or Place(view.study, view.index, view.attempt)
-        if claim is not None and claim.attempt <= max(self.ended.values(), default=-1):
+        if claim is not None and self.ended and claim.attempt <= max(_attempts(self.ended.values(), study), default=-1):
             claim = None
-        attempts = {pod.attempt.attempt for pod in pods if pod.attempt is not None}
-        bound = {pod.attempt.attempt for pod in pods if pod.attempt is not None and pod.node is not None}
+        pods = [pod for pod in self.pods.values() if _of_study(pod, study)]
+        attempts = _attempts(pods, study)
         gpus = sum(sum(pod.resources.values()) for pod in pods)
         hold = None
         if claim is not None:
             attempts.add(claim.attempt)
-            if claim.gpus and claim.attempt not in bound:
-                hold = claim
+            bound = claim.attempt in _attempts((pod for pod in pods if pod.node is not None), study)
+            if claim.node is not None and claim.resource is not None and not bound:
+                hold = Hold(claim.node, claim.resource, claim.gpus)
                 gpus += claim.gpus
         waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
         return Share(len(attempts), gpus, hold, (view.not_before or 0.0) if waits and view is not None else None)
+
+
+def _attempts(pods: Iterable[PodView], study: StudyView | None) -> set[int]:
+    return {pod.attempt.attempt for pod in pods if pod.attempt is not None and _of_study(pod, study)}
 
 
 def _of_study(pod: PodView, study: StudyView | None) -> bool:

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 
 from tuneyard_api.trial import Phase
-from tuneyard_scheduler.books import Claim, QueueBook, Share, StudyBook, TrialBook
+from tuneyard_scheduler.books import Hold, QueueBook, Share, StudyBook, TrialBook
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, QueueView, StudyView, TrialView
 
@@ -142,7 +142,7 @@ class ClusterState:
         if pod.attempt is not None:
             study = self._study(pod.attempt.study)
             trial = study.trials[pod.attempt.index]
-            trial.ended[uid] = pod.attempt.attempt
+            trial.ended[uid] = pod
             self._recount(study, pod.attempt.index, trial)
             self._drop_blank(study, pod.attempt.index, trial)
         return True
@@ -250,8 +250,9 @@ class ClusterState:
         if new == old:
             return False
         trial.share = new
-        self._hold(old.hold, -1)
-        self._hold(new.hold, 1)
+        if new.hold != old.hold:
+            self._keep_free(old.hold, -1)
+            self._keep_free(new.hold, 1)
         study.attempts += new.attempts - old.attempts
         study.gpus += new.gpus - old.gpus
         waiting = len(study.pending)
@@ -260,9 +261,9 @@ class ClusterState:
         self._charge(study, new.gpus - old.gpus, len(study.pending) - waiting)
         return True
 
-    def _hold(self, claim: Claim | None, sign: int) -> None:
-        if claim is not None and claim.node is not None and claim.resource is not None:
-            self.inventory.take(claim.node, {claim.resource: claim.gpus}, sign)
+    def _keep_free(self, hold: Hold | None, sign: int) -> None:
+        if hold is not None:
+            self.inventory.take(hold.node, {hold.resource: hold.gpus}, sign)
 
     def _queue_up(self, study: StudyBook, index: int, share: Share) -> None:
         study.ready.discard(index)

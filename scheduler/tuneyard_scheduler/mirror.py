@@ -1,0 +1,76 @@
+"""Keeps a ClusterState in step with the API server's events."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from tuneyard_scheduler import translate
+from tuneyard_scheduler.state import ClusterState
+
+logger = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+KINDS: Final = ("nodes", "pods", "gpuqueues", "studies", "trials")
+
+
+class Mirror:
+    """Takes events of the five kinds into the state."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self._state = state
+        self._uids: dict[tuple[str, str | None, str], str] = {}
+
+    def take(self, kind: str, event: str, item: Object) -> bool:
+        """Take one event: ADDED, MODIFIED or DELETED, and the object. Whether the cycle could now decide differently.
+
+        An object that can't be understood is told in the log and left out: it must not stop all the others.
+        """
+        try:
+            if kind == "pods":
+                return self._take_pod(event, item)
+            return self._remove(kind, item) if event == "DELETED" else self._set(kind, item)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            where = "/".join(part for part in _name(kind, item) if part)
+            logger.error("%s is left out: it can't be read (%s: %s)", where, type(error).__name__, error)  # noqa: TRY400
+            return False
+
+    def _take_pod(self, event: str, item: Object) -> bool:
+        if event == "DELETED":
+            return self._state.remove_pod(item["metadata"]["uid"])
+        pod = translate.pod(item)
+        return pod is not None and self._state.set_pod(pod)
+
+    def _set(self, kind: str, item: Object) -> bool:
+        self._uids[_name(kind, item)] = item["metadata"]["uid"]
+        match kind:
+            case "nodes":
+                return self._state.set_node(translate.node(item))
+            case "gpuqueues":
+                return self._state.set_queue(translate.queue(item))
+            case "studies":
+                return self._state.set_study(translate.study(item))
+            case _:
+                return self._state.set_trial(translate.trial(item))
+
+    def _remove(self, kind: str, item: Object) -> bool:
+        """Forget the object, unless another one has come under its name (its end may be told late, after a gap)."""
+        name = _name(kind, item)
+        if self._uids.get(name) != item["metadata"]["uid"]:
+            return False
+        del self._uids[name]
+        match kind:
+            case "nodes":
+                return self._state.remove_node(item["metadata"]["name"])
+            case "gpuqueues":
+                return self._state.remove_queue(item["metadata"]["name"])
+            case "studies":
+                return self._state.remove_study(translate.study_key(item["metadata"]["namespace"], name[2]))
+            case _:
+                return self._state.remove_trial(*translate.trial_key(item))
+
+
+def _name(kind: str, item: Object) -> tuple[str, str | None, str]:
+    meta = item.get("metadata", {})
+    return kind, meta.get("namespace"), meta.get("name", "")

@@ -1,0 +1,169 @@
+"""API objects (raw dicts) as the views that the state takes, and decisions as patches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from itertools import takewhile
+from typing import Any, Final
+
+from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, STUDY_LABEL, UID_LABEL, epoch_seconds
+from tuneyard_api.trial import Outcome, Phase, Placement
+from tuneyard_scheduler.backends import whole
+from tuneyard_scheduler.views import AttemptKey, GpuRequest, Node, Place, PodView, QueueView, StudyView, TrialView
+
+Object = dict[str, Any]
+
+_CLOSING_TAINTS: Final = (
+    "node.kubernetes.io/",
+    "node.cloudprovider.kubernetes.io/",
+    "ToBeDeletedByClusterAutoscaler",
+    "karpenter.sh/disrupted",
+)
+"""Taints (by the start of their key) that say that a node takes nobody now; others are for templates to tolerate."""
+
+
+def study_key(namespace: str, name: str) -> str:
+    """The key of a study in a cluster."""
+    return sys.intern(f"{namespace}/{name}")
+
+
+def node(item: Object) -> Node:
+    """A Node."""
+    meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
+    closing = any(
+        taint["effect"] != "PreferNoSchedule" and taint["key"].startswith(_CLOSING_TAINTS)
+        for taint in spec.get("taints") or ()
+    )
+    return Node(
+        name=meta["name"],
+        capacity=whole.capacity(status),
+        ready=any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ()),
+        schedulable=not (spec.get("unschedulable") or closing or "deletionTimestamp" in meta),
+        models=whole.models(meta.get("labels") or {}),
+    )
+
+
+def pod(item: Object) -> PodView | None:
+    """A Pod; None when it is no trial's and holds no GPU."""
+    meta, spec = item["metadata"], item["spec"]
+    labels = meta.get("labels") or {}
+    resources = _gpus(spec)
+    attempt = None
+    if STUDY_LABEL in labels and INDEX_LABEL in labels:
+        key = study_key(meta["namespace"], labels[STUDY_LABEL])
+        attempt = AttemptKey(key, int(labels[INDEX_LABEL]), int(labels.get(ATTEMPT_LABEL, 0)))
+    if attempt is None and not resources:
+        return None
+    return PodView(meta["uid"], spec.get("nodeName"), resources, attempt, labels.get(UID_LABEL))
+
+
+def _gpus(spec: Mapping[str, Any]) -> dict[str, int]:
+    """GPUs that a pod holds: what its containers and side-cars ask for together, or the largest init container.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/init-containers/#resource-sharing-within-containers
+    """
+    init = spec.get("initContainers") or ()
+    together = [*spec["containers"], *(c for c in init if c.get("restartPolicy") == "Always")]
+    return {
+        resource: count
+        for resource in sorted(whole.RESOURCES)
+        if (count := max(sum(_asks(c, resource) for c in together), *(_asks(c, resource) for c in init), 0))
+    }
+
+
+def _asks(container: Mapping[str, Any], resource: str) -> int:
+    resources = container.get("resources")
+    if not resources:
+        return 0
+    # The API server makes the requests of an extended resource equal to its limits.
+    return int((resources.get("requests") or resources.get("limits") or {}).get(resource, 0))
+
+
+def study(item: Object) -> StudyView:
+    """A Study."""
+    meta, spec = item["metadata"], item["spec"]
+    gpu = spec.get("gpu")
+    request = None
+    if gpu is not None:
+        vendor = whole.VENDORS[gpu.get("vendor", "nvidia")]
+        request = GpuRequest(vendor.resource, gpu["count"], gpu.get("model"))
+    return StudyView(
+        key=study_key(meta["namespace"], meta["name"]),
+        uid=meta["uid"],
+        namespace=meta["namespace"],
+        priority=spec.get("priority", 0),
+        created=epoch_seconds(meta["creationTimestamp"]),
+        parallel=(spec.get("trials") or {}).get("parallel", 1),
+        suspended=spec.get("suspend", False),
+        gpu=request,
+        queue=spec.get("queue"),
+        phase=(item.get("status") or {}).get("phase"),
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def trial_name(study: str, index: int) -> tuple[str, str]:
+    """Namespace and name of a Trial, from its study's key."""
+    namespace, name = study.split("/", 1)
+    return namespace, f"{name}-{index}"
+
+
+def trial_key(item: Object) -> tuple[str, int]:
+    """The study's key and the index, from the metadata alone."""
+    meta = item["metadata"]
+    name, index = meta["name"].rsplit("-", 1)
+    return study_key(meta["namespace"], name), int(index)
+
+
+def trial(item: Object) -> TrialView:
+    """A Trial. One that is being deleted does not wait for a place any more."""
+    meta, status = item["metadata"], item.get("status") or {}
+    key, index = trial_key(item)
+    phase = Phase(status.get("phase", Phase.PENDING))
+    if phase is Phase.PENDING and "deletionTimestamp" in meta:
+        phase = Phase.STOPPED
+    placement, not_before = status.get("placement"), status.get("notBefore")
+    return TrialView(
+        study=key,
+        index=index,
+        phase=phase,
+        attempt=status.get("attempt", 0),
+        placement=Placement.model_validate(placement) if placement else None,
+        not_before=epoch_seconds(not_before) if not_before else None,
+        avoid=_lost_on(status.get("attempts") or ()),
+        owner=next((o["uid"] for o in meta.get("ownerReferences") or () if o["kind"] == "Study"), None),
+        uid=meta["uid"],
+        version=meta.get("resourceVersion"),
+    )
+
+
+def _lost_on(attempts: Any) -> tuple[str, ...]:
+    """The nodes on which the trial was lost since it last ended by its own doing."""
+    lost = takewhile(lambda attempt: attempt["outcome"] == Outcome.INFRASTRUCTURE, reversed(attempts))
+    return tuple(sorted({attempt["node"] for attempt in lost if attempt.get("node")}))
+
+
+def queue(item: Object) -> QueueView:
+    """A GpuQueue."""
+    spec = item.get("spec") or {}
+    namespaces = spec.get("namespaces")
+    return QueueView(item["metadata"]["name"], spec.get("limit"), None if namespaces is None else frozenset(namespaces))
+
+
+def placed(place: Place, version: str | None, now: float) -> Object:
+    """The patch that gives a trial its place, if its object is still the one that was decided on.
+
+    Every field is in it: a merge patch would else keep one of an earlier placement.
+    """
+    placement = place.placement(now).model_dump(mode="json", by_alias=True)
+    return _patch(version, {"phase": Phase.PLACED, "placement": placement, "reason": None, "message": None})
+
+
+def waits(reason: str, message: str, version: str | None) -> Object:
+    """The patch that tells why a trial waits."""
+    return _patch(version, {"reason": reason, "message": message[:1024]})
+
+
+def _patch(version: str | None, status: Object) -> Object:
+    return {"metadata": {"resourceVersion": version}, "status": status}

@@ -1,0 +1,63 @@
+"""Short makers of views, so that a test reads as its table."""
+
+from typing import Any
+
+import pytest
+
+from tuneyard_api.trial import Phase, Placement
+from tuneyard_scheduler.cycle import schedule
+from tuneyard_scheduler.state import ClusterState
+from tuneyard_scheduler.views import AttemptKey, GpuRequest, Node, PodView, StudyView, TrialView
+
+GPU = "nvidia.com/gpu"
+
+
+class Bench:
+    """A state and the makers that fill it."""
+
+    def __init__(self) -> None:
+        self.state = ClusterState()
+
+    def node(self, name: str, gpus: int = 8, *, model: str | None = None, **more: Any) -> None:
+        models = {GPU: model} if model else {}
+        self.state.set_node(Node(name, {GPU: gpus} if gpus else {}, models=models, **more))
+
+    def study(
+        self, key: str = "ns/a", gpus: int = 1, *, trials: int = 0, model: str | None = None, **more: Any
+    ) -> None:
+        request = GpuRequest(GPU, gpus, model) if gpus else None
+        values: dict[str, Any] = {"uid": f"uid-{key}", "namespace": key.partition("/")[0], "parallel": 1000, **more}
+        self.state.set_study(StudyView(key, gpu=request, **values))
+        for index in range(trials):
+            self.trial(index, key)
+
+    def trial(self, index: int, key: str = "ns/a", phase: Phase = Phase.PENDING, attempt: int = 0, **more: Any) -> bool:
+        return self.state.set_trial(TrialView(key, index, phase, attempt, **more))
+
+    def placed(self, index: int, node: str | None, gpus: int = 1, *, key: str = "ns/a", attempt: int = 0) -> bool:
+        place = Placement(attempt=attempt, node=node, gpus=gpus, resource=GPU if gpus else None)
+        return self.trial(index, key, Phase.PLACED, attempt, placement=place)
+
+    def pod(
+        self, uid: str, node: str | None, gpus: int = 1, *, of: tuple[str, int, int] | None = None, **more: Any
+    ) -> bool:
+        attempt = AttemptKey(*of) if of else None
+        return self.state.set_pod(PodView(uid, node, {GPU: gpus} if gpus else {}, attempt, **more))
+
+    def cycle(self, now: float = 0.0) -> list[tuple[str, int, str | None]]:
+        return [(place.study, place.index, place.node) for place in schedule(self.state, now).placements]
+
+    def reasons(self, now: float = 0.0) -> dict[str, str]:
+        return {waiting.study: waiting.reason for waiting in schedule(self.state, now).waiting}
+
+    def used(self, node: str) -> int:
+        return self.state.inventory.used(node, GPU)
+
+    def attempts(self, key: str = "ns/a") -> int:
+        study = self.state.study(key)
+        return study.attempts if study is not None else 0
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
