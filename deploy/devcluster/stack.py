@@ -50,7 +50,7 @@ class Stack:
             )
 
     def kill(self, name: str) -> None:
-        """Kill -9."""
+        """End a component as a crash would: SIGKILL."""
         self._end(name, signal.SIGKILL)
 
     def stop(self) -> None:

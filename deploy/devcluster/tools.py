@@ -80,7 +80,9 @@ def _build(target: Path) -> None:
         f"Building Kubernetes {_kubernetes_version()}, etcd and kwok from source into {target}: "
         "once, about 15 minutes on 2 cores."
     )
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch:
+    for leftover in cache().glob("building-*"):
+        shutil.rmtree(leftover)
+    with tempfile.TemporaryDirectory(dir=cache(), prefix="building-") as scratch:
         binaries = Path(scratch, "bin")
         for module in sorted(path.parent for path in MODULES.glob("*/go.mod")):
             for package in _run([go, "list", "tool"], module, binaries).split():
@@ -170,6 +172,9 @@ def main() -> int:
     except ToolsError as error:
         _say(f"Error: {error}")
         return 1
+    except KeyboardInterrupt:
+        _say("Stopped; what Go has compiled so far is kept.")
+        return 130
     return 0
 
 

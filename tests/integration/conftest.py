@@ -2,18 +2,21 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import TypeVar
 
 import pytest
 
 from devcluster import tools
 from devcluster.cluster import Cluster, running_cluster
+from devcluster.stack import Stack, running_stack
 
 HERE = Path(__file__).parent
 CRDS = HERE.parents[1] / "crds"
 NODES = 4
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 Kubectl = Callable[..., CompletedProcess[str]]
 
 
@@ -25,12 +28,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Under CI a skipped integration test is a failed one: it would say nothing about a real API server."""
-    report = yield
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _no_skip_under_ci((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _no_skip_under_ci((yield))
+
+
+def _no_skip_under_ci(report: Report) -> Report:
+    """Make a skipped integration test fail under CI: it would say nothing about a real API server."""
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI") == "true":
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, which CI does not allow: {call.excinfo and call.excinfo.value}"
+        *_, reason = report.longrepr if isinstance(report.longrepr, tuple) else (report.longreprtext,)
+        report.longrepr = f"{reason} (CI allows no skip of an integration test)"
     return report
 
 
@@ -59,6 +71,15 @@ def _install_crds(cluster: Cluster) -> None:
         entry["metadata"]["name"] for entry in cluster.objects("crds") if entry["spec"]["group"] == "tuneyard.dev"
     ]
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", *definitions)
+
+
+@pytest.fixture(scope="session")
+def stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Operator, scheduler and strategy service, running as processes; a test that kills one starts it again."""
+    with running_stack(cluster, tmp_path_factory.mktemp("stack")) as running:
+        yield running
+        said = "".join(running.log(name) for name in running.processes)
+        assert "Traceback" not in said, said[said.index("Traceback") - 500 :][:3000]
 
 
 @pytest.fixture

@@ -49,6 +49,11 @@ def ended_pod(cluster: Cluster, name: str, namespace: str) -> dict[str, Any]:
     return only_pod(cluster, name, namespace)
 
 
+def wait_for_job(cluster: Cluster, name: str, namespace: str, field: str) -> None:
+    """Until the Job says `field` 1 (active: its pod is created; ready: it runs): the pod can then be waited for."""
+    cluster.kubectl("wait", "-n", namespace, f"job/{name}", f"--for=jsonpath={{.status.{field}}}=1", "--timeout=30s")
+
+
 def only_pod(cluster: Cluster, name: str, namespace: str) -> dict[str, Any]:
     [pod] = cluster.objects("pods", "-n", namespace, "-l", f"job-name={name}")
     return pod
@@ -92,12 +97,14 @@ def test_job_fails(cluster: Cluster, namespace: str) -> None:
 def test_duration_is_scripted(cluster: Cluster, namespace: str) -> None:
     cluster.create(job("long", namespace, duration_ms="600000"))
     cluster.create(job("short", namespace, duration_ms="10"))
+    wait_for_job(cluster, "long", namespace, "ready")
     ended_pod(cluster, "short", namespace)
-    cluster.kubectl("wait", "-n", namespace, "pod", "-l", "job-name=long", "--for=jsonpath={.status.phase}=Running")
+    assert only_pod(cluster, "long", namespace)["status"]["phase"] == "Running"
 
 
 def test_image_that_cannot_be_pulled(cluster: Cluster, namespace: str) -> None:
     cluster.create(job("stuck", namespace, image_pull="fail", duration_ms="10"))
+    wait_for_job(cluster, "stuck", namespace, "active")
     reason = "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff"
     cluster.kubectl("wait", "-n", namespace, "pod", "-l", "job-name=stuck", f"--for={reason}", "--timeout=30s")
     pod = only_pod(cluster, "stuck", namespace)
@@ -107,14 +114,34 @@ def test_image_that_cannot_be_pulled(cluster: Cluster, namespace: str) -> None:
 
 def test_deleted_job_takes_its_running_pod_along(cluster: Cluster, namespace: str) -> None:
     cluster.create(job("doomed", namespace, duration_ms="600000"))
-    selector = ("-n", namespace, "-l", "job-name=doomed")
-    cluster.kubectl("wait", "pod", *selector, "--for=condition=Ready", "--timeout=30s")
+    wait_for_job(cluster, "doomed", namespace, "ready")
     cluster.kubectl("delete", "job", "doomed", "-n", namespace)
-    cluster.kubectl("wait", "pod", *selector, "--for=delete", "--timeout=30s")
+    cluster.kubectl("wait", "pod", "-n", namespace, "-l", "job-name=doomed", "--for=delete", "--timeout=30s")
+
+
+def test_evicted_pod_fails_as_a_disruption(cluster: Cluster, namespace: str) -> None:
+    cluster.create(job("evicted", namespace, duration_ms="600000"))
+    wait_for_job(cluster, "evicted", namespace, "ready")
+    name = only_pod(cluster, "evicted", namespace)["metadata"]["name"]
+    # without a finalizer of the test's own the pod would be gone before it can be looked at
+    cluster.kubectl("patch", "pod", "-n", namespace, name, "-p", '{"metadata": {"finalizers": ["tuneyard.dev/test"]}}')
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
+    path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
+    cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    cluster.kubectl("wait", "pod", name, "-n", namespace, "--for=jsonpath={.status.phase}=Failed", "--timeout=30s")
+    pod = only_pod(cluster, "evicted", namespace)
+    assert terminated(pod)["exitCode"] == 143
+    conditions = {entry["type"]: entry["status"] for entry in pod["status"]["conditions"]}
+    assert conditions["DisruptionTarget"] == "True"
+    cluster.kubectl(
+        "patch", "pod", "-n", namespace, name, "--type=json", "-p", '[{"op": "remove", "path": "/metadata/finalizers"}]'
+    )
+    cluster.kubectl("wait", "pod", name, "-n", namespace, "--for=delete", "--timeout=30s")
 
 
 def test_more_gpus_than_a_node_has_stay_unscheduled(cluster: Cluster, namespace: str) -> None:
     cluster.create(job("huge", namespace, gpus=9))
+    wait_for_job(cluster, "huge", namespace, "active")
     unschedulable = "jsonpath={.status.conditions[?(@.type=='PodScheduled')].reason}=Unschedulable"
     cluster.kubectl("wait", "-n", namespace, "pod", "-l", "job-name=huge", f"--for={unschedulable}", "--timeout=30s")
 
