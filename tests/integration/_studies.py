@@ -1,0 +1,86 @@
+"""What the tests of whole studies share: manifests, waiting, and reading what came of it."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from devcluster.cluster import Cluster
+
+Object = dict[str, Any]
+LOSS_IS_X = '{"loss": $(TUNEYARD_PARAM_x)}'
+"""kwok's pods 'train' like this: the metric is the parameter."""
+
+
+def study(name: str, *, annotations: dict[str, str] | None = None, **spec: Any) -> Object:
+    """A study of x in [0, 1] whose fake pods run for 0.2 s and report x as the loss; fields of `spec` replace ours."""
+    pod = {
+        "metadata": {"annotations": {f"kwok.tuneyard.dev/{k}": v for k, v in _scripted(annotations or {}).items()}},
+        "spec": {"containers": [{"name": "trial", "image": "example.test/trial:1"}]},
+    }
+    ours: Object = {
+        "objectives": [{"metric": "loss", "goal": "minimize"}],
+        "parameters": [{"name": "x", "double": {"min": 0, "max": 1}}],
+        "strategy": {"name": "random", "seed": 3},
+        "trials": {"max": 6, "parallel": 3},
+        "gpu": {"count": 1},
+        "template": pod,
+    }
+    return {"apiVersion": "tuneyard.dev/v1alpha1", "kind": "Study", "metadata": {"name": name}, "spec": ours | spec}
+
+
+def _scripted(annotations: dict[str, str]) -> dict[str, str]:
+    return {"duration-ms": "200", "message": LOSS_IS_X} | annotations
+
+
+class Studies:
+    """Studies of one namespace."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+
+    def kubectl(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
+        """Run kubectl in the namespace; its output, and its complaints."""
+        done = self.cluster.kubectl("-n", self.namespace, *arguments, check=check, stdin=stdin)
+        return done.stdout + done.stderr
+
+    def apply(self, manifest: Object) -> str:
+        """Apply a manifest."""
+        return self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+
+    def patch(self, name: str, **spec: Any) -> None:
+        """Merge into a study's spec."""
+        self.kubectl("patch", "study", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    def wait(self, name: str, condition: str = "Complete", timeout: int = 60) -> Object:
+        """Wait for a condition of a study; its status then."""
+        try:
+            self.kubectl("wait", f"--for=condition={condition}", f"study/{name}", f"--timeout={timeout}s")
+        except Exception as error:
+            shown = json.dumps(self.status(name), indent=1)
+            raise AssertionError(f"{error}\n{shown}\n{self.kubectl('get', 'trials,jobs,pods')}") from None
+        return self.status(name)
+
+    def status(self, name: str) -> Object:
+        """A study's status."""
+        found: Object = self.objects("study", name)[0].get("status", {})
+        return found
+
+    def objects(self, *arguments: str) -> list[Object]:
+        """What kubectl get lists."""
+        return self.cluster.objects("-n", self.namespace, *arguments)
+
+    def trials(self, name: str) -> list[Object]:
+        """A study's trials in the order of their index."""
+        found = self.objects("trials", "-l", f"tuneyard.dev/study={name}")
+        return sorted(found, key=lambda trial: int(trial["spec"]["index"]))
+
+
+def until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
+    """Poll until something is true; returns it."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
+        time.sleep(0.1)
+    return value

@@ -1,0 +1,64 @@
+"""The metric intake with real tokens: a pod reports for its own trial and for nothing else."""
+
+import json
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from _studies import Studies, study, until
+
+from devcluster.cluster import Cluster
+from devcluster.stack import Stack
+
+
+@pytest.fixture
+def studies(cluster: Cluster, stack: Stack, namespace: str) -> Studies:
+    return Studies(cluster, namespace)
+
+
+def token(studies: Studies, pod: dict[str, Any], audience: str = "tuneyard") -> str:
+    """What the kubelet would mount into the pod."""
+    bound = ["--bound-object-kind=Pod", f"--bound-object-name={pod['metadata']['name']}"]
+    bound.append(f"--bound-object-uid={pod['metadata']['uid']}")
+    return studies.kubectl("create", "token", "default", f"--audience={audience}", *bound).strip()
+
+
+def post(stack: Stack, bearer: str | None, body: object) -> tuple[int, dict[str, Any]]:
+    url = f"http://127.0.0.1:{stack.operator_port}/v1/reports"
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
+    try:
+        with urlopen(Request(url, json.dumps(body).encode(), headers)) as answer:
+            return answer.status, json.load(answer)
+    except HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_a_pod_reports_for_its_own_trial_only(studies: Studies, stack: Stack) -> None:
+    silent = {"duration-ms": "5000", "message": "done"}
+    studies.apply(study("r", annotations=silent, trials={"max": 2, "parallel": 2}))
+    running = until(lambda: [p for p in studies.objects("pods") if p["status"]["phase"] == "Running"][1:2], "two pods")
+    pod = running[0]
+    index = int(pod["metadata"]["labels"]["tuneyard.dev/index"])
+    bearer = token(studies, pod)
+
+    reports = [{"step": step, "metrics": {"loss": 1 / step}} for step in range(1, 101)]
+    assert post(stack, bearer, {"reports": reports}) == (200, {"accepted": 100})
+
+    assert post(stack, None, {"reports": reports})[0] == 401
+    assert post(stack, token(studies, pod, "elsewhere"), {"reports": reports})[0] == 401
+    assert post(stack, studies.kubectl("create", "token", "default", "--audience=tuneyard").strip(), {})[0] == 401
+    assert post(stack, bearer[:-8] + "AAAAAAAA", {"reports": reports})[0] == 401
+    assert post(stack, bearer, {"metrics": 1})[0] == 400
+    assert post(stack, bearer, {"reports": [1]})[0] == 400
+
+    studies.wait("r")
+    trials = studies.trials("r")
+    mine, other = trials[index]["status"], trials[1 - index]["status"]
+    assert (mine["phase"], mine["value"]) == ("Succeeded", 0.01)
+    assert 10 <= len(mine["curve"]) <= 50
+    assert mine["curve"][0] == {"step": 1, "metrics": {"loss": 1.0}}
+    assert other["phase"] == "Infeasible", "the other trial reported nothing"
+    # The pod has ended: what it might still say is not taken.
+    assert post(stack, bearer, {"reports": reports})[0] == 503
