@@ -23,15 +23,19 @@ def main(arguments: list[str] | None = None) -> int:
     except (cluster.ClusterError, tools.ToolsError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _up(directory: Path, nodes: int) -> int:
     if None in cluster.status(directory).values():
         cluster.stop(directory)  # what a restart of the machine left
         cluster.start(directory, nodes=nodes)
-    sys.stdout.write(f"A Kubernetes control plane with fake GPU nodes runs in {directory}. In your shell:\n\n")
-    _env(directory, nodes)
-    sys.stdout.write("kubectl apply --server-side -f crds/\nkubectl get nodes\n\n`make cluster-down` removes it.\n")
+    sys.stdout.write(
+        f"A Kubernetes control plane with fake GPU nodes runs in {directory}. In your shell:\n\n"
+        f"{_exports(directory)}kubectl apply --server-side -f crds/\nkubectl get nodes\n\n"
+        "`make cluster-down` removes it.\n"
+    )
     return 0
 
 
@@ -42,16 +46,22 @@ def _down(directory: Path, _nodes: int) -> int:
 
 def _status(directory: Path, _nodes: int) -> int:
     pids = cluster.status(directory)
-    for name, pid in pids.items():
-        sys.stdout.write(f"{name:<20}{f'running, pid {pid}' if pid else 'not running'}\n")
+    lines = [f"{name:<20}{f'running, pid {pid}' if pid else 'not running'}\n" for name, pid in pids.items()]
+    sys.stdout.write("".join(lines))
     return 0 if all(pids.values()) else 1
 
 
 def _env(directory: Path, _nodes: int) -> int:
-    kubeconfig = shlex.quote(str(cluster.connect(directory).kubeconfig))
-    binaries = shlex.quote(str(tools.directory()))
-    sys.stdout.write(f"export KUBECONFIG={kubeconfig}\nexport PATH={binaries}:$PATH\n")
+    if cluster.status(directory)["apiserver"] is None:
+        raise cluster.ClusterError(f"No cluster runs in {directory}; `make cluster-up` starts one.")
+    sys.stdout.write(_exports(directory))
     return 0
+
+
+def _exports(directory: Path) -> str:
+    """Lines for a shell: where the cluster is, and the kubectl of its version."""
+    kubeconfig = shlex.quote(str(cluster.connect(directory).kubeconfig))
+    return f"export KUBECONFIG={kubeconfig}\nexport PATH={shlex.quote(str(tools.directory()))}:$PATH\n"
 
 
 if __name__ == "__main__":

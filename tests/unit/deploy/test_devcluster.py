@@ -62,6 +62,11 @@ def test_status_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.count("not running") == len(cluster.START_ORDER)
 
 
+def test_env_of_nothing_says_how_to_start_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env", "--directory", str(tmp_path)]) == 1
+    assert "make cluster-up" in capsys.readouterr().err
+
+
 def test_key_material_is_for_its_owner_alone_and_new_each_time(tmp_path: Path) -> None:
     first, second = pki.create(tmp_path / "a"), pki.create(tmp_path / "b")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a").iterdir()}
