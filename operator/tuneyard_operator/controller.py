@@ -16,7 +16,7 @@ from tuneyard_operator.engine import Engine
 from tuneyard_operator.planner import wanted
 from tuneyard_operator.pods import AttemptKey
 from tuneyard_operator.state import StudyState
-from tuneyard_operator.strategy_client import StrategyClient
+from tuneyard_operator.strategy_client import StrategyClient, learns
 from tuneyard_operator.world import WorldError
 from tuneyard_operator.worlds.kubernetes import KubernetesWorld
 from tuneyard_scheduler.kube import Kube, path
@@ -210,8 +210,7 @@ class _Runner:
         state, now = self.state, self._controller.world.now()
         if self._supplying or now < self._supply_at:
             return
-        learns = self._engine.strategies.learns(state)
-        if state.checked_generation != state.generation or wanted(state, now, learns=learns):
+        if state.checked_generation != state.generation or wanted(state, now, learns=learns(state)):
             self._supplying = True
             self._controller.spawn(self._supply())
 

@@ -24,7 +24,7 @@ from tuneyard_operator.actions import (
 )
 from tuneyard_operator.metrics import from_log
 from tuneyard_operator.state import StudyState
-from tuneyard_operator.strategy_client import StrategyClient, StrategyError
+from tuneyard_operator.strategy_client import StrategyClient, StrategyError, learns
 from tuneyard_operator.world import Conflict, Rejected, World, WorldError
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Engine:
         """
         if state.checked_generation != state.generation:
             await self._check(state)
-        indices = planner.wanted(state, self.world.now(), learns=self.strategies.learns(state))
+        indices = planner.wanted(state, self.world.now(), learns=learns(state))
         if not indices:
             return False
         try:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tuneyard_operator.state import StudyState
-from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse, NeedHistory
-from tuneyard_strategy.contract import NoFeasiblePoint, StudyDefinition, learns
+from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
+from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoint
+from tuneyard_strategy.registry import STRATEGIES
 
 
 class StrategyError(Exception):
@@ -35,36 +37,44 @@ class StrategyClient(Protocol):
     async def check(self, state: StudyState) -> list[str]:
         """What is wrong with the study's space and strategy that no schema can see."""
 
-    def learns(self, state: StudyState) -> bool:
-        """Whether the strategy makes use of results (then few trials are created ahead)."""
-
     def forget(self, uid: str) -> None:
         """The study is gone."""
 
 
-def definition(state: StudyState) -> StudyDefinition:
-    """The part of a study that the strategy is told once."""
-    spec = state.spec
-    return StudyDefinition(
-        parameters=spec.parameters,
-        constraints=spec.constraints,
-        objectives=spec.objectives,
-        strategy=spec.strategy,
-        initial=spec.initial,
-        max_trials=spec.trials.max,
-    )
+def learns(state: StudyState) -> bool:
+    """Whether the study's strategy makes use of results (then few trials are created ahead)."""
+    return STRATEGIES[state.spec.strategy.name].learns
 
 
-def request(state: StudyState, indices: list[int], since: int) -> AskRequest:
-    """An ask that tells the history from `since` on; the definition goes along with the whole history."""
-    return AskRequest(
-        study=state.uid,
-        definition=definition(state) if since == 0 else None,
-        revision=len(state.history),
-        since=since,
-        records=state.history[since:],
-        indices=indices,
-    )
+class Ledger:
+    """What a strategy service has been told, by study: it needs only what came since."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[StudyDefinition, int]] = {}
+
+    def request(self, state: StudyState, indices: list[int], *, all_of_it: bool = False) -> AskRequest:
+        """An ask with the history since the last one; with all of it when the study's definition has changed."""
+        definition = StudyDefinition.from_spec(state.spec)
+        known, since = self._told.get(state.uid, (None, 0))
+        if known != definition or all_of_it:
+            since = 0
+        return AskRequest(
+            study=state.uid,
+            definition=definition if since == 0 else None,
+            revision=len(state.history),
+            since=since,
+            records=state.history[since:],
+            indices=indices,
+        )
+
+    def answered(self, state: StudyState, request: AskRequest) -> None:
+        """The service has taken in what the request told it."""
+        definition = request.definition or self._told[state.uid][0]
+        self._told[state.uid] = (definition, request.revision)
+
+    def forget(self, uid: str) -> None:
+        """The study is gone."""
+        self._told.pop(uid, None)
 
 
 def answer(response: AskResponse) -> Answer:
@@ -78,29 +88,27 @@ class InProcess:
 
     def __init__(self, advisor: Advisor | None = None) -> None:
         self._advisor = advisor or Advisor()
-        self._told: dict[str, int] = {}
+        self._ledger = Ledger()
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
-        since = self._told.get(state.uid, 0)
+        question = self._ledger.request(state, indices)
         try:
             try:
-                response = self._advisor.ask(request(state, indices, since))
+                response = self._advisor.ask(question)
             except NeedHistory:
-                response = self._advisor.ask(request(state, indices, 0))
-        except NoFeasiblePoint as error:
+                question = self._ledger.request(state, indices, all_of_it=True)
+                response = self._advisor.ask(question)
+        except (DefinitionError, NoFeasiblePoint) as error:
             raise StrategyError(str(error)) from error
-        self._told[state.uid] = len(state.history)
+        self._ledger.answered(state, question)
         return answer(response)
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""
-        return self._advisor.check(definition(state))
-
-    def learns(self, state: StudyState) -> bool:
-        """See StrategyClient."""
-        return learns(state.spec.strategy.name)
+        return self._advisor.check(StudyDefinition.from_spec(state.spec))
 
     def forget(self, uid: str) -> None:
         """See StrategyClient."""
-        self._told.pop(uid, None)
+        self._ledger.forget(uid)
+        self._advisor.forget(uid)

@@ -9,9 +9,9 @@ import aiohttp
 from pydantic import ValidationError
 
 from tuneyard_operator.state import StudyState
-from tuneyard_operator.strategy_client import Answer, StrategyError, answer, definition, request
+from tuneyard_operator.strategy_client import Answer, Ledger, StrategyError, answer
 from tuneyard_strategy.advisor import AskResponse
-from tuneyard_strategy.contract import learns
+from tuneyard_strategy.contract import StudyDefinition
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=5)
 
@@ -22,7 +22,7 @@ class HttpStrategies:
     def __init__(self, url: str, token_file: Path) -> None:
         self._url = url.rstrip("/")
         self._token_file = token_file
-        self._told: dict[str, int] = {}
+        self._ledger = Ledger()
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -32,23 +32,23 @@ class HttpStrategies:
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
-        since, revision = self._told.get(state.uid, 0), len(state.history)
-        status, body = await self._post("/v1/ask", request(state, indices, since).to_json())
+        question = self._ledger.request(state, indices)
+        status, body = await self._post("/v1/ask", question.to_json())
         if status == 409:
-            revision = len(state.history)
-            status, body = await self._post("/v1/ask", request(state, indices, 0).to_json())
+            question = self._ledger.request(state, indices, all_of_it=True)
+            status, body = await self._post("/v1/ask", question.to_json())
         if status != 200:
             raise StrategyError(f"the strategy service answered {status}: {body.get('error', body)}")
         try:
             response = AskResponse.model_validate(body)
         except ValidationError as error:
             raise StrategyError(f"the strategy service's answer is not understood: {error}") from error
-        self._told[state.uid] = revision
+        self._ledger.answered(state, question)
         return answer(response)
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""
-        status, body = await self._post("/v1/check", definition(state).to_json())
+        status, body = await self._post("/v1/check", StudyDefinition.from_spec(state.spec).to_json())
         if status != 200:
             raise StrategyError(f"the strategy service answered {status}: {body.get('error', body)}")
         return [str(problem) for problem in body["problems"]]
@@ -66,10 +66,6 @@ class HttpStrategies:
                 f"the strategy service at {self._url} does not answer: {error or 'time-out'}"
             ) from error
 
-    def learns(self, state: StudyState) -> bool:
-        """See StrategyClient."""
-        return learns(state.spec.strategy.name)
-
     def forget(self, uid: str) -> None:
         """See StrategyClient."""
-        self._told.pop(uid, None)
+        self._ledger.forget(uid)
