@@ -153,7 +153,7 @@ class _Launch:
         self.directory = directory
         self.outlive_parent = outlive_parent
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.port = _free_port()
+        self.port = free_port()
         self.credentials = pki.create(directory / "pki")
         self.cluster = connect(directory)
 
@@ -187,7 +187,7 @@ class _Launch:
                 cwd=self.directory,
                 pass_fds=[pid_file.fileno()],
                 start_new_session=True,  # a Ctrl-C is for the parent alone
-                preexec_fn=None if self.outlive_parent else _die_with_parent,  # noqa: PLW1509 - one call that takes no lock
+                preexec_fn=None if self.outlive_parent else die_with_parent,  # noqa: PLW1509 - one call that takes no lock
             )
             pid_file.write(str(process.pid))
         self.processes[name] = process
@@ -312,7 +312,8 @@ def _node(index: int) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Node", "metadata": metadata}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -350,7 +351,7 @@ def _until(condition: Callable[[], bool], complaint: str, timeout: float) -> Non
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
-    """Have the kernel kill this new process when the thread that began it ends."""
+def die_with_parent() -> None:
+    """Have the kernel kill this new process when the thread that began it ends: a `preexec_fn` for Popen."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from devcluster.cluster import Cluster, ClusterError, _die_with_parent, _free_port
+from devcluster.cluster import Cluster, ClusterError, die_with_parent, free_port
 
 COMPONENTS = ("strategy", "scheduler", "operator")
 _TUNEYARD = Path(sys.executable).with_name("tuneyard")
@@ -23,7 +23,7 @@ class Stack:
     def __init__(self, cluster: Cluster, directory: Path, options: Mapping[str, Sequence[str]]) -> None:
         self.directory = directory
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.strategy_port, self.operator_port = _free_port(), _free_port()
+        self.strategy_port, self.operator_port = free_port(), free_port()
         token = directory / "strategy-token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_urlsafe(32))
@@ -46,7 +46,7 @@ class Stack:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call that takes no lock
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one call that takes no lock
             )
 
     def kill(self, name: str) -> None:
