@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from tuneyard_api.rule import Rule, matches
+
 GROUP = "tuneyard.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -18,14 +20,15 @@ UID_LABEL = f"{GROUP}/study-uid"
 INDEX_LABEL = f"{GROUP}/index"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 
-OBJECT_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-"""Names of Kubernetes objects (DNS labels); their length is bounded where they are used."""
+OBJECT_NAME = matches(
+    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+    "write lower-case letters, digits and -, beginning and ending with a letter or a digit",
+)
+ObjectName = Annotated[str, StringConstraints(max_length=63), OBJECT_NAME]
+"""The name of a Kubernetes object or of something within it (a DNS label)."""
 
-DURATION_PATTERN = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
+DURATION_PATTERN = "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
 _DURATION = re.compile(DURATION_PATTERN)
-
-Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN, min_length=2, max_length=20)]
-"""A length of time as hours, minutes and seconds, such as 90s, 2h or 1h30m."""
 
 Time = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
 """A point in time as RFC 3339, the way `timestamp` and `micro_timestamp` write it."""
@@ -41,11 +44,28 @@ def seconds(duration: str) -> int:
     Raises:
         ValueError: the text is no duration.
     """
-    match = _DURATION.match(duration)
+    match = _DURATION.fullmatch(duration)
     if match is None or not duration:
         raise ValueError(f"'{duration}' is not a duration; write hours, minutes and seconds like 90s, 2h or 1h30m")
     hours, minutes, secs = (int(part[:-1]) if part else 0 for part in match.groups())
     return hours * 3600 + minutes * 60 + secs
+
+
+def is_duration(text: str) -> bool:
+    """Whether the text is a duration of at least a second."""
+    return bool(text) and _DURATION.fullmatch(text) is not None and seconds(text) >= 1
+
+
+Duration = Annotated[
+    str,
+    StringConstraints(max_length=20),
+    Rule(
+        f"self != '' && self.matches('{DURATION_PATTERN}') && duration(self) >= duration('1s')",
+        is_duration,
+        "write a time of at least 1s in hours, minutes and seconds, such as 90s, 2h or 1h30m",
+    ),
+]
+"""A length of time as hours, minutes and seconds, such as 90s, 2h or 1h30m."""
 
 
 def timestamp(epoch: float) -> str:

@@ -16,7 +16,8 @@ import yaml
 from tuneyard_api.common import GROUP, VERSION
 from tuneyard_api.kinds import KINDS, STUDY, Column, Kind
 from tuneyard_api.policy import POLICY_RULES, VARIABLES, PolicyRule
-from tuneyard_api.schema import VALIDATIONS, Schema, structural_schema, validation
+from tuneyard_api.rule import VALIDATIONS
+from tuneyard_api.schema import Schema, structural_schema
 
 DIRECTORY = Path(__file__).parent.parent
 POLICY_NAME = f"{STUDY.plural}.{GROUP}"
@@ -80,7 +81,9 @@ def object_schema(kind: Kind) -> Schema:
     if any("default" in field for field in status["properties"].values()):
         status["default"] = {}  # so that a new object shows its first phase before a controller has seen it
     if kind.rules:
-        schema[VALIDATIONS] = [validation(rule) for rule in kind.rules]
+        named = {"type": "object", "properties": {"name": {"type": "string", "description": "The object's name."}}}
+        schema["properties"]["metadata"] = named  # said only so that rules can point to the name
+        schema[VALIDATIONS] = [rule.validation() for rule in kind.rules]
     return schema
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from tuneyard_api.domain import admits, describe, is_active
 from tuneyard_api.sentences import did_you_mean
-from tuneyard_api.space import Configuration, Parameter
+from tuneyard_api.space import Parameter, ParameterValue
 from tuneyard_api.study import StudySpec
 
 
@@ -14,11 +14,14 @@ def initial_problems(spec: StudySpec) -> Iterator[str]:
     """One sentence for each value in initial that cannot be used, and for each that is missing."""
     complete = spec.strategy.name == "manual"
     for index, configuration in enumerate(spec.initial):
-        for problem in _problems(spec.parameters, configuration, complete=complete):
+        for problem in configuration_problems(spec.parameters, configuration, complete=complete):
             yield f"spec.initial[{index}]{problem}"
 
 
-def _problems(parameters: list[Parameter], configuration: Configuration, *, complete: bool) -> Iterator[str]:
+def configuration_problems(
+    parameters: Sequence[Parameter], configuration: Mapping[str, ParameterValue], *, complete: bool
+) -> Iterator[str]:
+    """One text for each value that cannot be used or is missing, beginning with its path within the configuration."""
     names = [parameter.name for parameter in parameters]
     for name in configuration:
         if name not in names:

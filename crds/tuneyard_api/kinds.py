@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from tuneyard_api.common import Model
 from tuneyard_api.gpuqueue import GpuQueueSpec, GpuQueueStatus
-from tuneyard_api.rules import FROZEN, RULES, Rule, frozen_message
+from tuneyard_api.rule import Rule
+from tuneyard_api.rules import FROZEN, RULES, frozen_message
 from tuneyard_api.study import Study, StudySpec, StudyStatus
 from tuneyard_api.trial import TrialSpec, TrialStatus
 

@@ -1,41 +1,22 @@
 """What the fields of one object must fulfil together: each rule once for the API server (CEL) and once for Python.
 
-A rule belongs to a model. The generator writes its CEL into the CRD wherever the model appears; `validation` calls its
-`holds` on each object of the model. The message names the field and says what to write instead. Rules that name the
-parameters to blame, or whose cost the API server refuses in a CRD, are in `policy`.
+A rule here belongs to a model; rules on a single text stand in its annotation. The generator writes the CEL into the
+CRD wherever the model appears; `validation` calls `holds` on each object of the model. Rules that name the parameters
+to blame, or whose cost the API server refuses in a CRD, are in `policy`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel
-from pydantic.alias_generators import to_camel
 
-from tuneyard_api.common import seconds
+from tuneyard_api.common import DURATION_PATTERN, seconds
+from tuneyard_api.rule import Rule
 from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, NumericParameter, Parameter
 from tuneyard_api.study import NAME_LIMIT, BackoffSpec, GpuSpec, Objective, Study, StudySpec, TrialsSpec
 from tuneyard_api.template import PodSpec
 from tuneyard_api.trial import TrialSpec
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One demand on an object of a model.
-
-    Attributes:
-        cel: the demand as the API server evaluates it on `self`; empty where the schema itself says it.
-        holds: the same in Python. A rule on a change (`oldSelf`) always holds there: an object has no past.
-        message: one sentence that names the field and says what to write instead.
-        field: the field to blame, as a path from `self`; empty for the object as a whole.
-    """
-
-    cel: str
-    holds: Callable[[Any], bool]
-    message: str
-    field: str = ""
 
 
 def rules_of(model: type[BaseModel]) -> list[Rule]:
@@ -49,17 +30,6 @@ def _unique(values: Iterable[object]) -> bool:
     return len(set(typed)) == len(typed)
 
 
-def _at_least_a_second(field: str, example: str) -> Rule:
-    """The rule that a duration, where given, is not 0: its pattern alone would take 0s."""
-    name = to_camel(field)
-    return Rule(
-        f"!has(self.{name}) || duration(self.{name}) >= duration('1s')",
-        lambda owner: getattr(owner, field) is None or seconds(getattr(owner, field)) >= 1,
-        f"{name} must be at least 1s; write for example {example}",
-        f".{name}",
-    )
-
-
 def _is_log_pattern(text: str) -> bool:
     before, *after = text.split("{value}")
     return len(after) == 1 and before.strip() != ""
@@ -71,11 +41,13 @@ _STUDY = (
         lambda study: len(study.metadata.name) <= NAME_LIMIT,
         f"metadata.name must have at most {NAME_LIMIT} characters, because trial and attempt numbers follow it in the "
         "names of Jobs; choose a shorter one",
+        ".metadata.name",
     ),
     Rule(
         "!self.metadata.name.contains('.')",
         lambda study: "." not in study.metadata.name,
         "metadata.name must not contain a dot, because pods are named after it; write - instead",
+        ".metadata.name",
     ),
 )
 
@@ -111,7 +83,6 @@ _STUDY_SPEC = (
         "strategy manual runs the list in initial; write at least one configuration there",
         ".initial",
     ),
-    _at_least_a_second("max_duration", "24h"),
 )
 
 _OBJECTIVE = (
@@ -256,7 +227,6 @@ _TRIALS = (
         "parallel must not be above max; lower parallel, or raise max",
         ".parallel",
     ),
-    _at_least_a_second("timeout", "2h"),
 )
 
 _GPU = (
@@ -273,11 +243,11 @@ _GPU = (
 )
 
 _BACKOFF = (
-    _at_least_a_second("initial", "10s"),
-    _at_least_a_second("max", "5m"),
     Rule(
         # has(), although both have defaults: the default {} of backoff itself is checked before it is filled in
-        "!has(self.max) || !has(self.initial) || duration(self.max) >= duration(self.initial)",
+        f"!has(self.max) || !has(self.initial) || duration(self.max) >= duration(self.initial) "
+        # and where one is no duration, its own rule speaks
+        f"|| !self.max.matches('{DURATION_PATTERN}') || !self.initial.matches('{DURATION_PATTERN}')",
         lambda backoff: seconds(backoff.max) >= seconds(backoff.initial),
         "max must not be below initial; raise max, or lower initial",
         ".max",

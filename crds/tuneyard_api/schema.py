@@ -11,13 +11,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from tuneyard_api.rules import Rule, rules_of
+from tuneyard_api.rule import VALIDATIONS
+from tuneyard_api.rules import rules_of
 
 Schema = dict[str, Any]
 
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 INT_OR_STRING = "x-kubernetes-int-or-string"
-VALIDATIONS = "x-kubernetes-validations"
 
 
 def structural_schema(model: type[BaseModel]) -> Schema:
@@ -26,18 +26,12 @@ def structural_schema(model: type[BaseModel]) -> Schema:
     return _structural(document, document.get("$defs", {}))
 
 
-def validation(rule: Rule) -> Schema:
-    """A rule as an entry of x-kubernetes-validations."""
-    entry = {"rule": rule.cel, "message": rule.message}
-    return {**entry, "fieldPath": rule.field} if rule.field else entry
-
-
 class _WithRules(GenerateJsonSchema):
     """Adds each model's rules where pydantic describes the model."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         described = super().model_schema(schema)
-        rules = [validation(rule) for rule in rules_of(schema["cls"]) if rule.cel]
+        rules = [rule.validation() for rule in rules_of(schema["cls"]) if rule.cel]
         return {**described, VALIDATIONS: rules} if rules else described
 
 

@@ -9,10 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tuneyard_api.common import DURATION_PATTERN, OBJECT_NAME_PATTERN
 from tuneyard_api.schema import Schema
-from tuneyard_api.space import NAME_PATTERN
-from tuneyard_api.study import METRIC_PATTERN
 
 Location = tuple[str | int, ...]
 
@@ -27,13 +24,6 @@ _EXPECTED = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
     "finite_number": "a finite number",
-}
-
-_PATTERNS = {
-    DURATION_PATTERN: "write hours, minutes and seconds like 90s, 2h or 1h30m",
-    OBJECT_NAME_PATTERN: "write lower-case letters, digits and -, beginning and ending with a letter or digit",
-    NAME_PATTERN: "write letters, digits and _, beginning with a letter",
-    METRIC_PATTERN: "write letters, digits and _ . / -, beginning with a letter or _",
 }
 
 _BOUNDS = {
@@ -99,6 +89,8 @@ def _location(details: ErrorDetails, document: object) -> Location:
 def _sentence(path: Location, found: list[ErrorDetails], schema: Schema) -> str:
     """What is wrong at a path; a union gives one error for each of its members."""
     expected = list(dict.fromkeys(_EXPECTED[error["type"]] for error in found if error["type"] in _EXPECTED))
+    if {"a number", "a text"} <= set(expected):  # a value of a configuration: true and 1 are none, or are meant by it
+        expected = ["a number", "a text"]
     precise = [error for error in found if error["type"] not in _EXPECTED]
     if precise:
         return _precise(path, precise[0], schema)
@@ -114,13 +106,10 @@ def _precise(path: Location, error: ErrorDetails, schema: Schema) -> str:
     if kind == "literal_error":
         allowed = [str(value) for value in _below(schema, path).get("enum", ())]
         return f"write one of {', '.join(allowed)} instead of {_shown(given)}{did_you_mean(str(given), allowed)}"
-    if kind == "string_pattern_mismatch":
-        pattern = context["pattern"]
-        return f"{_shown(given)} does not fit; {_PATTERNS.get(pattern, f'write a text that matches {pattern}')}"
     if kind in _BOUNDS:
         key, sentence = _BOUNDS[kind]
         return f"{sentence.format(context[key])}, not {_shown(given)}"
-    return error["msg"]
+    return f"{error['msg']}, instead of {_shown(given)}"
 
 
 def _below(schema: Schema, path: Location) -> Schema:

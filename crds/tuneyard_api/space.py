@@ -7,9 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from tuneyard_api.common import Model
+from tuneyard_api.rule import matches
 
-NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]{0,62}$"
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]
+Name = Annotated[
+    str,
+    StringConstraints(max_length=63),
+    matches("^[A-Za-z][A-Za-z0-9_]*$", "write letters, digits and _, beginning with a letter"),
+]
 
 Value = int | str
 """A category: a whole number or a text. Write other numbers and booleans in quotes."""

@@ -6,12 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from tuneyard_api.common import OBJECT_NAME_PATTERN, Conditions, Duration, MetricValues, Model, Time
+from tuneyard_api.common import OBJECT_NAME, Conditions, Duration, MetricValues, Model, ObjectName, Time
+from tuneyard_api.rule import matches
 from tuneyard_api.space import Configuration, Parameter
 from tuneyard_api.template import SchemaOf, Template
 
-METRIC_PATTERN = r"^[A-Za-z_][A-Za-z0-9_./-]{0,62}$"
-MetricName = Annotated[str, StringConstraints(pattern=METRIC_PATTERN, max_length=63)]
+MetricName = Annotated[
+    str,
+    StringConstraints(max_length=63),
+    matches("^[A-Za-z_][A-Za-z0-9_./-]*$", "write letters, digits and _ . / -, beginning with a letter or _"),
+]
 STRATEGIES = ("manual", "grid", "random", "sobol")
 """The strategies that are built; the schema refuses every other name."""
 
@@ -88,11 +92,12 @@ class GpuSpec(Model):
     fraction: float | None = Field(
         default=None, gt=0, lt=1, description="A part of one GPU. Not available in this release: use count."
     )
-    memory: str | None = Field(
-        default=None,
-        max_length=20,
-        pattern=r"^[0-9]{1,9}(Mi|Gi)$",
-        description="Memory on one GPU. Not available in this release: use count.",
+    memory: Annotated[str, matches("^[0-9]{1,9}(Mi|Gi)$", "write Mi or Gi after a number, such as 10Gi")] | None = (
+        Field(
+            default=None,
+            max_length=20,
+            description="Memory on one GPU. Not available in this release: use count.",
+        )
     )
     vendor: Literal["nvidia", "amd", "intel"] = Field(
         default="nvidia", description="Whose GPUs; decides the resource name that the pod asks for."
@@ -168,8 +173,8 @@ class StudySpec(Model):
     )
     template: Annotated[dict[str, Any], SchemaOf(Template)] = Field(
         description="A Job's pod template: metadata and spec, with at least one container. Parameters reach the "
-        "program as environment variables TUNEYARD_PARAM_<name> and as ${name} in command, args and env values; write $${name} "
-        "for a literal ${name}. restartPolicy is always Never."
+        "program as environment variables TUNEYARD_PARAM_<name> and as ${name} in command, args and env values; write "
+        "$${name} for a literal ${name}. restartPolicy is always Never."
     )
 
 
@@ -231,8 +236,8 @@ class StudyMeta(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Annotated[str, StringConstraints(pattern=OBJECT_NAME_PATTERN, max_length=253)]
-    namespace: Annotated[str, StringConstraints(pattern=OBJECT_NAME_PATTERN, max_length=63)] = "default"
+    name: Annotated[str, OBJECT_NAME]
+    namespace: ObjectName = "default"
     uid: str | None = None
     generation: int | None = None
     labels: dict[str, str] = Field(default_factory=dict)

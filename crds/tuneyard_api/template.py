@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-from tuneyard_api.common import OBJECT_NAME_PATTERN, Model
+from tuneyard_api.common import Model, ObjectName
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class _Open(Model):
 class Container(_Open):
     """A container of the pod, as in Kubernetes."""
 
-    name: Annotated[str, StringConstraints(pattern=OBJECT_NAME_PATTERN, max_length=63)] = Field(
-        description="The container's name: lower-case letters, digits and -, for example train."
-    )
+    name: ObjectName = Field(description="The container's name: lower-case letters, digits and -, for example train.")
 
 
 class PodSpec(_Open):

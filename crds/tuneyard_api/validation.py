@@ -47,7 +47,7 @@ def validate_study(manifest: Mapping[str, Any]) -> Study:
     problems = list(_header_problems(manifest))
     metadata = _parse(StudyMeta, manifest.get("metadata"), ("metadata",), problems)
     spec = _parse(StudySpec, manifest.get("spec"), ("spec",), problems)
-    template = spec and _parse(Template, spec.template, ("spec", "template"), problems)
+    template = _parse_template(manifest.get("spec"), problems)
     if metadata is None or spec is None or template is None:
         raise InvalidStudy(problems)
     study = Study(metadata=metadata, spec=spec)
@@ -85,6 +85,12 @@ def _parse(model: type[M], value: object, at: Location, problems: list[str]) -> 
     except ValidationError as error:
         problems += sentences(error, value, structural_schema(model), at)
         return None
+
+
+def _parse_template(spec: object, problems: list[str]) -> Template | None:
+    """The template within a spec, which may be wrong elsewhere: the spec itself says where there is none."""
+    template = spec.get("template") if isinstance(spec, Mapping) else None
+    return _parse(Template, template, ("spec", "template"), problems) if isinstance(template, Mapping) else None
 
 
 def _broken_rules(model: BaseModel, at: Location) -> Iterator[str]:
