@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,12 @@ def registry(options: Options) -> kopf.OperatorRegistry:
         settings.watching.server_timeout = 300
         settings.watching.client_timeout = 330
         settings.peering.standalone = True
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event otherwise
         await process.start()
+
+    @kopf.on.login(registry=handlers)
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_via_client(**kwargs)
 
     @kopf.on.cleanup(registry=handlers)
     async def stop(**_: Any) -> None:
@@ -120,6 +126,8 @@ def registry(options: Options) -> kopf.OperatorRegistry:
 
 def run(options: Options) -> None:
     """Run the operator until SIGTERM or SIGINT."""
+    if options.kubeconfig is not None:
+        os.environ["KUBECONFIG"] = options.kubeconfig  # where kopf's own login looks
     kopf.run(
         registry=registry(options),
         standalone=True,

@@ -228,9 +228,9 @@ def _conclude(
         outcome=end.outcome, attempts=attempts, retry=state.spec.retry, seed=state.spec.strategy.seed,
         index=trial.index, now=now,
     )  # fmt: skip
-    patch: Object = {"attempts": attempts, "placement": None, "reason": end.reason, "message": end.message or None}
+    patch: Object = {"attempts": attempts, "reason": end.reason, "message": end.message or None}
     if not isinstance(verdict, GiveUp):
-        patch |= {"phase": Phase.PENDING, "attempt": trial.attempt + 1, "startTime": None}
+        patch |= {"phase": Phase.PENDING, "attempt": trial.attempt + 1, "placement": None, "startTime": None}
         patch["notBefore"] = micro_timestamp(verdict.not_before) if verdict.not_before > now else None
         return WriteTrial(trial.index, patch, end, stop=alive)
     patch |= {"phase": verdict.phase, "notBefore": None, "completionTime": timestamp(now)}
