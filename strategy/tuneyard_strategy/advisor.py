@@ -1,0 +1,145 @@
+"""The advisor: answers for many studies, and remembers what it has been told to spare the telling.
+
+The caller keeps each study's *history*: a log of trial records that only grows, where a trial appears when it is
+created and again when it ends. With a question it sends the part of the log that the advisor has not seen. What the
+advisor holds is a cache: an advisor that knows nothing asks for everything (NeedHistory) and then answers the same.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from tuneyard_api.common import Model
+from tuneyard_api.space import Configuration as Given
+from tuneyard_strategy.contract import MAX_INDEX, Strategy, StudyDefinition, TrialRecord
+from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoint
+from tuneyard_strategy.registry import create
+
+
+class AskRequest(Model):
+    """A question: which configurations do these trials get?"""
+
+    study: str = Field(min_length=1, max_length=253, description="What tells studies apart, for example the UID.")
+    definition: StudyDefinition | None = Field(
+        default=None, description="The study. Needed once, and again when it has changed; then with the whole history."
+    )
+    revision: int = Field(default=0, ge=0, description="How many records the history has by now.")
+    since: int = Field(
+        default=0, ge=0, description="How many of them the advisor has been told before; 0 begins from the start."
+    )
+    records: list[TrialRecord] = Field(default_factory=list, description="The history from `since` to `revision`.")
+    indices: list[Annotated[int, Field(ge=0, le=MAX_INDEX)]] = Field(
+        max_length=1000, description="The trials to find configurations for."
+    )
+
+    @model_validator(mode="after")
+    def _records_fill_the_gap(self) -> Self:
+        if len(self.records) != self.revision - self.since:
+            raise ValueError(
+                f"records has {len(self.records)} entries; send exactly those from since ({self.since}) to revision "
+                f"({self.revision})"
+            )
+        return self
+
+
+class Proposal(Model):
+    """The configuration of a trial."""
+
+    index: int = Field(description="The trial.")
+    parameters: Given = Field(description="Its configuration.")
+
+
+class AskResponse(Model):
+    """The answer: a configuration for each index, or for fewer where the space is exhausted."""
+
+    configurations: list[Proposal] = Field(description="In the order of the indices asked for.")
+    exhausted: bool = Field(description="Whether an index got none, because there are no further configurations.")
+    message: str | None = Field(default=None, description="If exhausted, why: one sentence.")
+
+
+@dataclass
+class _Study:
+    definition: StudyDefinition
+    strategy: Strategy
+    revision: int = 0
+
+
+class Advisor:
+    """Answers questions about studies. Not thread-safe: one question at a time.
+
+    Example:
+        >>> advisor = Advisor()
+        >>> answer = advisor.ask(AskRequest(study="digits", definition=definition, indices=[0, 1, 2]))
+        >>> answer.configurations[0].parameters
+        {'lr': 0.0316, 'layers': 2}
+
+    Args:
+        capacity: of how many studies to keep what was told; beyond it the one not asked for longest is forgotten.
+    """
+
+    def __init__(self, capacity: int = 256) -> None:
+        self._capacity = capacity
+        self._studies: OrderedDict[str, _Study] = OrderedDict()
+
+    def ask(self, request: AskRequest) -> AskResponse:
+        """Configurations for trials.
+
+        Raises:
+            NeedHistory: ask again with definition and all records.
+            DefinitionError: the study cannot be searched.
+            NoFeasiblePoint: no configuration meets the constraints.
+        """
+        study = self._study(request)
+        study.strategy.update(request.records[study.revision - request.since :])
+        study.revision = request.revision
+        suggestions = study.strategy.suggest(request.indices)
+        exhausted = len(suggestions) < len(request.indices)
+        return AskResponse(
+            configurations=[Proposal(index=each.index, parameters=each.parameters) for each in suggestions],
+            exhausted=exhausted,
+            message=study.strategy.exhausted if exhausted else None,
+        )
+
+    def check(self, definition: StudyDefinition) -> list[str]:
+        """What is wrong with a definition beyond what the API server sees: one sentence each, none if all is well.
+
+        Constraints that do not parse, initial configurations outside the space, and constraints that nothing meets.
+        """
+        try:
+            strategy = create(definition)
+            strategy.suggest([0])
+        except DefinitionError as error:
+            return error.problems
+        except NoFeasiblePoint as error:
+            return [f"constraints: {error}"]
+        return []
+
+    def forget(self, study: str) -> None:
+        """Drop what is held of a study; it may be asked about again, with its whole history."""
+        self._studies.pop(study, None)
+
+    def _study(self, request: AskRequest) -> _Study:
+        """The study that the question builds on, or a new one where the question begins from the start.
+
+        A history that is sent from the start replaces what is held: the caller may have written its log anew.
+        """
+        known = self._studies.get(request.study)
+        changed = known is not None and request.definition is not None and request.definition != known.definition
+        if request.since == 0 and (known is None or changed or known.revision > 0):
+            definition = request.definition or (known.definition if known is not None else None)
+            if definition is None:
+                raise NeedHistory(0)
+            known = _Study(definition, create(definition))
+            self._studies[request.study] = known
+            if len(self._studies) > self._capacity:
+                self._studies.popitem(last=False)
+        elif known is None or changed or known.revision > request.revision:
+            raise NeedHistory(0)
+        elif known.revision < request.since:
+            raise NeedHistory(known.revision)
+        self._studies.move_to_end(request.study)
+        return known

@@ -1,0 +1,117 @@
+"""What a strategy is: it is told of trials and proposes configurations.
+
+The configuration of trial i is a function of (definition, i, the records of trials below i). Whoever lost an answer
+asks again, in this process or in another, for any index, and gets the same one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from tuneyard_api.common import Model
+from tuneyard_api.space import Configuration as Given
+from tuneyard_api.space import Parameter
+from tuneyard_api.study import Objective, StrategySpec, StudySpec
+from tuneyard_strategy.space import Configuration
+
+MAX_INDEX = 99_999
+"""The largest index of a trial: a study has at most 100,000."""
+
+State = Literal["pending", "running", "succeeded", "failed", "infeasible", "stopped", "unknown"]
+
+
+class StudyDefinition(Model):
+    """The part of a Study that its strategy works with."""
+
+    parameters: list[Parameter] = Field(min_length=1, max_length=100, description="The search space.")
+    constraints: list[str] = Field(
+        default_factory=list, max_length=20, description="Conditions that every configuration meets."
+    )
+    objectives: list[Objective] = Field(
+        default_factory=list, max_length=10, description="The metric to optimise, and those to keep within bounds."
+    )
+    strategy: StrategySpec = Field(default_factory=StrategySpec, description="The strategy and its seed.")
+    initial: list[Given] = Field(
+        default_factory=list, max_length=10_000, description="The first configurations, trials 0, 1, ..."
+    )
+    max_trials: int | None = Field(default=None, ge=1, description="How many trials the study may have.")
+
+    @classmethod
+    def from_spec(cls, spec: StudySpec) -> StudyDefinition:
+        """The definition in a Study's spec."""
+        return cls(
+            parameters=spec.parameters,
+            constraints=spec.constraints,
+            objectives=spec.objectives,
+            strategy=spec.strategy,
+            initial=spec.initial,
+            max_trials=spec.trials.max,
+        )
+
+
+class TrialRecord(Model):
+    """What became of a trial, as a strategy is told."""
+
+    index: int = Field(ge=0, le=MAX_INDEX, description="The trial's number within its study.")
+    parameters: Given = Field(description="Its configuration.")
+    state: State = Field(
+        default="pending",
+        description="Its state. unknown: it ended for a reason that says nothing about its configuration.",
+    )
+    metrics: dict[str, float] | None = Field(default=None, description="Its final metrics, if it has any.")
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A configuration for a trial."""
+
+    index: int
+    parameters: Configuration
+
+
+class Strategy(ABC):
+    """Proposes configurations for the trials of one study.
+
+    A strategy keeps to the space, its conditions and constraints; begins with the study's initial configurations, one
+    an index, where it fills in the parameters that they leave out; and never proposes a configuration twice. When the
+    space has no further one, it returns fewer suggestions than it was asked for, and `exhausted` says why.
+
+    Example:
+        >>> strategy = create(definition)                    # from tuneyard_strategy.registry
+        >>> first, second = strategy.suggest([0, 1])
+        >>> strategy.update([TrialRecord(index=0, parameters=first.parameters, state="succeeded",
+        ...                              metrics={"accuracy": 0.93}),
+        ...                  TrialRecord(index=1, parameters=second.parameters, state="running")])
+        >>> third, = strategy.suggest([2])
+        >>> again, = strategy.suggest([2])                   # after a crash, say
+        >>> again == third
+        True
+
+    Attributes:
+        learns: whether suggestions depend on the results of other trials. Where they do, ask late and for few at a
+            time; where they don't, as far ahead as is convenient.
+    """
+
+    learns: ClassVar[bool]
+
+    @abstractmethod
+    def update(self, records: Sequence[TrialRecord]) -> None:
+        """Hear of trials that are new or have changed since the last call; a later record replaces an earlier one."""
+
+    @abstractmethod
+    def suggest(self, indices: Sequence[int]) -> list[Suggestion]:
+        """Configurations for these trials, in this order; fewer when the space is exhausted.
+
+        Raises:
+            NoFeasiblePoint: not a single configuration was found that meets the constraints.
+        """
+
+    @property
+    @abstractmethod
+    def exhausted(self) -> str:
+        """One sentence that says why there are no further configurations, for when `suggest` returned fewer."""

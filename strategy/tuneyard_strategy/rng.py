@@ -1,0 +1,55 @@
+"""Random numbers that depend on nothing but (seed, stream, position): the same in any process, on any machine.
+
+Philox is counter-based: the number at any position is computed straight away, so that a strategy that restarts, or that
+is asked again for trial 4,711, draws what it drew before. The raw 64-bit output of numpy's Philox is fixed by numpy's
+compatibility policy.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORDS = 4
+"""64-bit numbers that one step of the counter gives."""
+
+
+class Stream(IntEnum):
+    """What the numbers are for; streams of one seed are independent of each other."""
+
+    CANDIDATES = 1
+    ORDER = 2
+    SCRAMBLING = 3
+    INITIAL = 4
+    PROBE = 5
+
+
+def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:
+    """A numpy generator of its own for (seed, stream, index), for libraries that want one."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, stream, index))))
+
+
+def uniforms(seed: int, stream: Stream, *, index: int = 0, start: int, rows: int, width: int) -> NDArray[np.float64]:
+    """Rows start, start + 1, ... of an endless table of uniform numbers in [0, 1).
+
+    A row's numbers do not depend on the block that it is drawn in.
+
+    Args:
+        seed: of the study.
+        stream: what the numbers are for.
+        index: for example of the trial; each has a table of its own.
+        start: the first row.
+        rows: how many rows.
+        width: numbers in a row.
+
+    Returns:
+        An array of shape (rows, width).
+    """
+    steps = -(-width // WORDS)
+    key = np.array([seed, stream], dtype=np.uint64)
+    counter = np.array([start * steps, 0, 0, index], dtype=np.uint64)
+    raw = np.random.Philox(counter=counter, key=key).random_raw(rows * steps * WORDS)
+    table = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return table.reshape(rows, steps * WORDS)[:, :width]

@@ -1,0 +1,175 @@
+"""The strategy service: an `Advisor` behind HTTP, for callers in other processes.
+
+| Request | Answer |
+|---|---|
+| POST /v1/ask | 200 AskResponse; 409 Missing: send definition and all records; 422 the study has no configurations |
+| POST /v1/check | 200 the problems of a definition |
+| GET /healthz, GET /openapi.json | open to everyone; the others want `Authorization: Bearer TOKEN` |
+
+All other answers are {"error": "one sentence"}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, Literal, TypeVar
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from pydantic import Field
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tuneyard_api.common import Model
+from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
+from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.errors import NeedHistory, StrategyError
+
+MAX_BODY = 8 * 2**20
+"""Bytes of a request's body, at most."""
+OPEN_PATHS = frozenset({"/healthz", "/openapi.json"})
+
+Answer = TypeVar("Answer")
+
+
+class Problems(Model):
+    """What is wrong with a definition."""
+
+    problems: list[str] = Field(description="One sentence each; empty if all is well.")
+
+
+class Missing(Model):
+    """The service does not hold the history that the question builds on: send the definition and all records."""
+
+    need: Literal["history"] = Field(default="history", description="What is missing.")
+    have: int = Field(description="How many records of the study the service holds.")
+
+
+class Refusal(Model):
+    """Why there is no answer."""
+
+    error: str = Field(description="One sentence.")
+
+
+class Health(Model):
+    """The service is up."""
+
+    status: Literal["ok"] = Field(default="ok", description="Always ok.")
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Refusal, "description": "The token is missing or wrong."},
+    413: {"model": Refusal, "description": "The body is too large."},
+    422: {"model": Refusal, "description": "The question is malformed, or the study cannot be searched."},
+}
+_ASK_REFUSALS = {**_REFUSALS, 409: {"model": Missing, "description": "History is missing."}}
+
+
+class Gate:
+    """Turns away requests without the token before anything of their body is read."""
+
+    def __init__(self, app: ASGIApp, token: Callable[[], str]) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (ASGI)."""
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and not self._admits(dict(scope["headers"])):
+            refusal = _refusal(401, "the token is missing or wrong: send the header Authorization: Bearer TOKEN")
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _admits(self, headers: dict[bytes, bytes]) -> bool:
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        expected = self._token().encode()
+        return bool(expected) and scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), expected)
+
+
+def create_app(advisor: Advisor, token: Callable[[], str]) -> FastAPI:
+    """The service as an ASGI application.
+
+    Args:
+        advisor: who answers; it is called from one thread, never by two requests at a time.
+        token: gives what callers must present, each time anew since tokens are rotated; nobody enters while it is "".
+    """
+    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="advisor")
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        worker.shutdown(cancel_futures=True)
+
+    app = FastAPI(
+        title="Tuneyard strategy service",
+        version="v1",
+        description="Proposes configurations for the trials of studies.",
+        lifespan=lifespan,
+        max_body_size=MAX_BODY,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(Gate, token=token)
+    _answer_in_sentences(app)
+    bearer = [Depends(HTTPBearer(auto_error=False, description="The token in the service's token file."))]
+
+    async def at_work(function: Callable[[Any], Answer], argument: object) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(worker, function, argument)
+
+    @app.post("/v1/ask", dependencies=bearer, responses=_ASK_REFUSALS)
+    async def ask(request: AskRequest) -> AskResponse:
+        """Configurations for trials, given the part of the history that the service has not seen."""
+        return await at_work(advisor.ask, request)
+
+    @app.post("/v1/check", dependencies=bearer, responses=_REFUSALS)
+    async def check(definition: StudyDefinition) -> Problems:
+        """What is wrong with a study's definition beyond what the API server checks."""
+        return Problems(problems=await at_work(advisor.check, definition))
+
+    @app.get("/healthz")
+    async def healthz() -> Health:
+        """Whether the service is up."""
+        return Health()
+
+    return app
+
+
+def _answer_in_sentences(app: FastAPI) -> None:
+    """Give every error the same short form."""
+
+    @app.exception_handler(NeedHistory)
+    async def need_history(_: Request, error: NeedHistory) -> JSONResponse:
+        return JSONResponse(Missing(have=error.have).to_json(), status_code=409)
+
+    @app.exception_handler(StrategyError)
+    async def no_answer(_: Request, error: StrategyError) -> JSONResponse:
+        return _refusal(422, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        return _refusal(422, "; ".join(_complaint(e["loc"], e["msg"]) for e in error.errors()[:5]))
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 413:
+            return _refusal(413, f"the body is larger than {MAX_BODY} bytes")
+        return _refusal(error.status_code, error.detail)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        return _refusal(500, f"the strategy service failed ({type(error).__name__}): see its log")
+
+
+def _complaint(location: Sequence[str | int], message: str) -> str:
+    path = ".".join(str(part) for part in location if part != "body")
+    return f"{path or 'the body'}: {message.removeprefix('Value error, ')}"
+
+
+def _refusal(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse(Refusal(error=sentence).to_json(), status_code=status)

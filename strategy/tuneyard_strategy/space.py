@@ -1,0 +1,303 @@
+"""The search space: which configurations exist, in which order, and how numbers in the unit cube become configurations.
+
+| Symbol | Shape | What |
+|---|---|---|
+| n, d | | configurations, parameters |
+| u | (n, d) | a point of the unit cube for each configuration, one coordinate a parameter, active or not |
+| column | (n,) | one parameter of all configurations, see `dimensions` |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuneyard_api.domain import admits
+from tuneyard_api.initial import configuration_problems
+from tuneyard_api.rules import rules_of
+from tuneyard_api.space import MAX_INT, Parameter, ParameterValue
+from tuneyard_strategy.counting import Condition, count
+from tuneyard_strategy.dimensions import (
+    CategoricalDimension,
+    Column,
+    ContinuousDimension,
+    Dimension,
+    SteppedDimension,
+    Value,
+)
+from tuneyard_strategy.errors import DefinitionError, ExpressionError, StrategyError
+from tuneyard_strategy.expressions import Constraint
+
+Configuration = dict[str, Value]
+"""A value for each active parameter, in the order of the parameters."""
+Mask = NDArray[np.bool_]
+
+BLOCK = 1024
+"""Configurations that are enumerated at a time."""
+PATIENCE = 2**22
+"""Partial or whole configurations that may break the constraints in a row before an enumeration gives up."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Configurations as columns: of all parameters, or of the first few."""
+
+    rows: int
+    columns: tuple[Column, ...] = ()
+    active: tuple[Mask, ...] = ()
+    """Which rows have the parameter; what a column holds in the others means nothing."""
+
+    def take(self, rows: NDArray[np.int64] | Mask) -> Table:
+        """Only the rows with these numbers, or where the mask is true."""
+        kept = int(rows.sum()) if rows.dtype == np.bool_ else len(rows)
+        return Table(kept, tuple(c[rows] for c in self.columns), tuple(a[rows] for a in self.active))
+
+    def with_column(self, column: Column, active: Mask) -> Table:
+        """This table and one more parameter."""
+        return Table(self.rows, (*self.columns, column), (*self.active, active))
+
+
+class Space:
+    """A search space.
+
+    Example:
+        >>> space = Space.from_spec([Parameter.model_validate({"name": "n", "int": {"min": 1, "max": 4}})], ["n != 3"])
+        >>> space.decode(np.array([[0.1], [0.9]]))
+        [{'n': 1}, {'n': 4}]
+        >>> list(space.enumerate())
+        [{'n': 1}, {'n': 2}, {'n': 4}]
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], constraints: Sequence[Constraint]) -> None:
+        self.parameters = tuple(parameters)
+        self.constraints = tuple(constraints)
+        self.names = tuple(parameter.name for parameter in parameters)
+        self.dimensions = tuple(_dimension(parameter) for parameter in parameters)
+        self._positions = {name: position for position, name in enumerate(self.names)}
+        self._conditions = tuple(self._conditions_of(parameter) for parameter in parameters)
+        self._settled: tuple[list[Constraint], ...] = tuple([] for _ in parameters)
+        """The constraints that can be checked as soon as the parameter at this position has a value."""
+        for constraint in constraints:
+            self._settled[max(self._positions[name] for name in constraint.names)].append(constraint)
+
+    @classmethod
+    def from_spec(cls, parameters: Sequence[Parameter], constraints: Sequence[str] = ()) -> Space:
+        """The space of a study whose parameters keep the rules of the API.
+
+        Raises:
+            DefinitionError: a constraint does not parse, or the parameters do not fit together.
+        """
+        problems = list(_structure_problems(parameters))
+        categories = {p.name: p.categorical.values if p.categorical is not None else None for p in parameters}
+        compiled = []
+        for number, text in enumerate(constraints):
+            try:
+                compiled.append(Constraint.parse(text, categories))
+            except ExpressionError as error:
+                problems.append(f"constraints[{number}]: {error}")
+        if problems:
+            raise DefinitionError(problems)
+        return cls(parameters, compiled)
+
+    # Many configurations at a time ---------------------------------------------------------------------------------
+
+    def table(self, u: NDArray[np.float64], fixed: Mapping[str, Value] | None = None) -> Table:
+        """The configurations at points of the unit cube, shape (n, d), but with the values of `fixed` parameters."""
+        table = Table(len(u))
+        for position, (name, dimension) in enumerate(zip(self.names, self.dimensions, strict=True)):
+            if fixed is not None and name in fixed:
+                column = np.repeat(dimension.column([fixed[name]]), len(u))
+            else:
+                column = dimension.draw(u[:, position])
+            table = table.with_column(column, self._activity(position, table))
+        return table
+
+    def table_of(self, configurations: Sequence[Mapping[str, Value]]) -> Table:
+        """Configurations without a problem as columns."""
+        table = Table(len(configurations))
+        for name, dimension in zip(self.names, self.dimensions, strict=True):
+            active = np.array([name in configuration for configuration in configurations], dtype=np.bool_)
+            given = dimension.column([c[name] for c in configurations if name in c])
+            column = np.zeros(len(configurations), dtype=given.dtype)
+            column[active] = given
+            table = table.with_column(column, active)
+        return table
+
+    def meets(self, table: Table, constraints: Sequence[Constraint] | None = None) -> Mask:
+        """Which rows of a table meet all constraints (or only these), shape (n,)."""
+        met = np.ones(table.rows, dtype=np.bool_)
+        if table.rows == 0:
+            return met
+        for constraint in self.constraints if constraints is None else constraints:
+            positions = {name: self._positions[name] for name in constraint.names}
+            columns = {name: self._operand(table, position) for name, position in positions.items()}
+            concerned = np.logical_and.reduce([table.active[position] for position in positions.values()])
+            met &= ~concerned | constraint.met(columns)
+        return met
+
+    def configurations(self, table: Table) -> list[Configuration]:
+        """The rows of a table as configurations."""
+        columns = [d.values(c).tolist() for d, c in zip(self.dimensions, table.columns, strict=True)]
+        if all(active.all() for active in table.active):
+            return [dict(zip(self.names, row, strict=True)) for row in zip(*columns, strict=True)]
+        rows = zip(zip(*columns, strict=True), zip(*(a.tolist() for a in table.active), strict=True), strict=True)
+        return [
+            {name: value for name, value, there in zip(self.names, row, active, strict=True) if there}
+            for row, active in rows
+        ]
+
+    def decode(self, u: NDArray[np.float64]) -> list[Configuration]:
+        """The configurations at points of the unit cube; constraints are not looked at.
+
+        Args:
+            u: shape (n, d), in [0, 1).
+        """
+        return self.configurations(self.table(u))
+
+    def feasible(self, configurations: Sequence[Mapping[str, Value]]) -> Mask:
+        """Which of these configurations (without another problem) meet all constraints, shape (n,)."""
+        return self.meets(self.table_of(configurations))
+
+    # One configuration ---------------------------------------------------------------------------------------------
+
+    def encode(self, configuration: Mapping[str, Value]) -> NDArray[np.float64]:
+        """A point of the unit cube, shape (d,), that decodes to this configuration; inactive parameters lie at 0.5.
+
+        A value that is never drawn (a probability of 0, the far tail of a normal distribution) has no point of its own
+        and gets the nearest one.
+        """
+        return np.array(
+            [
+                dimension.place(configuration[name]) if name in configuration else 0.5
+                for name, dimension in zip(self.names, self.dimensions, strict=True)
+            ]
+        )
+
+    def key(self, configuration: Mapping[str, object]) -> Hashable:
+        """What two configurations have in common exactly if they are the same; 1 and 1.0 are."""
+        return tuple(map(configuration.get, self.names))
+
+    def problems(self, configuration: Mapping[str, ParameterValue], *, complete: bool = True) -> list[str]:
+        """Why this is no configuration of the space: one text each, beginning with the path within the configuration.
+
+        Args:
+            configuration: values by parameter.
+            complete: whether every active parameter must have a value.
+        """
+        problems = list(configuration_problems(self.parameters, configuration, complete=complete))
+        return problems or [
+            f": the constraint '{constraint.text}' does not hold"
+            for constraint in self.constraints
+            if not constraint.holds(configuration)
+        ]
+
+    # All configurations --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def cardinality(self) -> int | None:
+        """How many configurations there are, constraints aside; None for infinitely many.
+
+        Exact, unless conditions are entangled beyond what a user would write (see `counting`).
+        """
+        return count([dimension.size for dimension in self.dimensions], self._conditions)
+
+    def enumerate(self) -> Iterator[Configuration]:
+        """All configurations that meet the constraints, in grid order: the last parameter changes fastest.
+
+        Raises:
+            StrategyError: there are infinitely many, or none for millions of steps.
+        """
+        for table in self.blocks():
+            yield from self.configurations(table)
+
+    def blocks(self) -> Iterator[Table]:
+        """`enumerate` as tables of up to BLOCK rows. Constraints prune as soon as their parameters have values.
+
+        Raises:
+            StrategyError: there are infinitely many, or none for millions of steps.
+        """
+        if self.cardinality is None:
+            raise StrategyError("a space with a double parameter without a step has no end: give it a step")
+        fruitless = 0
+        for tried, table in self._expand(Table(1)):
+            if len(table.columns) == len(self.names) and table.rows:
+                fruitless = 0
+                yield table
+            elif (fruitless := fruitless + tried) > PATIENCE:
+                raise StrategyError(f"{PATIENCE} combinations in a row do not meet the constraints")
+
+    def _expand(self, table: Table) -> Iterator[tuple[int, Table]]:
+        """Depth first and in grid order, all tables with one more parameter, and the rows tried to get each."""
+        position = len(table.columns)
+        if position == len(self.names):
+            return
+        active = self._activity(position, table)
+        size = min(self.dimensions[position].size or 0, 2**50)  # no one gets further, and the sum fits int64
+        branches = np.where(active, size, 1)
+        ends = np.cumsum(branches)
+        for start in range(0, int(ends[-1]) if table.rows else 0, BLOCK):
+            numbers = np.arange(start, min(start + BLOCK, int(ends[-1])))
+            rows = np.searchsorted(ends, numbers, side="right")
+            codes = numbers - (ends - branches)[rows]
+            wider = table.take(rows).with_column(codes, active[rows])
+            wider = wider.take(self.meets(wider, self._settled[position]))
+            yield len(numbers), wider
+            yield from self._expand(wider)
+
+    # Inner workings ------------------------------------------------------------------------------------------------
+
+    def _activity(self, position: int, table: Table) -> Mask:
+        """Which rows have the parameter at this position, given the columns before it."""
+        active = np.ones(table.rows, dtype=np.bool_)
+        for condition in self._conditions[position]:
+            parent = condition.parent
+            active &= table.active[parent] & np.isin(table.columns[parent], sorted(condition.codes))
+        return active
+
+    def _operand(self, table: Table, position: int) -> Column:
+        values = self.dimensions[position].values(table.columns[position])
+        categorical = self.parameters[position].categorical
+        texts = categorical is not None and any(isinstance(value, str) for value in categorical.values)
+        return values if texts else values.astype(np.float64)
+
+    def _conditions_of(self, parameter: Parameter) -> tuple[Condition, ...]:
+        conditions = []
+        for name, values in (parameter.when or {}).items():
+            position = self._positions[name]
+            admitted = [value for value in values if admits(self.parameters[position], value)]
+            codes = self.dimensions[position].column(admitted).astype(np.int64)
+            conditions.append(Condition(position, frozenset(codes.tolist())))
+        return tuple(conditions)
+
+
+def _dimension(parameter: Parameter) -> Dimension:
+    if parameter.categorical is not None:
+        return CategoricalDimension(parameter.categorical)
+    if parameter.int_ is not None:
+        return SteppedDimension(parameter.int_)
+    assert parameter.double is not None
+    return (
+        ContinuousDimension(parameter.double) if parameter.double.step is None else SteppedDimension(parameter.double)
+    )
+
+
+def _structure_problems(parameters: Sequence[Parameter]) -> Iterator[str]:
+    """What the API server would have refused, and the one number that it has no bound for."""
+    above: set[str] = set()
+    for number, parameter in enumerate(parameters):
+        where, double = f"parameters[{number}]", parameter.double
+        for model in filter(None, (parameter, double, parameter.int_, parameter.categorical)):
+            yield from (f"{where}: {rule.message}" for rule in rules_of(type(model)) if not rule.holds(model))
+        for name in parameter.when or {}:
+            if name not in above:
+                yield f"{where}.when: there is no int or categorical parameter '{name}' above it in the list"
+        if parameter.name in (other.name for other in parameters[:number]):
+            yield f"{where}.name: '{parameter.name}' is taken; write each name once"
+        if double is None:
+            above.add(parameter.name)
+        elif double.step and (double.max - double.min) / double.step > MAX_INT:
+            yield f"{where}.double.step: it gives more than {MAX_INT} values; write a larger one, or leave it out"
