@@ -12,6 +12,6 @@ Example:
 """
 
 from tuneyard._report import report
-from tuneyard._trial import Trial, Value, parameters, trial
+from tuneyard._trial import Trial, parameters, trial
 
-__all__ = ["Trial", "Value", "parameters", "report", "trial"]
+__all__ = ["Trial", "parameters", "report", "trial"]

@@ -21,7 +21,8 @@ from tuneyard._warn import warn_once
 QUEUE_LIMIT = 1000
 """Points that wait, at most: then the oldest is dropped for the newest."""
 BATCH_POINTS = 200
-BATCH_BYTES = 256 * 1024
+BATCH_BYTES = 128 * 1024
+"""A post may exceed this by one point; the operator takes twice as much."""
 PATIENCE = 5
 """Failures in a row before the user is told: a restart of the operator is nobody's business."""
 TRY_AGAIN = frozenset({401, 408, 429})

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-
-Value = bool | int | float | str
-"""A parameter's value."""
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,10 @@ def trial() -> Trial | None:
     return Trial(study=study, name=name, index=_number("TUNEYARD_INDEX"), attempt=_number("TUNEYARD_ATTEMPT"))
 
 
-def parameters(**defaults: Value) -> dict[str, Value]:
+def parameters(**defaults: bool | float | str) -> dict[str, Any]:
     """The trial's parameters, typed; those that it does not have take the default given here.
+
+    The values are bool, int, float or str: what the manifest says, which no type checker knows.
 
     In a program that runs by hand these are the defaults alone, unless TUNEYARD_PARAMETERS holds a JSON object:
 

@@ -184,7 +184,7 @@ def test_the_termination_file_never_exceeds_what_the_kubelet_reads(
     trial_files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for start in range(0, 200, 50):
-        tuneyard.report(**{f"a_rather_long_name_{number}": number / 7 for number in range(start, start + 50)})
+        tuneyard.report(start, **{f"a_rather_long_name_{number}": number / 7 for number in range(start, start + 50)})
     tuneyard.report(accuracy=0.9)
 
     kept = json.loads(trial_files[1].read_text())

@@ -47,7 +47,7 @@ def test_trial_says_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert trial == tuneyard.Trial(study="digits", name="digits-7", index=7, attempt=2)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        trial.index = 8  # type: ignore[misc, union-attr]
+        trial.index = 8  # type: ignore[misc]
 
 
 def test_a_broken_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
