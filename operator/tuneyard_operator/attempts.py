@@ -29,6 +29,12 @@ class AttemptSeen:
     disrupted: bool = False
     """It did not end by its own doing: its pod is gone, was evicted, preempted or drained."""
 
+    @property
+    def waits_for(self) -> str:
+        """Why it waits, as a sentence."""
+        what = BLOCKING_REASONS.get(self.reason or "", "the pod waits")
+        return f"{what} ({self.reason}): {self.message or 'no message'}"
+
 
 class End(NamedTuple):
     """How an attempt ended."""

@@ -65,12 +65,12 @@ class Engine:
         Raises:
             WorldError: the world would not create one.
         """
-        if state.checked_generation != state.generation:
-            await self._check(state)
-        indices = planner.wanted(state, self.world.now(), learns=learns(state))
-        if not indices:
-            return False
         try:
+            if state.checked_generation != state.generation:
+                await self._check(state)
+            indices = planner.wanted(state, self.world.now(), learns=learns(state))
+            if not indices:
+                return False
             answer = await self.strategies.ask(state, indices)
         except StrategyError as error:
             state.strategy_problem = str(error)

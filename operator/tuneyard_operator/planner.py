@@ -75,9 +75,10 @@ def study_end(state: StudyState, now: float) -> StudyEnd | None:
 
 def blocked(state: StudyState, now: float) -> str | None:
     """Why no further trial should start until somebody mends something; None when nothing is in the way."""
-    for index, why in state.stuck.items():
-        if now >= _blocked_at(state.trials[index]):
-            return f"trial {index}: {why}"
+    for index in state.stuck:
+        trial = state.trials[index]
+        if trial.seen is not None and now >= _blocked_at(trial):
+            return f"trial {index}: {trial.seen.waits_for}"
     return None
 
 
@@ -171,7 +172,7 @@ def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: 
     if seen.generation is not None and seen.generation < state.generation:
         corrected = End(Outcome.BLOCKED, seen.reason or "Blocked", "started anew because the study was changed")
         return _conclude(state, trial, corrected, seen, now)
-    why = state.stuck.get(trial.index, "")[:1000]
+    why = seen.waits_for[:1000]
     if trial.told != why:
         trial.told = why
         return WriteTrial(trial.index, {"reason": seen.reason, "message": why})

@@ -79,13 +79,14 @@ def _ended(pod: Object, attempt: int) -> AttemptSeen:
     # The first container is the training program; a failed one beside it explains a failed pod.
     main = _state(status.get("containerStatuses") or [], "terminated")
     shown = failed or main
-    disruption = _disruption(pod)
+    finished = _time(shown.get("finishedAt"))
+    disruption = _disruption(pod) or _deleted_before(pod, finished)
     return AttemptSeen(
         attempt,
         "ended",
         node=(pod.get("spec") or {}).get("nodeName"),
         started=_time(main.get("startedAt")) or _time(status.get("startTime")),
-        finished=_time(shown.get("finishedAt")),
+        finished=finished,
         exit_code=0 if status["phase"] == "Succeeded" else shown.get("exitCode"),
         reason=status.get("reason") or (disruption[0] if disruption else None) or shown.get("reason"),
         message=status.get("message") or (disruption[1] if disruption else None),
@@ -118,6 +119,17 @@ def _disruption(pod: Object) -> tuple[str, str] | None:
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
             return condition.get("reason") or "Disrupted", condition.get("message") or "the pod was disrupted"
     return None
+
+
+def _deleted_before(pod: Object, finished: float | None) -> tuple[str, str] | None:
+    """A pod that was deleted while it ran was told to end; one that had ended before was not."""
+    meta = pod["metadata"]
+    if "deletionTimestamp" not in meta:
+        return None
+    asked = epoch_seconds(meta["deletionTimestamp"]) - meta.get("deletionGracePeriodSeconds", 0)
+    if finished is not None and finished < asked:
+        return None
+    return "PodDeleted", "the pod was deleted while it ran"
 
 
 def _generation(pod: Object) -> int | None:

@@ -36,8 +36,8 @@ class StudyState:
         self.active: set[int] = set()
         self.strays: dict[tuple[int, int], float] = {}
         """(trial, attempt) that still live although they are over, and when to stop them."""
-        self.stuck: dict[int, str] = {}
-        """Trials whose attempt waits for something that only a person can mend, with the reason."""
+        self.stuck: set[int] = set()
+        """Trials whose attempt waits for something that only a person can mend."""
         self.phases: Counter[Phase] = Counter()
         self.newly_ended: list[int] = []
         """Trials that ended since somebody last emptied this list; the world may clean up after them."""
@@ -128,7 +128,7 @@ class StudyState:
         self.phases[trial.phase] -= 1
         self.pending.discard(trial.index)
         self.active.discard(trial.index)
-        self.stuck.pop(trial.index, None)
+        self.stuck.discard(trial.index)
         self._count_attempts(trial, -1)
         if self.best is trial:
             del self.trials[trial.index]
@@ -143,6 +143,8 @@ class StudyState:
         self.phases[trial.phase] += 1
         if trial.active:
             self.active.add(trial.index)
+            if trial.blocked_since is not None:
+                self.stuck.add(trial.index)
         elif not trial.phase.terminal:
             self.pending.add(trial.index)
         self._count_attempts(trial, 1)
@@ -205,11 +207,10 @@ class StudyState:
     def _note_stuck(self, trial: TrialState, seen: AttemptSeen, now: float) -> None:
         if seen.state == "waiting" and seen.reason in BLOCKING_REASONS:
             trial.blocked_since = trial.blocked_since or now
-            what = BLOCKING_REASONS[seen.reason]
-            self.stuck[trial.index] = f"{what} ({seen.reason}): {seen.message or 'no message'}"
+            self.stuck.add(trial.index)
         else:
             trial.blocked_since = None
-            self.stuck.pop(trial.index, None)
+            self.stuck.discard(trial.index)
 
     def add_report(self, index: int, attempt: int, step: object, metrics: object) -> bool:
         """Take a report of a running attempt; False where there is no such attempt."""

@@ -173,11 +173,11 @@ def news(before: Object, after: Object) -> Iterator[tuple[str, str, bool]]:
     if old == new:
         return
     message = after.get("message") or ""
-    if new == "Running":
-        yield ("Resumed", "trials start again", False) if old in {"Suspended", "Blocked", "Complete", "Failed"} else (
-            "Started", "the first trials are created", False
-        )  # fmt: skip
-    elif new == "Complete":
+    if old in {None, "Pending"} and after["trials"]["created"]:
+        yield "Started", "the first trials are created", False
+    elif new == "Running":
+        yield "Resumed", "trials start again", False
+    if new == "Complete":
         best = after.get("best")
         found = f"; best is trial {best['index']} with {best['value']:.6g}" if best else "; no trial succeeded"
         yield after["reason"], message + found, False

@@ -170,7 +170,7 @@ class Kube:
         content_type: str,
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "tuneyard"}
+        headers = {"Accept": "application/json, */*", "Content-Type": content_type, "User-Agent": "tuneyard"}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], url_path, method, body)
         url = self._api.configuration.host + url_path + (f"?{urlencode(params)}" if params else "")
         answer = await self._api.rest_client.request(method, url, headers=headers, body=body, _request_timeout=timeout)
