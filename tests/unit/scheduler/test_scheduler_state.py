@@ -172,6 +172,17 @@ def test_a_recreated_trial_starts_anew(bench: Any) -> None:
     assert bench.cycle() == [("ns/a", 0, None)]
 
 
+def test_the_end_of_a_recreated_trials_earlier_pod_is_not_its_own(bench: Any) -> None:
+    bench.node("n1", 4)
+    bench.study()
+    bench.trial(0, uid="t1")
+    bench.pod("p", "n1", of=OURS)
+    bench.state.remove_pod("p")
+    bench.trial(0, uid="t2")
+    assert bench.cycle() == [("ns/a", 0, "n1")]
+    assert counts(bench) == (1, 1)
+
+
 def test_repeating_what_is_known_changes_nothing(bench: Any) -> None:
     def tell() -> list[bool]:
         return [

@@ -1,0 +1,106 @@
+"""An API server in memory: as much of one as the scheduler needs, with a switch for each way to fail."""
+
+import asyncio
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from tuneyard_scheduler.kube import Kube, KubeError, path
+
+Object = dict[str, Any]
+
+
+def merge(into: Object, patch: Object) -> None:
+    """A JSON merge patch (RFC 7386)."""
+    for key, value in patch.items():
+        if value is None:
+            into.pop(key, None)
+        elif isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = copy.deepcopy(value)
+
+
+class FakeKube(Kube):
+    """Objects by URL path; `fail` may raise for a request before (or after) it takes effect."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Object] = {}
+        self.watchers: dict[str, Callable[[str, Object], None]] = {}
+        self.writes: list[tuple[str, Object]] = []
+        self.before: Callable[[str, str], None] = lambda method, url: None
+        self.after: Callable[[str, str], None] = lambda method, url: None
+        self.selectors: dict[str, str | None] = {}
+        self.running = 0
+        self.most_running = 0
+        self._version = 0
+
+    async def close(self) -> None:
+        return
+
+    def put(self, kind: str, namespace: str | None, name: str, **fields: Any) -> Object:
+        """Create or change an object, and tell the watcher."""
+        url = path(kind, namespace, name)
+        known = url in self.objects
+        item = self.objects.setdefault(
+            url, {"metadata": {"name": name, "namespace": namespace, "uid": f"{kind}-{name}"}, "spec": {}, "status": {}}
+        )
+        merge(item, fields)
+        self._changed(kind, item, "MODIFIED" if known else "ADDED")
+        return item
+
+    def delete(self, kind: str, namespace: str | None, name: str) -> None:
+        """Delete an object, and tell the watcher."""
+        item = self.objects.pop(path(kind, namespace, name))
+        self._changed(kind, item, "DELETED")
+
+    def _changed(self, kind: str, item: Object, event: str) -> None:
+        self._version += 1
+        item["metadata"]["resourceVersion"] = str(self._version)
+        if path(kind) in self.watchers:
+            self.watchers[path(kind)](event, copy.deepcopy(item))
+
+    async def request(self, method: str, url_path: str, *, body: Any = None, **_: Any) -> Object:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await asyncio.sleep(0)
+            return self._answer(method, url_path, body)
+        finally:
+            self.running -= 1
+
+    def _answer(self, method: str, url_path: str, body: Any) -> Object:
+        self.before(method, url_path)
+        url = url_path.removesuffix("/status")
+        item = self.objects.get(url)
+        if item is None:
+            raise KubeError(404, "NotFound", f"{url} is not there")
+        if method == "PATCH":
+            wanted = body.get("metadata", {}).get("resourceVersion")
+            if wanted is not None and wanted != item["metadata"]["resourceVersion"]:
+                raise KubeError(409, "Conflict", f"{url} has been changed")
+            merge(item["status"], body["status"])
+            self.writes.append((url.rsplit("/", 1)[1], body["status"]))
+            self._changed(url.rsplit("/", 2)[1], item, "MODIFIED")
+        self.after(method, url_path)
+        return copy.deepcopy(item)
+
+    async def reflect(
+        self,
+        url_path: str,
+        on_event: Callable[[str, Object], None],
+        *,
+        field_selector: str | None = None,
+        on_synced: Callable[[], None] | None = None,
+        **_: Any,
+    ) -> None:
+        self.selectors[url_path] = field_selector
+        kind = url_path.rsplit("/", 1)[1]
+        for url, item in list(self.objects.items()):
+            if url.rsplit("/", 2)[1] == kind:
+                on_event("ADDED", copy.deepcopy(item))
+                await asyncio.sleep(0)
+        self.watchers[url_path] = on_event
+        if on_synced is not None:
+            on_synced()
+        await asyncio.Event().wait()
