@@ -11,7 +11,8 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from tuneyard_api.common import UID_LABEL
-from tuneyard_operator import pods
+from tuneyard_api.validation import InvalidStudy
+from tuneyard_operator import pods, status
 from tuneyard_operator.engine import Engine
 from tuneyard_operator.planner import wanted
 from tuneyard_operator.pods import AttemptKey
@@ -93,7 +94,11 @@ class Controller:
             if runner is not None:
                 runner.wake.set()
             return
-        state = self.engine.set_study(study)
+        try:
+            state = self.engine.set_study(study)
+        except InvalidStudy as error:
+            self.spawn(self._refuse(study, error.problems))
+            return
         runner = self._runners.get(uid)
         if runner is None:
             runner = self._runners[uid] = _Runner(self, state, self._keep_jobs)
@@ -103,6 +108,17 @@ class Controller:
                 self._on_pod("ADDED", item)
             self.spawn(runner.run())
         runner.wake.set()
+
+    async def _refuse(self, study: Object, problems: list[str]) -> None:
+        """A study that only gets here where the admission policy was left out: a condition says what is wrong."""
+        after = status.invalid_study(study, problems, self.world.now())
+        if after == study.get("status"):
+            return
+        meta = study["metadata"]
+        try:
+            await self.world.replace_status(meta["namespace"], meta["name"], meta["uid"], after)
+        except WorldError as error:
+            logger.warning("study %s: %s", meta["name"], error)
 
     def _on_trial(self, kind: str, item: Object) -> None:
         uid = (item["metadata"].get("labels") or {}).get(UID_LABEL)

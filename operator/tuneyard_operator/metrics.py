@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tuneyard_api.study import Objective
 
@@ -49,9 +49,11 @@ class Reports:
 
     last: dict[str, float] = field(default_factory=dict)
     problem: str | None = None
+    told: int = 0
+    """How many reports there were when the curve was last written."""
+    count: int = 0
     _points: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     _stride: int = 1
-    _seen: int = 0
 
     def add(self, step: object, metrics: object) -> None:
         """Take one report; what cannot be used is noted as the problem, the rest is kept."""
@@ -71,18 +73,27 @@ class Reports:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         if finite:
             number = (
-                step if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP else self._seen
+                step if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP else self.count
             )
             self._add_point(number, finite)
 
     def _add_point(self, step: int, metrics: dict[str, float]) -> None:
         # Every stride-th point is kept; when there are too many, every other goes and the stride doubles.
-        if self._seen % self._stride == 0:
+        if self.count % self._stride == 0:
             self._points.append((step, metrics))
             if len(self._points) >= MAX_POINTS:
                 self._points = self._points[::2]
                 self._stride *= 2
-        self._seen += 1
+        self.count += 1
+
+    @classmethod
+    def resumed(cls, curve: Iterable[Mapping[str, Any]]) -> Self:
+        """What a curve that was written by an earlier process still tells."""
+        reports = cls()
+        for point in curve:
+            reports.add(point["step"], point["metrics"])
+        reports.told = reports.count
+        return reports
 
     def curve(self) -> list[dict[str, Any]]:
         """The curve as the API has it: [{step, metrics}]."""

@@ -40,6 +40,8 @@ BLOCKED_AFTER_DEFAULT: Final = 5.0
 STATUS_SECONDS: Final = 1.0
 STATUS_FULL_SECONDS: Final = 30.0
 """How often the study's status is written at most; and when only its estimates changed."""
+CURVE_SECONDS: Final = 30.0
+"""How often a running trial's curve is written at most."""
 MAX_ASK: Final = 200
 MAX_LOOK_AHEAD: Final = 64
 
@@ -191,7 +193,19 @@ def _plan_running(state: StudyState, trial: TrialState, seen: AttemptSeen, now: 
             running: Object = {"phase": Phase.RUNNING, "startTime": timestamp(begun), "reason": None, "message": None}
             return WriteTrial(trial.index, running)
         state.wake(trial.index, begun + RUNNING_AFTER)
-    return None
+        return None
+    return _plan_curve(state, trial, begun, now)
+
+
+def _plan_curve(state: StudyState, trial: TrialState, begun: float, now: float) -> TrialAction | None:
+    """While a trial runs its curve is written now and then, for people to see and for a restart to find."""
+    due = begun + CURVE_SECONDS * (1 + (now - begun) // CURVE_SECONDS)
+    state.wake(trial.index, due)
+    if trial.reports.count == trial.reports.told or now < trial.curve_due:
+        return None
+    trial.curve_due = now + CURVE_SECONDS
+    trial.reports.told = trial.reports.count
+    return WriteTrial(trial.index, {"curve": trial.reports.curve()})
 
 
 def _end_attempt(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction:
@@ -231,7 +245,13 @@ def _conclude(
     )  # fmt: skip
     patch: Object = {"attempts": attempts, "reason": end.reason, "message": end.message or None}
     if not isinstance(verdict, GiveUp):
-        patch |= {"phase": Phase.PENDING, "attempt": trial.attempt + 1, "placement": None, "startTime": None}
+        patch |= {
+            "phase": Phase.PENDING,
+            "attempt": trial.attempt + 1,
+            "placement": None,
+            "startTime": None,
+            "curve": None,
+        }
         patch["notBefore"] = micro_timestamp(verdict.not_before) if verdict.not_before > now else None
         return WriteTrial(trial.index, patch, end, stop=alive)
     patch |= {"phase": verdict.phase, "notBefore": None, "completionTime": timestamp(now)}

@@ -10,6 +10,7 @@ from typing import Any
 from tuneyard_api.common import seconds
 from tuneyard_api.study import Objective, StudySpec
 from tuneyard_api.trial import Outcome, Phase
+from tuneyard_api.validation import validate_study
 from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
 from tuneyard_operator.trial_state import TrialState, attempt_seconds
 from tuneyard_strategy.contract import TrialRecord
@@ -71,14 +72,13 @@ class StudyState:
         """Take the study's present object.
 
         Raises:
-            pydantic.ValidationError: the spec breaks the schema (the API server would have refused it).
+            InvalidStudy: the study breaks a rule (where the admission policy is in place it never gets here).
         """
         meta = study["metadata"]
         version = int(meta["resourceVersion"])
         if version <= self.version:
             return
         first = self.version == 0
-        self.version = version
         self.name: str = meta["name"]
         self.namespace: str = meta.get("namespace", "default")
         self.uid: str = meta["uid"]
@@ -86,14 +86,15 @@ class StudyState:
         if first:
             self.status = study.get("status") or {}
         if first or meta["generation"] != self.generation:
+            self.spec: StudySpec = validate_study(study).spec
             self.generation: int = meta["generation"]
             self.object = study
-            self.spec = StudySpec.model_validate(study["spec"])
             self.goal: Objective = next(o for o in self.spec.objectives if o.goal)
             self.exhausted_from = None
             self.timeout = seconds(self.spec.trials.timeout) if self.spec.trials.timeout else None
             self.max_duration = seconds(self.spec.max_duration) if self.spec.max_duration else None
             self.touched.update(self.pending, self.active)
+        self.version = version
 
     # Trials ----------------------------------------------------------------------------------------------------
 

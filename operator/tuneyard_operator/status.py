@@ -114,6 +114,17 @@ def _condition(
     return condition
 
 
+def invalid_study(study: Object, problems: list[str], now: float) -> Object:
+    """The status of a study that breaks a rule of the API: nothing is done with it but to say so."""
+    before, generation = study.get("status") or {}, study["metadata"]["generation"]
+    said = "; ".join(problems)
+    old = next((entry for entry in before.get("conditions", []) if entry["type"] == "Valid"), None)
+    others = [entry for entry in before.get("conditions", []) if entry["type"] != "Valid"]
+    valid = _condition(old, "Valid", False, "InvalidSpec", said, generation, now)
+    after = {"phase": "Blocked", "reason": "InvalidSpec", "message": said[:4096], "observedGeneration": generation}
+    return {**before, **after, "conditions": [valid, *others]}
+
+
 def trial_condition(phase: Phase, reason: str, message: str, now: float) -> Object:
     """The Complete condition of a trial that has ended: True where it has a result."""
     return _condition(None, "Complete", phase is Phase.SUCCEEDED, reason, message, None, now)

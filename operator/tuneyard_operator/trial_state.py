@@ -39,6 +39,8 @@ class TrialState:
     blocked_since: float | None = None
     told: str | None = None
     """The waiting message that was last written into the trial's status."""
+    curve_due: float = 0.0
+    """When the curve may be written again."""
     reports: Reports = field(default_factory=Reports)
     log_metrics: dict[str, Any] | None = None
 
@@ -63,6 +65,7 @@ class TrialState:
             value=status.get("value"),
             metrics=(status.get("observation") or {}).get("metrics") or {},
             deleting="deletionTimestamp" in meta,
+            reports=Reports.resumed(() if phase.terminal else status.get("curve") or ()),
         )
 
     def keep_seen(self, before: TrialState) -> None:
@@ -70,7 +73,7 @@ class TrialState:
         if before.attempt != self.attempt:
             return
         self.seen, self.started, self.placed_at = before.seen, before.started, before.placed_at
-        self.blocked_since, self.told = before.blocked_since, before.told
+        self.blocked_since, self.told, self.curve_due = before.blocked_since, before.told, before.curve_due
         self.reports, self.log_metrics = before.reports, before.log_metrics
 
     @property

@@ -231,14 +231,14 @@ class _Reflector:
             page = await self._kube.request("GET", self._path, params=params, timeout=120)
             for item in page["items"]:
                 seen[item["metadata"]["uid"]] = _stub(item)
-                self._on_event("ADDED", item)
+                self._tell("ADDED", item)
             token = page["metadata"].get("continue")
             if not token:
                 break
             params["continue"] = token
         for uid, last in self._known.items():
             if uid not in seen:
-                self._on_event("DELETED", last)
+                self._tell("DELETED", last)
         self._known = seen
         self.version = page["metadata"]["resourceVersion"]
 
@@ -277,7 +277,14 @@ class _Reflector:
             self._known.pop(item["metadata"]["uid"], None)
         else:
             self._known[item["metadata"]["uid"]] = _stub(item)
-        self._on_event(kind, item)
+        self._tell(kind, item)
+
+    def _tell(self, kind: str, item: Object) -> None:
+        """One object that cannot be handled must not end the watch of all others."""
+        try:
+            self._on_event(kind, item)
+        except Exception:
+            logger.exception("%s %s was not understood", self._path, item["metadata"].get("name"))
 
 
 def _stub(item: Object) -> Object:

@@ -167,11 +167,15 @@ class KubernetesWorld:
 
     async def write_study(self, state: StudyState, status: Object) -> None:
         """See World. A JSON patch replaces it whole: a merge would keep parameters of an earlier best trial."""
+        await self.replace_status(state.namespace, state.name, state.uid, status)
+
+    async def replace_status(self, namespace: str, name: str, uid: str, status: Object) -> None:
+        """Replace a Study's status, if it is still the study of this uid."""
         patch = [
-            {"op": "test", "path": "/metadata/uid", "value": state.uid},
+            {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
         ]
-        url_path = path("studies", state.namespace, state.name, "status")
+        url_path = path("studies", namespace, name, "status")
         try:
             await self._request("PATCH", url_path, body=patch, content_type=JSON_PATCH)
         except _Failed as error:
