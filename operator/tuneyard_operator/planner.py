@@ -284,8 +284,8 @@ def _ended_attempt(trial: TrialState, end: End, seen: AttemptSeen | None, now: f
 
 def _plan_status(state: StudyState, end: StudyEnd | None, now: float) -> list[Action]:
     """A new study status when it differs: at once when the phase changes, else at most once a second."""
-    if state.status_busy:
-        return []
+    if state.status_busy or (state.checked_generation != state.generation and state.strategy_problem is None):
+        return []  # whether the spec is valid will be known in a moment
     if now < state.status_due and not (end and not state.pending and not state.active):
         return []
     state.status_due = now + STATUS_SECONDS

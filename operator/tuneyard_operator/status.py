@@ -83,8 +83,14 @@ def _conditions(
 ) -> list[Object]:
     complete, failed = (over is not None and over.type == kind for kind in ("Complete", "Failed"))
     goes_on = "the study goes on"
+    valid = state.problem is None if state.checked_generation == state.generation else None
     wanted = [
-        ("Valid", state.problem is None, "InvalidSpec" if state.problem else "Accepted", state.problem or ""),
+        (
+            "Valid",
+            valid,
+            "NotChecked" if valid is None else "Accepted" if valid else "InvalidSpec",
+            state.problem or "",
+        ),
         ("Blocked", blocked is not None, "TrialsCannotStart" if blocked else "TrialsCanStart", blocked or ""),
         ("Suspended", state.spec.suspend, "SpecSuspend" if state.spec.suspend else "NotSuspended", ""),
         ("Complete", complete, over.reason if over and complete else "NotComplete", over.message if over else goes_on),
@@ -98,10 +104,10 @@ def _conditions(
 
 
 def _condition(
-    old: Object | None, kind: str, holds: bool, reason: str, message: str, generation: int | None, now: float
+    old: Object | None, kind: str, holds: bool | None, reason: str, message: str, generation: int | None, now: float
 ) -> Object:
     """A condition (KEP-1623); lastTransitionTime changes only with its status."""
-    truth = "True" if holds else "False"
+    truth = "Unknown" if holds is None else "True" if holds else "False"
     same = old is not None and old["status"] == truth
     condition: Object = {
         "type": kind,

@@ -69,8 +69,10 @@ class Ledger:
 
     def answered(self, state: StudyState, request: AskRequest) -> None:
         """The service has taken in what the request told it."""
-        definition = request.definition or self._told[state.uid][0]
-        self._told[state.uid] = (definition, request.revision)
+        known, _ = self._told.get(state.uid, (None, 0))
+        definition = request.definition or known
+        if definition is not None:  # else the study was forgotten while the question was under way
+            self._told[state.uid] = (definition, request.revision)
 
     def forget(self, uid: str) -> None:
         """The study is gone."""
