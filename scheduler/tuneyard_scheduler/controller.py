@@ -38,7 +38,7 @@ class Controller:
         self._kube = kube
         self._clock = clock
         self._mirror = Mirror(self.state)
-        self._writer = PlacementWriter(kube, self.state, self._mirror, self._settled)
+        self._writer = PlacementWriter(kube, self.state, self._mirror, self._settled, clock=clock)
         self._reporter = Reporter(kube, self.state, clock)
         self._synced = {kind: asyncio.Event() for kind in KINDS}
         self._changed = asyncio.Event()

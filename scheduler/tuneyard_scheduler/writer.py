@@ -28,12 +28,20 @@ class PlacementWriter:
     """
 
     def __init__(
-        self, kube: Kube, state: ClusterState, mirror: Mirror, settled: Callable[[bool], None], *, workers: int = 16
+        self,
+        kube: Kube,
+        state: ClusterState,
+        mirror: Mirror,
+        settled: Callable[[bool], None],
+        *,
+        clock: Callable[[], float] = time.time,
+        workers: int = 16,
     ) -> None:
         self._kube = kube
         self._state = state
         self._mirror = mirror
         self._settled = settled
+        self._clock = clock
         self._workers = workers
         self._queue: asyncio.Queue[tuple[Place, int]] = asyncio.Queue()
         self._open = 0
@@ -59,7 +67,7 @@ class PlacementWriter:
         while True:
             place, failures = await self._queue.get()
             try:
-                holds = await self._write(place)
+                holds = await self.write(place)
             except KubeError as error:
                 delay = min(_MAX_DELAY, 0.1 * 2**failures)
                 logger.error(  # noqa: TRY400
@@ -74,7 +82,7 @@ class PlacementWriter:
                 self._open -= 1
                 self._settled(holds)
 
-    async def _write(self, place: Place) -> bool:
+    async def write(self, place: Place) -> bool:
         """Write once; whether the place holds.
 
         Raises:
@@ -84,7 +92,7 @@ class PlacementWriter:
         if trial is None or trial.view is None or trial.assumed != place:
             return False
         namespace, name = translate.trial_name(place.study, place.index)
-        patch = translate.placed(place, trial.view.version, time.time())
+        patch = translate.placed(place, trial.view.version, self._clock())
         try:
             url = path("trials", namespace, name, "status")
             written = await self._kube.request("PATCH", url, body=patch, content_type=MERGE_PATCH)
