@@ -26,6 +26,8 @@ def load(text: str) -> list[dict[str, Any]]:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise InvalidYaml(f"{where}{error.problem}; correct the YAML there") from None
+    except yaml.reader.ReaderError as error:
+        raise InvalidYaml(f"character {error.position + 1} is not a printable one; remove it") from None
     if not all(isinstance(document, dict) for document in documents):
         raise InvalidYaml("a manifest is a mapping; begin with apiVersion, kind, metadata and spec")
     return documents
@@ -35,9 +37,13 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be a text", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"'{key.value}' is written twice", problem_mark=key.start_mark)
             seen.add(key.value)
+            if key.tag != "tag:yaml.org,2002:merge":
+                key.tag = "tag:yaml.org,2002:str"  # 1 and on are names here, as in every JSON object
         return super().construct_mapping(node, deep=deep)
 
 

@@ -13,19 +13,27 @@ from tuneyard_api.domain import admits
 from tuneyard_api.space import Parameter
 from tuneyard_api.study import StudySpec
 
+BUDGET = 5_000
+"""Values of `initial`, and of `when` with the categories it names, up to which the policy looks at them.
+
+The API server stops a policy that takes too long, and would then refuse a good study: Python looks at larger ones.
+"""
+
 VARIABLES = {
     # dyn, because the API server knows no type for free-form values and could not check expressions that read them
     "spec": "dyn(object.spec)",
     "parameters": "variables.spec.parameters",
     "initial": "variables.spec.?initial.orValue([])",
+    "initialFits": f"size(variables.initial) * size(variables.parameters) <= {BUDGET}",
     "position": "variables.parameters.transformMapEntry(i, p, {p.name: i})",
-    "categories": "variables.parameters.filter(p, has(p.categorical))"
+    "conditional": "variables.parameters.filter(p, has(p.when))",
+    "named": "variables.parameters.filter(p, has(p.categorical) && variables.conditional.exists(q, p.name in q.when))",
+    "whenFits": "variables.named.map(p, size(p.categorical.values)).sum() "
+    f"+ variables.conditional.map(p, p.when.map(name, size(p.when[name])).sum()).sum() <= {BUDGET}",
+    "categories": "variables.named"
     ".transformMapEntry(i, p, {p.name: p.categorical.values.transformMapEntry(j, value, {value: true})})",
 }
 """What several rules use, in the order in which they build on each other."""
-
-INITIAL_BUDGET = 50_000
-"""Values of `initial` (configurations x parameters) that the policy looks into; the operator looks into more."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,11 @@ def _of_parameters(condition: str, suffix: str = "") -> str:
     return f"variables.parameters.transformList(i, p, {condition}, 'spec.parameters[' + string(i) + ']{suffix}')"
 
 
-def _of_initial(condition: str) -> str:
-    """CEL: the paths of the configurations `c` in initial that meet a condition."""
+def _of_initial(demand: str) -> str:
+    """CEL: the paths of the configurations `c` in initial that do not meet a demand."""
     return (
-        f"size(variables.initial) * size(variables.parameters) > {INITIAL_BUDGET} ? [] : "
-        f"variables.initial.transformList(i, c, {condition}, 'spec.initial[' + string(i) + ']')"
+        f"!variables.initialFits || variables.initial.all(c, {demand}) ? [] : "
+        f"variables.initial.transformList(i, c, !{demand}, 'spec.initial[' + string(i) + ']')"
     )
 
 
@@ -116,7 +124,8 @@ POLICY_RULES = (
     ),
     PolicyRule(
         "whenImpossible",
-        _of_parameters(
+        "!variables.whenFits ? [] : "
+        + _of_parameters(
             "has(p.when) && p.when.exists(name, values, name in variables.position "
             "&& !has(variables.parameters[variables.position[name]].double) "
             "&& !(name in variables.categories ? values.all(value, value in variables.categories[name]) "
@@ -141,13 +150,13 @@ POLICY_RULES = (
     ),
     PolicyRule(
         "initialUnknown",
-        _of_initial("!c.all(name, name in variables.position)"),
+        _of_initial("c.all(name, name in variables.position)"),
         None,
         "a configuration in initial has a name that is not a parameter's; correct it, or leave it out",
     ),
     PolicyRule(
         "initialNotAValue",
-        _of_initial("!c.all(name, value, type(value) == int || type(value) == double || type(value) == string)"),
+        _of_initial("c.all(name, value, type(value) == int || type(value) == double || type(value) == string)"),
         None,
         "a configuration in initial has a value that is no number or text; write one, and true or false in quotes",
     ),

@@ -51,11 +51,11 @@ def test_every_problem_is_told_at_once():
             template={"spec": {"restartPolicy": "Always"}},
         )
     )
+    restart = "restartPolicy is always Never, since a failed trial is tried again as a new attempt; leave it out"
     assert found == [
         "spec.trials.parallel: parallel must not be above max; lower parallel, or raise max",
         "spec.gpu: gpu.fraction and gpu.memory are not available in this release; use gpu.count",
-        "spec.template.spec.restartPolicy: restartPolicy is always Never, since a failed trial is tried again as a new "
-        "attempt; leave it out",
+        f"spec.template.spec.restartPolicy: {restart}",
         "spec.initial[0].lr: 7 is not a value of the parameter; write a number from 1e-05 to 0.1",
         "spec.initial[1].layrs: there is no such parameter; did you mean layers?",
     ]
