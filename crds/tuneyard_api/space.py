@@ -103,7 +103,6 @@ class Parameter(Model):
     categorical: CategoricalParameter | None = Field(default=None, description="One of a list of values.")
     when: dict[str, Annotated[list[int | Category], Field(min_length=1, max_length=1000)]] | None = Field(
         default=None,
-        min_length=1,
         max_length=8,
         description="The parameter exists only where each named parameter (an int or categorical one that stands "
         "above it in the list) has one of the values given, for example {optimizer: [sgd]}.",

@@ -14,7 +14,7 @@ from kubernetes import client, config
 from study_table import entries, manifest
 
 from devcluster.cluster import Cluster
-from tuneyard_api.common import GROUP, VERSION
+from tuneyard_api.common import GROUP, VERSION, micro_timestamp, timestamp
 from tuneyard_api.kinds import KINDS
 from tuneyard_api.validation import validate_study
 
@@ -232,6 +232,10 @@ def test_trials_begin_pending_and_their_spec_never_changes(
     table = kubectl("get", "-n", namespace, "trl").stdout.splitlines()
     assert table[0].split() == ["NAME", "PHASE", "ATTEMPT", "NODE", "VALUE", "AGE"]
     assert table[1].split()[:3] == ["x-0", "Pending", "0"]
+    times = {"notBefore": micro_timestamp(1_700_000_000.25), "startTime": timestamp(1_700_000_000)}
+    assert patch(kubectl, namespace, "trial/x-0", {"status": times}, "--subresource=status") == ""
+    refused = patch(kubectl, namespace, "trial/x-0", {"status": {"startTime": "soon"}}, "--subresource=status")
+    assert "status.startTime: " in refused
     of_y = kubectl("get", "-n", namespace, "trials", "--field-selector=spec.study=y,status.phase=Pending", "-o", "name")
     assert of_y.stdout == "trial.tuneyard.dev/y-1\n"
     for change in ({"study": "z"}, {"index": 7}, {"parameters": {"lr": 0.02}}):
