@@ -85,10 +85,16 @@ def blocked(state: StudyState, now: float) -> str | None:
 
 
 def _blocked_at(trial: TrialState) -> float:
-    """When a trial's waiting begins to block its study."""
-    if trial.blocked_since is None or trial.seen is None:
+    """When a trial's waiting begins to block its study; a lost place is no reason to."""
+    if trial.blocked_since is None or trial.seen is None or _lost_place(trial):
         return math.inf
     return trial.blocked_since + BLOCKED_AFTER.get(trial.seen.reason or "", BLOCKED_AFTER_DEFAULT)
+
+
+def _lost_place(trial: TrialState) -> bool:
+    """Whether the node that the scheduler chose does not take the pod any more (cordoned, gone, filled by others)."""
+    on_a_node = trial.placement is not None and trial.placement.get("node") is not None
+    return on_a_node and trial.seen is not None and trial.seen.reason == "Unschedulable"
 
 
 def wanted(state: StudyState, now: float, *, learns: bool) -> list[int]:
@@ -166,6 +172,12 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
 def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction | None:
     """An attempt that does not run yet: if it is stuck and the spec was corrected since, it starts anew."""
     if trial.blocked_since is None:
+        return None
+    if _lost_place(trial):
+        at = trial.blocked_since + BLOCKED_AFTER["Unschedulable"]
+        if now >= at:
+            return _conclude(state, trial, End(Outcome.INFRASTRUCTURE, "PlaceLost", seen.waits_for[:1000]), seen, now)
+        state.wake(trial.index, at)
         return None
     at = _blocked_at(trial)
     if now < at:

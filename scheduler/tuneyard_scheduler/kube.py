@@ -14,6 +14,7 @@ import json
 import logging
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
 
@@ -99,6 +100,8 @@ class Kube:
                     return cls(configuration, "default")
                 except ConfigException:
                     pass
+            if kubeconfig is not None and not Path(kubeconfig).is_file():
+                raise FileNotFoundError(f"there is no file {kubeconfig}")
             await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
             _, context = config.list_kube_config_contexts(kubeconfig)
         except (ConfigException, OSError) as error:
