@@ -100,7 +100,7 @@ class Kube:
                     return cls(configuration, "default")
                 except ConfigException:
                     pass
-            if kubeconfig is not None and not Path(kubeconfig).is_file():
+            if kubeconfig is not None and not Path(kubeconfig).is_file():  # noqa: ASYNC240 - once, at the start
                 raise FileNotFoundError(f"there is no file {kubeconfig}")
             await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
             _, context = config.list_kube_config_contexts(kubeconfig)
