@@ -1,7 +1,7 @@
 """The GPUs of this machine, each lent to one trial at a time.
 
-A GPU is taken by locking a file, and the lock is handed to the trial's processes: the kernel gives it back when the last
-of them has ended, whatever became of Tuneyard, and two studies at the same time never get the same GPU.
+A GPU is taken by locking a file, and the lock is handed to the trial's processes: the kernel gives it back when the
+last of them has ended, whatever became of Tuneyard, and two studies at the same time never get the same GPU.
 """
 
 from __future__ import annotations
@@ -58,18 +58,14 @@ def visible_of(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
     return [gpu for name in names if name for gpu in gpus if name == gpu.number or gpu.uuid.startswith(name)]
 
 
-class Lease:
-    """GPUs taken for a trial; `descriptors` hold them for as long as a process has them open."""
+class Lease(NamedTuple):
+    """GPUs taken for a trial."""
 
-    def __init__(self, gpus: list[Gpu], descriptors: list[int]) -> None:
-        self.gpus = gpus
-        self.descriptors = descriptors
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What tells a program which GPUs are its own."""
-        numbers = ",".join(gpu.number for gpu in self.gpus)
-        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": numbers}
+    gpus: list[Gpu]
+    descriptors: list[int]
+    """Open files that hold them for as long as a process has them open."""
+    environment: dict[str, str]
+    """What tells a program which GPUs are its own."""
 
     def close(self) -> None:
         """Let go of them: from now on only the trial's processes hold them."""
@@ -101,15 +97,21 @@ class Gpus:
                     taken[gpu] = descriptor
             if len(taken) < count:
                 return None
-            return Lease(list(taken), [os.dup(descriptor) for descriptor in taken.values()])
+            environment = {
+                "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the order in which nvidia-smi counts
+                "CUDA_VISIBLE_DEVICES": ",".join(gpu.number for gpu in taken),
+            }
+            return Lease(list(taken), [os.dup(descriptor) for descriptor in taken.values()], environment)
 
     @contextlib.contextmanager
     def _lock(self, gpu: Gpu) -> Iterator[int | None]:
         descriptor = os.open(self._folder / gpu.uuid, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield descriptor
-        except BlockingIOError:
-            yield None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+            else:
+                yield descriptor
         finally:
             os.close(descriptor)

@@ -27,7 +27,8 @@ GRACE_SECONDS: Final = 10.0
 """Between the signal that asks a program to end and the one that ends it."""
 _LOOK_SECONDS: Final = 1.0
 _START_SECONDS: Final = 5.0
-_MAX_LINE: Final = 256 * 1024
+_MAX_READ: Final = 1024 * 1024
+_MAX_WORD: Final = 64 * 1024
 _TAIL_BYTES: Final = 2048
 
 # $0 is the folder. The first line claims it: whoever comes second finds `pid` there and leaves, so that a start may be
@@ -67,6 +68,14 @@ class Process:
         self._kill_at: float | None = None
         self._read = 0
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells its SDK where to write."""
+        return {
+            "TUNEYARD_REPORT_FILE": str(self.folder / REPORTS),
+            "TUNEYARD_TERMINATION_FILE": str(self.folder / TERMINATION),
+        }
+
     def start(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, keep_open: Sequence[int] = ()) -> None:
         """Run a program in a session of its own; nothing happens where that was done before.
 
@@ -80,8 +89,9 @@ class Process:
             OSError: it cannot be started.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._child = subprocess.Popen(
-            ["/bin/sh", "-c", _WRAPPER, str(self.folder), *argv], cwd=cwd, env=env, pass_fds=keep_open,
+        command = ["/bin/sh", "-c", _WRAPPER, str(self.folder), *argv]
+        self._child = subprocess.Popen(  # noqa: S603 - the user's own program
+            command, cwd=cwd, env=env, pass_fds=keep_open,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
@@ -94,7 +104,7 @@ class Process:
             self._look_at = now + _LOOK_SECONDS
             if not self.alive():
                 # It may have ended between the two looks.
-                finished = self._ended() or Look("gone", self._started, now)
+                finished = self._ended() or Look("gone", self._started, self._last_sign())
         return finished or Look("running", self._started)
 
     def _find(self, now: float) -> bool:
@@ -125,6 +135,14 @@ class Process:
         except FileNotFoundError:
             return None
         return Look("ended", self._started, finished, int(text)) if text.endswith("\n") else None
+
+    def _last_sign(self) -> float:
+        """When it was last seen to do something: for one that went down with the machine, say."""
+        times = [self._started]
+        for name in (LOG, REPORTS):
+            with contextlib.suppress(FileNotFoundError):
+                times.append((self.folder / name).stat().st_mtime)
+        return max(times)
 
     def alive(self) -> bool:
         """Whether the process exists."""
@@ -158,6 +176,11 @@ class Process:
             self.kill()
 
     @property
+    def over(self) -> bool:
+        """Whether nothing more comes of it, and nobody has to wait for it."""
+        return self._child is None or self._child.poll() is not None
+
+    @property
     def stopping(self) -> bool:
         """Whether it was asked to end."""
         return self._kill_at is not None
@@ -176,34 +199,32 @@ class Process:
     # What it wrote ---------------------------------------------------------------------------------------------
 
     def new_reports(self) -> list[dict[str, Any]]:
-        """The reports that were added since the last call; a line that is no report is left out."""
+        """The reports that were added since the last call (a few thousand at most); none when there are no more."""
         try:
             with (self.folder / REPORTS).open("rb") as file:
                 if os.fstat(file.fileno()).st_size <= self._read:
                     return []
                 file.seek(self._read)
-                text = file.read()
+                text = file.read(_MAX_READ)
         except FileNotFoundError:
             return []
-        whole = text.rfind(b"\n") + 1
+        whole = text.rfind(b"\n") + 1 or (len(text) if len(text) == _MAX_READ else 0)
         self._read += whole
-        return [report for line in text[:whole].splitlines() if (report := _report(line)) is not None]
+        return [_report(line) for line in text[:whole].splitlines()]
 
     def last_word(self, *, failed: bool) -> str | None:
         """The program's last metrics; where it failed, the end of its log, which says why."""
         if failed:
             return tail(self.folder / LOG, _TAIL_BYTES)
-        return tail(self.folder / TERMINATION, _MAX_LINE) or None
+        return tail(self.folder / TERMINATION, _MAX_WORD) or None
 
 
-def _report(line: bytes) -> dict[str, Any] | None:
-    if len(line) > _MAX_LINE:
-        return None
+def _report(line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        return {}  # it has no metrics, which is then said of it
+    return found if isinstance(found, dict) else {}
 
 
 def tail(path: Path, size: int) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from tuneyard_api.common import timestamp
+from tuneyard_api.common import API_VERSION, timestamp
 from tuneyard_operator.world import Conflict, WorldError
 
 Object = dict[str, Any]
@@ -101,8 +101,8 @@ class Store:
         Raises:
             Exists: there is one of this name.
         """
-        study = {
-            "apiVersion": "tuneyard.dev/v1alpha1",
+        study: Object = {
+            "apiVersion": API_VERSION,
             "kind": "Study",
             "metadata": {"name": name, "annotations": annotations, "generation": 1},
             "spec": spec,

@@ -1,0 +1,248 @@
+"""Runs one study on this machine: engine, strategy and scheduler in one loop that looks at the processes and sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import platform
+import signal
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from tuneyard_operator.attempts import AttemptSeen
+from tuneyard_operator.engine import Engine
+from tuneyard_operator.state import StudyState
+from tuneyard_operator.strategy_client import InProcess
+from tuneyard_operator.world import Conflict, WorldError
+from tuneyard_operator.worlds.gpus import RESOURCE, Gpus
+from tuneyard_operator.worlds.home import Home
+from tuneyard_operator.worlds.local import LocalWorld, News
+from tuneyard_operator.worlds.store import Store
+from tuneyard_scheduler import translate
+from tuneyard_scheduler.cycle import schedule
+from tuneyard_scheduler.state import ClusterState
+from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, StudyView
+
+Object = dict[str, Any]
+
+_LOOK_SECONDS: Final = 0.04
+"""Between two looks at the processes: what a trial's end waits for at most."""
+_IDLE_SECONDS: Final = 0.25
+"""The same while there is no process."""
+_SYNC_SECONDS: Final = 0.5
+"""How often changes by other processes (`tuneyard stop`) are looked for."""
+_SUPPLY_RETRY_SECONDS: Final = 2.0
+
+
+class Ending(StrEnum):
+    """Why a run ended."""
+
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    SUSPENDED = "Suspended"
+    BLOCKED = "Blocked"
+    DELETED = "Deleted"
+    INTERRUPTED = "Interrupted"
+    """By Ctrl-C: nothing runs any more, the next run goes on."""
+    LEFT = "Left"
+    """By SIGTERM: trials may still run, and are found by the next run."""
+
+
+class Audience(Protocol):
+    """Whom a run tells of itself."""
+
+    def show(self, state: StudyState, news: list[News], waits: str | None) -> None:
+        """What there is to see now (called many times a second) and what has happened; why trials wait, if they do."""
+
+    def interrupted(self, times: int, running: int) -> None:
+        """Ctrl-C was pressed for that many times, while that many trials ran."""
+
+
+class LocalRunner:
+    """One study's run.
+
+    Args:
+        store: where its objects are.
+        home: where its folders are.
+        study: its object.
+        gpus: what its trials may use; None if it needs none.
+        audience: whom to tell.
+    """
+
+    def __init__(self, store: Store, home: Home, study: Object, gpus: Gpus | None, audience: Audience) -> None:
+        self._store = store
+        self._gpus = gpus
+        self._audience = audience
+        self._news: list[News] = []
+        self._world = LocalWorld(store, home, gpus, self._news.append)
+        self._world.on_trial = self._take_trial
+        self._engine = Engine(self._world, InProcess())
+        self.state = self._engine.set_study(study)
+        self._cluster = ClusterState()
+        self._waits: str | None = None
+        self._sync_at = 0.0
+        self._supply_at = 0.0
+        self._interrupts = 0
+        self._ending: Ending | None = None
+        for trial in store.trials(self.state.uid):
+            self.state.set_trial(trial, self._world.now())
+            self._take_trial(trial)
+        self._world.adopt(self.state)
+
+    async def run(self) -> Ending:
+        """Until the study has ended or is not to go on. Trials that run then are found by the next run."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        loop.add_signal_handler(signal.SIGTERM, self._leave)
+        try:
+            while True:
+                await self._turn()
+                ending = self._ending if self._ending is Ending.LEFT else self._end()
+                if ending is not None:
+                    break
+                await asyncio.sleep(self._pause())
+            await self._write_last_status()
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+            loop.remove_signal_handler(signal.SIGTERM)
+        return ending
+
+    async def _turn(self) -> None:
+        """One turn: what has happened, what to do about it, which trials to start."""
+        now = self._world.now()
+        if now >= self._sync_at:
+            self._sync_at = now + _SYNC_SECONDS
+            self._sync()
+        for index, seen in self._world.look(self.state):
+            self.state.set_attempt(index, seen, now)
+            self._take_process(index, seen)
+        await self._act()
+        if not self._interrupts and self._ending is None:
+            await self._supply(now)
+            self._schedule(now)
+            await self._act()
+        news = self._news[:]
+        self._news.clear()
+        self._audience.show(self.state, news, self._waits)
+
+    async def _act(self) -> None:
+        """Do what the engine plans, until nothing more follows from it."""
+        while actions := self._engine.plan(self.state):
+            for action in actions:
+                await self._engine.perform(self.state, action)
+
+    async def _supply(self, now: float) -> None:
+        if now < self._supply_at:
+            return
+        try:
+            while await self._engine.supply(self.state):
+                pass
+        except WorldError:
+            # The study's status says why.
+            self._supply_at = now + _SUPPLY_RETRY_SECONDS
+
+    def _pause(self) -> float:
+        wakeups = self.state.wakeups
+        due = wakeups[0][0] - self._world.now() if wakeups else _IDLE_SECONDS
+        return max(0.001, min(due, _LOOK_SECONDS if self._world.live else _IDLE_SECONDS))
+
+    # The scheduler's side --------------------------------------------------------------------------------------
+
+    def _schedule(self, now: float) -> None:
+        """Give places to waiting trials."""
+        self._cluster.set_study(self._view())
+        if self._gpus is not None and self._gpus.all:
+            self._cluster.set_node(self._node(self._gpus))
+        decisions = schedule(self._cluster, now)
+        self._waits = next((waiting.message for waiting in decisions.waiting), None)
+        for place in decisions.placements:
+            self._place(place, now)
+
+    def _view(self) -> StudyView:
+        """The study for the scheduler: there are no queues here, and GPUs only where it is to use them."""
+        state = self.state
+        view = translate.study({**state.object, "status": state.status_written or state.status})
+        gpu = view.gpu if self._gpus is not None and self._gpus.all else None
+        return dataclasses.replace(view, queue=None, gpu=gpu, suspended=state.spec.suspend)
+
+    def _node(self, gpus: Gpus) -> Node:
+        """This machine, with the GPUs that no other study uses."""
+        study = self._cluster.study(translate.study_key(self.state.namespace, self.state.name))
+        capacity = gpus.free() + (study.gpus if study is not None else 0)
+        return Node(platform.node(), {RESOURCE: min(capacity, len(gpus.all))}, models={RESOURCE: gpus.all[0].model})
+
+    def _place(self, place: Place, now: float) -> None:
+        trial = self._cluster.trial(place.study, place.index)
+        version = int(trial.view.version or 0) if trial is not None and trial.view is not None else 0
+        status = translate.placed(place, None, now)["status"]
+        try:
+            after = self._store.patch_trial(self.state.uid, place.index, version, status)
+        except Conflict:
+            self._cluster.forget(place)
+            return
+        self.state.set_trial(after, now)
+        self._take_trial(after)
+
+    def _take_trial(self, trial: Object) -> None:
+        self._cluster.set_trial(translate.trial(trial))
+
+    def _take_process(self, index: int, seen: AttemptSeen) -> None:
+        """A process counts against parallel and holds its GPUs for as long as it lives, also when it is told to end."""
+        uid = f"{index}/{seen.attempt}"
+        if seen.state == "ended":
+            self._cluster.remove_pod(uid)
+            return
+        key = AttemptKey(translate.study_key(self.state.namespace, self.state.name), index, seen.attempt)
+        placement = self.state.trials[index].placement or {} if index in self.state.trials else {}
+        gpus = {placement["resource"]: placement["gpus"]} if placement.get("resource") else {}
+        self._cluster.set_pod(PodView(uid, placement.get("node"), gpus, key, self.state.uid))
+
+    # The end ---------------------------------------------------------------------------------------------------
+
+    def _sync(self) -> None:
+        """Take in what other processes did to the study."""
+        try:
+            study = self._store.study_if_changed(self.state.uid, self.state.version)
+        except Conflict:
+            study = None
+            self.state.deleting = True
+        if study is not None:
+            self.state.set_study(study)
+        if self.state.deleting and self._ending is None:
+            self._ending = Ending.DELETED
+            self._world.interrupt()
+
+    def _interrupt(self) -> None:
+        """Ctrl-C: first wait for the trials that run, then stop them, then kill them."""
+        self._interrupts += 1
+        self._audience.interrupted(self._interrupts, len(self._world.live))
+        if self._interrupts == 2:
+            self._world.interrupt()
+        elif self._interrupts > 2:
+            self._world.kill()
+
+    def _leave(self) -> None:
+        self._ending = Ending.LEFT
+
+    def _end(self) -> Ending | None:
+        """Why the run is over; None while it goes on."""
+        state = self.state
+        if self._world.live:
+            return None
+        if self._ending is not None:
+            return self._ending
+        phase = (state.status_written or state.status).get("phase")
+        if phase in {Ending.COMPLETE, Ending.FAILED} and not state.pending and not state.active:
+            return Ending(phase)
+        if self._interrupts:
+            return Ending.INTERRUPTED
+        if phase == Ending.BLOCKED or (phase == Ending.SUSPENDED and not state.active):
+            return Ending(phase)
+        return None
+
+    async def _write_last_status(self) -> None:
+        """The last numbers may have come within the second after the last write."""
+        self.state.status_due = self.state.status_full_at = 0.0
+        with contextlib.suppress(WorldError):
+            await self._act()
