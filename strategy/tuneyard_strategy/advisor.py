@@ -21,7 +21,10 @@ from tuneyard_strategy.registry import create
 
 
 class AskRequest(Model):
-    """A question: which configurations do these trials get?"""
+    """A question: which configurations do these trials get?
+
+    A history that is too long for one request may go over in several, all but the last without indices.
+    """
 
     study: str = Field(min_length=1, max_length=253, description="What tells studies apart, for example the UID.")
     definition: StudyDefinition | None = Field(

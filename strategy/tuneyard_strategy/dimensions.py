@@ -64,7 +64,7 @@ class ContinuousDimension(Dimension):
         self._log = spec.scale == "log"
         self._law = _law_of(spec, spec.min, spec.max)
         spread = min(spec.max - spec.min, 1e300) or 1.0
-        self._decimals = DIGITS - math.floor(math.log10(spread)) - 1
+        self._decimals = DIGITS - math.floor(math.log10(spread))
         narrow = int(-math.log10(spread / spec.max)) if self._log else 0
         self._significant = min(DIGITS + narrow, 17)
 

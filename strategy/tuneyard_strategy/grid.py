@@ -15,9 +15,9 @@ class GridStrategy(SequenceStrategy):
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
         endless = [
-            f"parameters[{number}] '{parameter.name}': strategy grid needs a step here, or another strategy"
-            for number, parameter in enumerate(space.parameters)
-            if space.dimensions[number].size is None
+            f"parameters[{number}].double.step: strategy grid needs a step here; write one, or choose another strategy"
+            for number, dimension in enumerate(space.dimensions)
+            if dimension.size is None
         ]
         if endless:
             raise DefinitionError(endless)

@@ -35,10 +35,10 @@ def scan(space: Space, draw: Draw, taken: set[Hashable], patience: int = MAX_REF
     """
     first, rows, refused = 0, FIRST_BLOCK, 0
     while refused < patience:
-        table = space.table(draw(first, rows))
+        table = space.feasible_table(draw(first, rows))
         first += rows
         accepted = 0
-        for configuration in space.configurations(table.take(space.meets(table))):
+        for configuration in space.configurations(table):
             if space.key(configuration) not in taken:
                 accepted += 1
                 yield configuration
@@ -51,15 +51,21 @@ def short_list(space: Space) -> Table | None:
     """All feasible configurations in grid order, if there are at most MAX_LISTED and they are quickly found."""
     if space.cardinality is None or space.cardinality > MAX_ENUMERATED:
         return None
-    blocks: list[Table] = []
+    blocks, total = [space.table(np.empty((0, len(space.names))))], 0
     try:
         for block in space.blocks():
             blocks.append(block)
-            if sum(b.rows for b in blocks) > MAX_LISTED:
+            total += block.rows
+            if total > MAX_LISTED:
                 return None
     except StrategyError:
         return None
-    return _stacked(blocks, space) if blocks else Table(0)
+    positions = range(len(space.names))
+    return Table(
+        total,
+        tuple(np.concatenate([block.columns[position] for block in blocks]) for position in positions),
+        tuple(np.concatenate([block.active[position] for block in blocks]) for position in positions),
+    )
 
 
 def shuffled(space: Space, listed: Table, seed: int) -> Iterator[Configuration]:
@@ -93,12 +99,3 @@ def why_infeasible(space: Space, seed: int) -> str:
     if not never:
         return "no configuration was found that meets all constraints together: loosen one, or widen the bounds"
     return f"no configuration was found that meets {' or '.join(never)}: loosen it, or widen the bounds"
-
-
-def _stacked(blocks: list[Table], space: Space) -> Table:
-    positions = range(len(space.names))
-    return Table(
-        sum(block.rows for block in blocks),
-        tuple(np.concatenate([block.columns[position] for block in blocks]) for position in positions),
-        tuple(np.concatenate([block.active[position] for block in blocks]) for position in positions),
-    )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
@@ -24,15 +24,15 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from pydantic import Field
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tuneyard_api.common import Model
 from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import NeedHistory, StrategyError
 
-MAX_BODY = 8 * 2**20
-"""Bytes of a request's body, at most."""
+MAX_BODY = 64 * 2**20
+"""Bytes of a request's body, at most: the history of 100,000 trials."""
 OPEN_PATHS = frozenset({"/healthz", "/openapi.json"})
 
 Answer = TypeVar("Answer")
@@ -72,7 +72,7 @@ _ASK_REFUSALS = {**_REFUSALS, 409: {"model": Missing, "description": "History is
 
 
 class Gate:
-    """Turns away requests without the token before anything of their body is read."""
+    """Turns away requests without the token before anything of their body is read, and bodies that are too large."""
 
     def __init__(self, app: ASGIApp, token: Callable[[], str]) -> None:
         self._app = app
@@ -84,12 +84,27 @@ class Gate:
             refusal = _refusal(401, "the token is missing or wrong: send the header Authorization: Bearer TOKEN")
             await refusal(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await self._app(scope, _bounded(receive), send)
 
     def _admits(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         expected = self._token().encode()
         return bool(expected) and scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), expected)
+
+
+def _bounded(receive: Receive) -> Receive:
+    """A way to receive a body that ends with an error once it is too large."""
+    received = 0
+
+    async def bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > MAX_BODY:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
+        return message
+
+    return bounded
 
 
 def create_app(advisor: Advisor, token: Callable[[], str]) -> FastAPI:
@@ -111,7 +126,6 @@ def create_app(advisor: Advisor, token: Callable[[], str]) -> FastAPI:
         version="v1",
         description="Proposes configurations for the trials of studies.",
         lifespan=lifespan,
-        max_body_size=MAX_BODY,
         docs_url=None,
         redoc_url=None,
     )
@@ -122,17 +136,17 @@ def create_app(advisor: Advisor, token: Callable[[], str]) -> FastAPI:
     async def at_work(function: Callable[[Any], Answer], argument: object) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(worker, function, argument)
 
-    @app.post("/v1/ask", dependencies=bearer, responses=_ASK_REFUSALS)
+    @app.post("/v1/ask", operation_id="ask", dependencies=bearer, responses=_ASK_REFUSALS)
     async def ask(request: AskRequest) -> AskResponse:
         """Configurations for trials, given the part of the history that the service has not seen."""
         return await at_work(advisor.ask, request)
 
-    @app.post("/v1/check", dependencies=bearer, responses=_REFUSALS)
+    @app.post("/v1/check", operation_id="check", dependencies=bearer, responses=_REFUSALS)
     async def check(definition: StudyDefinition) -> Problems:
         """What is wrong with a study's definition beyond what the API server checks."""
         return Problems(problems=await at_work(advisor.check, definition))
 
-    @app.get("/healthz")
+    @app.get("/healthz", operation_id="health")
     async def healthz() -> Health:
         """Whether the service is up."""
         return Health()
@@ -153,12 +167,10 @@ def _answer_in_sentences(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _refusal(422, "; ".join(_complaint(e["loc"], e["msg"]) for e in error.errors()[:5]))
+        return _refusal(422, "; ".join(_complaint(details) for details in error.errors()[:5]))
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        if error.status_code == 413:
-            return _refusal(413, f"the body is larger than {MAX_BODY} bytes")
         return _refusal(error.status_code, error.detail)
 
     @app.exception_handler(Exception)
@@ -166,9 +178,12 @@ def _answer_in_sentences(app: FastAPI) -> None:
         return _refusal(500, f"the strategy service failed ({type(error).__name__}): see its log")
 
 
-def _complaint(location: Sequence[str | int], message: str) -> str:
-    path = ".".join(str(part) for part in location if part != "body")
-    return f"{path or 'the body'}: {message.removeprefix('Value error, ')}"
+def _complaint(details: Mapping[str, Any]) -> str:
+    """One of pydantic's findings in a few words."""
+    if details["type"] == "json_invalid":
+        return f"the body is no JSON: {details['ctx']['error']} at position {details['loc'][-1]}"
+    path = ".".join(str(part) for part in details["loc"] if part != "body")
+    return f"{path or 'the body'}: {details['msg'].removeprefix('Value error, ')}"
 
 
 def _refusal(status: int, sentence: str) -> JSONResponse:

@@ -6,7 +6,6 @@ from collections.abc import Hashable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats.qmc import Sobol
 
 from tuneyard_strategy.random_search import RandomStrategy
 from tuneyard_strategy.rng import Stream, generator
@@ -24,6 +23,8 @@ class SobolStrategy(RandomStrategy):
 
     def candidates(self, taken: set[Hashable]) -> Iterator[Configuration]:
         """See SequenceStrategy."""
+        from scipy.stats.qmc import Sobol  # noqa: PLC0415 # half a second, which other strategies need not wait for
+
         points = Sobol(len(self.space.names), rng=generator(self.seed, Stream.SCRAMBLING))
 
         def draw(_: int, rows: int) -> NDArray[np.float64]:

@@ -83,6 +83,7 @@ class Space:
         """The constraints that can be checked as soon as the parameter at this position has a value."""
         for constraint in constraints:
             self._settled[max(self._positions[name] for name in constraint.names)].append(constraint)
+        self._constrained = self._with_ancestors({name for constraint in constraints for name in constraint.names})
 
     @classmethod
     def from_spec(cls, parameters: Sequence[Parameter], constraints: Sequence[str] = ()) -> Space:
@@ -115,6 +116,19 @@ class Space:
                 column = dimension.draw(u[:, position])
             table = table.with_column(column, self._activity(position, table))
         return table
+
+    def feasible_table(self, u: NDArray[np.float64]) -> Table:
+        """The rows of `table(u)` that meet all constraints.
+
+        Where most points are refused, drawing is most of the work: parameters that no constraint depends on are drawn
+        for the feasible points only.
+        """
+        table = Table(len(u))
+        for position, dimension in enumerate(self.dimensions):
+            needed = position in self._constrained
+            column = dimension.draw(u[:, position]) if needed else np.zeros(len(u), dtype=np.int64)
+            table = table.with_column(column, self._activity(position, table))
+        return self.table(u[self.meets(table)])
 
     def table_of(self, configurations: Sequence[Mapping[str, Value]]) -> Table:
         """Configurations without a problem as columns."""
@@ -258,6 +272,14 @@ class Space:
             active &= table.active[parent] & np.isin(table.columns[parent], sorted(condition.codes))
         return active
 
+    def _with_ancestors(self, names: set[str]) -> set[int]:
+        """The positions of these parameters and of all that decide whether they exist."""
+        positions = {self._positions[name] for name in names}
+        for position in range(len(self.names) - 1, -1, -1):
+            if position in positions:
+                positions.update(condition.parent for condition in self._conditions[position])
+        return positions
+
     def _operand(self, table: Table, position: int) -> Column:
         values = self.dimensions[position].values(table.columns[position])
         categorical = self.parameters[position].categorical
@@ -290,8 +312,11 @@ def _structure_problems(parameters: Sequence[Parameter]) -> Iterator[str]:
     above: set[str] = set()
     for number, parameter in enumerate(parameters):
         where, double = f"parameters[{number}]", parameter.double
-        for model in filter(None, (parameter, double, parameter.int_, parameter.categorical)):
-            yield from (f"{where}: {rule.message}" for rule in rules_of(type(model)) if not rule.holds(model))
+        parts = {"": parameter, ".double": double, ".int": parameter.int_, ".categorical": parameter.categorical}
+        for path, part in parts.items():
+            if part is not None:
+                broken = (rule for rule in rules_of(type(part)) if not rule.holds(part))
+                yield from (f"{where}{path}{rule.field}: {rule.message}" for rule in broken)
         for name in parameter.when or {}:
             if name not in above:
                 yield f"{where}.when: there is no int or categorical parameter '{name}' above it in the list"
