@@ -1,4 +1,7 @@
-"""What the planner decides. Every action may be done twice, or fail and be planned again."""
+"""What the planner decides. Every action may be done twice, or fail and be planned again.
+
+An action on a trial names the version of the trial that it was planned for: it is not done to a later one.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ class StartAttempt:
     """Create the attempt's Job (or process) at its placement; it is fine when it exists."""
 
     index: int
+    version: int
     attempt: int
 
 
@@ -31,10 +35,9 @@ class WriteTrial:
     """Merge this into the trial's status, if its object is still the one planned for."""
 
     index: int
+    version: int
     status: Object
     end: End | None = None
-    stop: bool = False
-    """The attempt still lives: end it once the record is safe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class ReadLog:
     """Read the end of the attempt's log for metrics."""
 
     index: int
+    version: int
     attempt: int
 
 
@@ -50,6 +54,7 @@ class InspectAttempt:
     """Nothing was seen of the attempt for long: look whether it exists."""
 
     index: int
+    version: int
     attempt: int
 
 

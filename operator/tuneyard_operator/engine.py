@@ -148,17 +148,14 @@ class Engine:
 
     async def _act(self, state: StudyState, action: TrialAction) -> None:
         world, trial = self.world, state.trials.get(action.index)
-        if trial is None:
-            return
+        if trial is None or trial.version != action.version:
+            return  # it has changed since: what is right for it now is planned anew
         match action:
             case StartAttempt():
                 await world.start_attempt(state, trial)
                 trial.started = True
-            case WriteTrial(status=status, stop=stop):
-                attempt = trial.attempt
+            case WriteTrial(status=status):
                 state.set_trial(await world.patch_trial(state, trial, status), world.now())
-                if stop:
-                    await world.stop_attempt(state, trial.index, attempt)
             case ReadLog(attempt=attempt):
                 text = await world.read_log(state, trial.index, attempt)
                 trial.log_metrics = from_log(text, state.spec.objectives)

@@ -7,6 +7,7 @@ size of the study. `wanted` says which trials to create next.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 from tuneyard_api.common import micro_timestamp, timestamp
@@ -55,24 +56,36 @@ class StudyEnd(NamedTuple):
 
 
 def study_end(state: StudyState, now: float) -> StudyEnd | None:
-    """Whether the study is to end, and why; None while it goes on. Trials that still run are then stopped."""
+    """Whether the study is to end, and why; None while it goes on. Trials that still run are then stopped.
+
+    A study that has ended keeps its reason while that holds, though another may come to hold later (maxDuration does).
+    """
+    ends = list(_ends(state, now))
+    return next((end for end in ends if (end.type, end.reason) == state.told_end), ends[0] if ends else None)
+
+
+def _ends(state: StudyState, now: float) -> Iterator[StudyEnd]:
+    """All the reasons to end that hold now."""
     failed = state.phases[Phase.FAILED]
     if failed > state.spec.trials.max_failed:
         said = f"{failed} trials failed, more than trials.maxFailed allows ({state.spec.trials.max_failed})"
-        return StudyEnd("Failed", "TooManyFailed", said)
+        yield StudyEnd("Failed", "TooManyFailed", said)
+    if not state.phases[Phase.SUCCEEDED] and state.ended > state.spec.trials.max_failed and state.last_trouble:
+        said = f"not one of the first {state.ended} trials gave a result; the last to end: {state.last_trouble}"
+        yield StudyEnd("Failed", "NoTrialSucceeds", said)
     best = state.best
     if best is not None and best.value is not None and state.goal.target is not None:
         sign = 1.0 if state.goal.goal == "maximize" else -1.0
         if sign * best.value >= sign * state.goal.target:
             said = f"trial {best.index} reached {state.goal.metric} {best.value:g} (target {state.goal.target:g})"
-            return StudyEnd("Complete", "TargetReached", said)
+            yield StudyEnd("Complete", "TargetReached", said)
     if state.max_duration is not None and state.started_at is not None and now >= state.started_at + state.max_duration:
-        return StudyEnd("Complete", "MaxDurationReached", f"maxDuration {state.spec.max_duration} has passed")
+        yield StudyEnd("Complete", "MaxDurationReached", f"maxDuration {state.spec.max_duration} has passed")
     if state.next_index >= state.limit and not state.holes and not state.pending and not state.active:
         if state.spec.trials.max is not None and state.next_index >= state.spec.trials.max:
-            return StudyEnd("Complete", "MaxTrialsReached", f"all {state.next_index} trials have ended")
-        return StudyEnd("Complete", "SpaceExhausted", f"all {state.next_index} configurations have been tried")
-    return None
+            yield StudyEnd("Complete", "MaxTrialsReached", f"all {state.next_index} trials have ended")
+        else:
+            yield StudyEnd("Complete", "SpaceExhausted", f"all {state.next_index} configurations have been tried")
 
 
 def blocked(state: StudyState, now: float) -> str | None:
@@ -158,10 +171,10 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
             return _conclude(state, trial, lowered, None, now)
         return None
     if not trial.started:
-        return StartAttempt(trial.index, trial.attempt)
+        return StartAttempt(trial.index, trial.version, trial.attempt)
     if seen is None:
         if now >= trial.placed_at + UNSEEN_AFTER:
-            return InspectAttempt(trial.index, trial.attempt)
+            return InspectAttempt(trial.index, trial.version, trial.attempt)
         state.wake(trial.index, trial.placed_at + UNSEEN_AFTER)
         return None
     if seen.state == "waiting":
@@ -189,7 +202,7 @@ def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: 
     why = seen.waits_for[:1000]
     if trial.told != why:
         trial.told = why
-        return WriteTrial(trial.index, {"reason": seen.reason, "message": why})
+        return WriteTrial(trial.index, trial.version, {"reason": seen.reason, "message": why})
     return None
 
 
@@ -203,7 +216,7 @@ def _plan_running(state: StudyState, trial: TrialState, seen: AttemptSeen, now: 
     if trial.phase is Phase.PLACED:
         if now >= begun + RUNNING_AFTER:
             running: Object = {"phase": Phase.RUNNING, "startTime": timestamp(begun), "reason": None, "message": None}
-            return WriteTrial(trial.index, running)
+            return WriteTrial(trial.index, trial.version, running)
         state.wake(trial.index, begun + RUNNING_AFTER)
         return None
     return _plan_curve(state, trial, begun, now)
@@ -217,7 +230,7 @@ def _plan_curve(state: StudyState, trial: TrialState, begun: float, now: float) 
         return None
     trial.curve_due = now + CURVE_SECONDS
     trial.reports.told = trial.reports.count
-    return WriteTrial(trial.index, {"curve": trial.reports.curve()})
+    return WriteTrial(trial.index, trial.version, {"curve": trial.reports.curve()})
 
 
 def _end_attempt(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction:
@@ -227,7 +240,7 @@ def _end_attempt(state: StudyState, trial: TrialState, seen: AttemptSeen, now: f
         return _conclude(state, trial, found, seen, now)
     objectives = state.spec.objectives
     if trial.log_metrics is None and any(objective.log_pattern for objective in objectives):
-        return ReadLog(trial.index, trial.attempt)
+        return ReadLog(trial.index, trial.version, trial.attempt)
     sources = (trial.log_metrics or {}, trial.reports.last, from_termination_message(seen.termination))
     try:
         metrics = observe(objectives, sources, trial.reports.problem)
@@ -247,7 +260,6 @@ def _conclude(
     metrics: dict[str, float] | None = None,
 ) -> WriteTrial:
     """The one patch that records an attempt's end: a retry, or the trial's end."""
-    alive = trial.active and (seen is None or seen.state != "ended")
     attempts = list(trial.attempts)
     if trial.active:
         attempts.append(_ended_attempt(trial, end, seen, now))
@@ -265,7 +277,7 @@ def _conclude(
             "curve": None,
         }
         patch["notBefore"] = micro_timestamp(verdict.not_before) if verdict.not_before > now else None
-        return WriteTrial(trial.index, patch, end, stop=alive)
+        return WriteTrial(trial.index, trial.version, patch, end)
     patch |= {"phase": verdict.phase, "notBefore": None, "completionTime": timestamp(now)}
     curve = trial.reports.curve()
     if curve:
@@ -273,9 +285,10 @@ def _conclude(
     if metrics is not None:
         patch |= {"observation": {"metrics": metrics}, "value": metrics[state.goal.metric], "message": None}
     else:
-        patch |= {"reason": verdict.reason, "message": verdict.message[:1024] or None}
+        said = f"{verdict.message}; last: {end.message}" if verdict.phase is Phase.FAILED else end.message
+        patch |= {"reason": verdict.reason, "message": said[:1024] or None}
     patch["conditions"] = [status.trial_condition(verdict.phase, patch["reason"], patch["message"] or "", now)]
-    return WriteTrial(trial.index, patch, end, stop=alive)
+    return WriteTrial(trial.index, trial.version, patch, end)
 
 
 def _ended_attempt(trial: TrialState, end: End, seen: AttemptSeen | None, now: float) -> Object:

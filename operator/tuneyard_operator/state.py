@@ -48,6 +48,8 @@ class StudyState:
         self.next_index = 0
         self.holes: set[int] = set()
         self.started_at: float | None = None
+        self.last_trouble: str | None = None
+        """What is said of the last trial that ended without a result."""
         self.retries = 0
         self.gpu_seconds = 0.0
         self.run_seconds = 0.0
@@ -107,6 +109,7 @@ class StudyState:
                 return
             if before.uid == after.uid:
                 after.keep_seen(before)
+                self._note_stray(before, after, now)
             self._forget(before)
         if after.active and after.placed_at == 0.0:
             after.placed_at = now
@@ -148,6 +151,8 @@ class StudyState:
                 self.stuck.add(trial.index)
         elif not trial.phase.terminal:
             self.pending.add(trial.index)
+        if trial.phase in {Phase.FAILED, Phase.INFEASIBLE}:
+            self.last_trouble = trial.message or "no message"
         self._count_attempts(trial, 1)
         self._consider(trial)
         self.started_at = min(self.started_at or math.inf, trial.created)
@@ -205,6 +210,12 @@ class StudyState:
             self._note_stuck(trial, seen, now)
             self.touched.add(index)
 
+    def _note_stray(self, before: TrialState, after: TrialState, now: float) -> None:
+        """An attempt whose end is on record before its own end: it has to be stopped."""
+        alive = before.started and (before.seen is None or before.seen.state != "ended")
+        if before.active and alive and (after.phase.terminal or after.attempt > before.attempt):
+            self.strays[before.index, before.attempt] = now
+
     def _note_stuck(self, trial: TrialState, seen: AttemptSeen, now: float) -> None:
         if seen.state == "waiting" and seen.reason in BLOCKING_REASONS:
             trial.blocked_since = trial.blocked_since or now
@@ -244,6 +255,13 @@ class StudyState:
         if self.spec.strategy.name == "manual":
             allowed = min(allowed, len(self.spec.initial))
         return allowed
+
+    @property
+    def told_end(self) -> tuple[str, str] | None:
+        """Phase and reason of the study's status, if that says that it has ended."""
+        told = self.status_written or self.status
+        phase = told.get("phase")
+        return (phase, told.get("reason", "")) if phase in {"Complete", "Failed"} else None
 
     @property
     def ended(self) -> int:

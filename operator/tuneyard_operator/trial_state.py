@@ -28,6 +28,7 @@ class TrialState:
     placement: Object | None
     attempts: list[Object]
     value: float | None
+    message: str | None
     metrics: dict[str, float]
     deleting: bool
 
@@ -63,6 +64,7 @@ class TrialState:
             placement=placement if placement and placement["attempt"] == attempt else None,
             attempts=status.get("attempts") or [],
             value=status.get("value"),
+            message=status.get("message"),
             metrics=(status.get("observation") or {}).get("metrics") or {},
             deleting="deletionTimestamp" in meta,
             reports=Reports.resumed(() if phase.terminal else status.get("curve") or ()),
