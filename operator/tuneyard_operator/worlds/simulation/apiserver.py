@@ -11,6 +11,8 @@ from tuneyard_operator.worlds.simulation.kernel import Kernel
 
 Object = dict[str, Any]
 KINDS = ("studies", "trials", "jobs", "pods", "nodes")
+_DEFAULTS: dict[str, Object] = {"trials": {"status": {"phase": "Pending", "attempt": 0}}}
+"""What the schema fills in."""
 
 
 class NotFound(Exception):
@@ -101,7 +103,7 @@ class ApiServer:
         self._uids.add(meta["uid"])
         for owner in meta.get("ownerReferences") or ():
             self._dependents[owner["uid"]][kind, name] = meta["uid"]
-        return self._store(kind, None, {**item, "metadata": meta}, by)
+        return self._store(kind, None, {**_DEFAULTS.get(kind, {}), **item, "metadata": meta}, by)
 
     def update(self, kind: str, name: str, changes: Mapping[str, Any], by: str) -> Object:
         """Merge changes into an object; a change of a Study's spec is a new generation.

@@ -240,5 +240,5 @@ class Process:
             return call.effect(), None
         except Violation:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the API server refuses is for the caller to handle
+        except Exception as error:
             return None, error

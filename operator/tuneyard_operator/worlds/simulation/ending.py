@@ -1,0 +1,168 @@
+"""What must hold when all is over: every study ended as it should, and everything that happened is on record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from tuneyard_api.common import epoch_seconds, seconds
+from tuneyard_api.trial import Outcome, Phase
+from tuneyard_operator.state import StudyState
+from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
+from tuneyard_operator.worlds.simulation.cluster import Cluster
+from tuneyard_operator.worlds.simulation.invariants import Invariants
+from tuneyard_operator.worlds.simulation.kernel import Violation
+from tuneyard_operator.worlds.simulation.machines import Pod
+from tuneyard_operator.worlds.simulation.operators import OperatorProcess
+from tuneyard_operator.worlds.simulation.schedulers import SchedulerProcess
+from tuneyard_operator.worlds.simulation.users import Users
+
+_OVER: Final = frozenset({"Complete", "Failed"})
+
+
+def settled(
+    api: ApiServer, cluster: Cluster, users: Users, operator: OperatorProcess, scheduler: SchedulerProcess
+) -> bool:
+    """Whether nothing will happen any more, as far as one can see from outside."""
+    studies = api.objects["studies"].values()
+    return (
+        users.quiet
+        and operator.up
+        and scheduler.up
+        and all(_is_over(study) for study in studies)
+        and not any(pod.alive for pod in cluster.machines.pods.values())
+        and not scheduler.unsettled
+    )
+
+
+def _is_over(study: Object) -> bool:
+    status = study.get("status") or {}
+    current = status.get("observedGeneration") == study["metadata"]["generation"]
+    return current and status.get("phase") in _OVER and "deletionTimestamp" not in study["metadata"]
+
+
+def check_end(
+    api: ApiServer, cluster: Cluster, invariants: Invariants, operator: OperatorProcess, scheduler: SchedulerProcess
+) -> None:
+    """Check the studies, the trials' records against what happened, and the processes' memories.
+
+    Raises:
+        Violation: something is not as it should be.
+    """
+    by_attempt = {(pod.trial, pod.attempt): pod for pod in cluster.machines.pods.values()}
+    for study in api.objects["studies"].values():
+        uid = study["metadata"]["uid"]
+        trials = [t for t in api.objects["trials"].values() if t["metadata"]["ownerReferences"][0]["uid"] == uid]
+        _check_study(study, trials, invariants)
+        for trial in trials:
+            _check_attempts(study, trial, by_attempt)
+        _check_memory(operator, study, trials)
+    for trial in api.objects["trials"].values():
+        _must(api.exists(trial["metadata"]["ownerReferences"][0]["uid"]), "a trial outlived its study")
+    for book in scheduler.state.studies():
+        _must(book.attempts == 0 and book.gpus == 0, f"the scheduler still counts {book.attempts} attempts")
+    for node in scheduler.state.inventory.nodes():
+        for resource in node.capacity:
+            used = scheduler.state.inventory.used(node.name, resource)
+            held = sum(pod.gpus for pod in cluster.machines.machines[node.name].pods.values())
+            _must(used == held, f"the scheduler counts {used} GPUs of {node.name} as taken, and {held} are")
+
+
+def _check_study(study: Object, trials: list[Object], invariants: Invariants) -> None:
+    status, spec, name = study["status"], study["spec"], study["metadata"]["name"]
+    phases = Counter(Phase(trial["status"]["phase"]) for trial in trials)
+    counts = status["trials"]
+    for field in ("succeeded", "failed", "infeasible", "stopped"):
+        _must(counts[field] == phases[Phase(field.capitalize())], f"{name}: {field} is {counts[field]}, not {phases}")
+    _must(counts["created"] == len(trials), f"{name}: created is {counts['created']}, not {len(trials)}")
+    _must(counts["pending"] == counts["running"] == status["replicas"] == status["gpus"] == 0, f"{name}: not at rest")
+    conditions = {condition["type"]: condition for condition in status["conditions"]}
+    over = conditions[status["phase"]]
+    _must(over["status"] == "True" and over["reason"] == status["reason"], f"{name}: condition {over}")
+    _must(bool(status.get("message")), f"{name} ended without a message")
+    indices = sorted(trial["spec"]["index"] for trial in trials)
+    most, size = spec["trials"]["max"], invariants.plans[name].size
+    match status["reason"]:
+        case "MaxTrialsReached":
+            _must([i for i in indices if i < most] == list(range(most)), f"{name}: {len(indices)} trials, max {most}")
+        case "SpaceExhausted":
+            _must(size is not None and indices == list(range(size)), f"{name}: {indices} of a space of {size}")
+        case "TooManyFailed":
+            _must(phases[Phase.FAILED] > spec["trials"]["maxFailed"], f"{name}: {phases[Phase.FAILED]} failed")
+        case "TargetReached":
+            _must(status["best"]["value"] <= spec["objectives"][0]["target"], f"{name}: best is {status['best']}")
+        case "MaxDurationReached":
+            took = epoch_seconds(status["completionTime"]) - epoch_seconds(status["startTime"])
+            _must(took >= seconds(spec["maxDuration"]), f"{name} lasted {took} s")
+        case reason:
+            raise Violation(f"{name} ended for the reason {reason}")
+    _check_best(name, status, trials)
+
+
+def _check_best(name: str, status: Object, trials: list[Object]) -> None:
+    good = [t for t in trials if t["status"]["phase"] == Phase.SUCCEEDED]
+    best = min(good, key=lambda t: (t["status"]["value"], t["spec"]["index"]), default=None)
+    if best is None:
+        _must("best" not in status, f"{name}: best is {status.get('best')} of none")
+        return
+    shown = status.get("best") or {}
+    expected = (best["spec"]["index"], best["status"]["value"], best["spec"]["parameters"])
+    _must((shown.get("index"), shown.get("value"), shown.get("parameters")) == expected, f"{name}: best is {shown}")
+
+
+def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Pod]) -> None:
+    """Each recorded attempt says what became of its pod."""
+    meta, status = trial["metadata"], trial["status"]
+    retry = study["spec"]["retry"]
+    outcomes = Counter(attempt["outcome"] for attempt in status.get("attempts") or [])
+    _must(outcomes[Outcome.PROGRAM_FAILED] <= retry["limit"] + 1, f"{meta['name']}: {outcomes}")
+    _must(outcomes[Outcome.INFRASTRUCTURE] <= retry["infrastructureLimit"] + 1, f"{meta['name']}: {outcomes}")
+    for attempt in status.get("attempts") or []:
+        pod = pods.get((meta["uid"], attempt["number"]))
+        outcome = Outcome(attempt["outcome"])
+        _must(_fits(outcome, pod, study), f"{meta['name']}: attempt {attempt} is on record, and true was {pod}")
+    if status["phase"] == Phase.SUCCEEDED:
+        pod = pods[meta["uid"], status["attempt"]]
+        _must(status["value"] == pod.program.value, f"{meta['name']}: value {status['value']}, not {pod.program.value}")
+
+
+def _fits(outcome: Outcome, pod: Pod | None, study: Object) -> bool:
+    """Whether an attempt with this pod may be on record with this outcome."""
+    if pod is None:
+        return outcome in {Outcome.INFRASTRUCTURE, Outcome.STOPPED}
+    kind, exit_code = pod.program.kind, pod.exit_code
+    match outcome:
+        case Outcome.SUCCEEDED:
+            return kind == "good" and exit_code == 0
+        case Outcome.PROGRAM_FAILED:
+            return kind in {"fails", "kernel_killed"} and exit_code in {1, 137}
+        case Outcome.OUT_OF_MEMORY:
+            return kind == "out_of_memory" and exit_code == 137
+        case Outcome.BAD_METRICS:
+            lost_log = "logPattern" in study["spec"]["objectives"][0] and pod.disturbed is not None
+            return exit_code == 0 and (kind in {"nan", "silent"} or lost_log)
+        case Outcome.TIMED_OUT:
+            limit = study["spec"]["trials"].get("timeout")
+            return limit is not None and (kind == "hangs" or pod.program.seconds >= seconds(limit) - 2)
+        case Outcome.INFRASTRUCTURE:
+            return pod.disturbed is not None
+        case Outcome.BLOCKED | Outcome.STOPPED:
+            return True
+
+
+def _check_memory(operator: OperatorProcess, study: Object, trials: list[Object]) -> None:
+    """What the operator kept up to date event by event is what it would read from a list."""
+    name = study["metadata"]["name"]
+    kept = operator.engine.studies[study["metadata"]["uid"]]
+    fresh = StudyState(study, 0.0)
+    for trial in trials:
+        fresh.set_trial(trial, 0.0)
+    _must(+kept.phases == +fresh.phases, f"{name}: the operator counts {kept.phases}, and there are {fresh.phases}")
+    _must(kept.retries == fresh.retries and kept.ran == fresh.ran, f"{name}: retries {kept.retries}, {fresh.retries}")
+    _must(abs(kept.gpu_seconds - fresh.gpu_seconds) < 1e-3, f"{name}: GPU seconds {kept.gpu_seconds}")
+    _must(not kept.busy and not kept.stuck and not kept.active, f"{name}: {kept.busy} are busy, {kept.stuck} stuck")
+
+
+def _must(holds: bool, broken: str) -> None:
+    if not holds:
+        raise Violation(broken)

@@ -1,0 +1,270 @@
+"""What must hold after every step, judged by the truth and never by what a process believes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from tuneyard_api.common import epoch_seconds
+from tuneyard_api.study import StudyStatus
+from tuneyard_api.trial import Phase, TrialStatus
+from tuneyard_operator import pods
+from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
+from tuneyard_operator.worlds.simulation.cluster import Cluster
+from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
+from tuneyard_operator.worlds.simulation.schedulers import SCHEDULER, SchedulerProcess
+from tuneyard_operator.worlds.simulation.users import Plan, configuration
+from tuneyard_operator.worlds.simulation.world import OPERATOR
+from tuneyard_scheduler.views import Decisions, Place
+
+LATE: Final = 15.0
+"""Seconds after the end of a study in which something under way may still come to be, only to be collected."""
+IDLE: Final = 30.0
+"""Seconds for which a GPU may be idle beside a trial that fits it: slow and broken watches, a crash, lost writes."""
+_TICK: Final = 3.0
+_ACTIVE: Final = frozenset({Phase.PLACED, Phase.RUNNING})
+
+Key = tuple[str, int]
+"""An attempt: the uid of its trial, and its number."""
+
+
+class Invariants:
+    """Sees every change of the API server and every decision of the scheduler."""
+
+    def __init__(self, kernel: Kernel, api: ApiServer, cluster: Cluster, plans: dict[str, Plan]) -> None:
+        self.kernel = kernel
+        self.api = api
+        self.cluster = cluster
+        self.plans = plans
+        self.configurations: dict[tuple[str, int], Object] = {}
+        """Every configuration that was ever tried, by study name and index."""
+        self._created: Counter[tuple[str, int]] = Counter()
+        self._started: Counter[Key] = Counter()
+        self._most: dict[str, int] = {}
+        self._deleted: dict[str, float] = {}
+        self._waits: dict[str, float] = {}
+        api.witnesses.append(self)
+        kernel.after(_TICK, self._look_for_idle_gpus)
+
+    def changed(self, kind: str, before: Object | None, after: Object | None, by: str) -> None:
+        """See apiserver.Witness."""
+        if kind == "trials":
+            if before is None and after is not None:
+                self._trial_created(after)
+            elif before is not None and after is not None:
+                self._trial_changed(before, after, by)
+            elif before is not None:
+                self._created[_study_of(before), before["spec"]["index"]] -= 1
+        elif kind == "jobs" and before is None and after is not None:
+            self._job_created(after)
+        elif kind == "studies":
+            self._study_changed(before, after, by)
+
+    # Studies and trials ----------------------------------------------------------------------------------------
+
+    def _study_changed(self, before: Object | None, after: Object | None, by: str) -> None:
+        if after is None:
+            assert before is not None, "something was deleted"
+            self._deleted[before["metadata"]["uid"]] = self.kernel.now
+            return
+        uid = after["metadata"]["uid"]
+        self._most[uid] = max(self._most.get(uid, 0), after["spec"]["trials"]["max"])
+        self._waits.pop(uid, None)
+        if by == OPERATOR:
+            StudyStatus.model_validate(after["status"])
+
+    def _not_long_deleted(self, study: str, what: str) -> None:
+        if not self.api.exists(study):
+            _must(self.kernel.now - self._deleted[study] < LATE, f"{what} long after its study was deleted")
+
+    def _trial_created(self, trial: Object) -> None:
+        name, index, study = trial["metadata"]["name"], trial["spec"]["index"], _study_of(trial)
+        self._created[study, index] += 1
+        _must(self._created[study, index] == 1, f"{name}: index {index} exists twice")
+        _must(index < self._most[study], f"{name} is beyond trials.max, which never was above {self._most[study]}")
+        self._not_long_deleted(study, f"{name} was created")
+        plan = self.plans[trial["spec"]["study"]]
+        expected = configuration(plan.seed, index)
+        _must(plan.size is None or index < plan.size, f"{name} is beyond the space")
+        _must(trial["spec"]["parameters"] == expected, f"{name} has another configuration than seed and index give")
+        self.configurations[plan.name, index] = expected
+
+    def _trial_changed(self, before: Object, after: Object, by: str) -> None:
+        old, new = before.get("status") or {}, after.get("status") or {}
+        if old == new:
+            return
+        name = after["metadata"]["name"]
+        TrialStatus.model_validate(new)
+        was, now = Phase(old.get("phase", Phase.PENDING)), Phase(new.get("phase", Phase.PENDING))
+        _must(not was.terminal, f"{name} had ended ({was}) and was changed to {now} by {by}")
+        attempts, earlier = new.get("attempts") or [], old.get("attempts") or []
+        _must(attempts[: len(earlier)] == earlier, f"{name}: ended attempts were rewritten")
+        _must([a["number"] for a in attempts] == list(range(len(attempts))), f"{name}: attempts are not numbered 0, 1")
+        step = new.get("attempt", 0) - old.get("attempt", 0)
+        if by == SCHEDULER:
+            self._placed(name, old, new, was, now)
+        elif step == 1:
+            _must(was in _ACTIVE and now is Phase.PENDING, f"{name}: a retry goes from {was} to {now}")
+            _must(len(attempts) == new["attempt"], f"{name}: a retry without a record of what it retries")
+        elif now.terminal:
+            self._trial_ended(name, was, now, new)
+        else:
+            _must(step == 0 and (was, now) in _STEPS, f"{name} went from {was} to {now} (attempt {new.get('attempt')})")
+
+    def _placed(self, name: str, old: Object, new: Object, was: Phase, now: Phase) -> None:
+        allowed = {Phase.PENDING, Phase.PLACED}
+        _must(was is Phase.PENDING and now in allowed, f"{name}: the scheduler changed {was} to {now}")
+        _must(old.get("attempt", 0) == new.get("attempt", 0), f"{name}: the scheduler changed the attempt")
+        if now is Phase.PLACED:
+            _must(new["placement"]["attempt"] == new.get("attempt", 0), f"{name}: placed for another attempt")
+            early = old.get("notBefore") and self.kernel.now < epoch_seconds(old["notBefore"])
+            _must(not early, f"{name} was placed in its backoff")
+
+    def _trial_ended(self, name: str, was: Phase, now: Phase, new: Object) -> None:
+        attempts = new.get("attempts") or []
+        number = new.get("attempt", 0) + (was in _ACTIVE)
+        _must(len(attempts) == number, f"{name} ended with {len(attempts)} recorded attempts of {number}")
+        _must("completionTime" in new and new.get("conditions"), f"{name} ended without saying so")
+        if now is Phase.SUCCEEDED:
+            _must(new.get("value") is not None and "loss" in new["observation"]["metrics"], f"{name}: no observation")
+        else:
+            _must(bool(new.get("reason") and new.get("message")), f"{name} is {now} without reason or message")
+
+    # Attempts --------------------------------------------------------------------------------------------------
+
+    def _job_created(self, job: Object) -> None:
+        meta = job["metadata"]
+        key = pods.key(job)
+        assert key is not None, "Jobs are ours"
+        owner = meta["ownerReferences"][0]
+        self._started[owner["uid"], key.attempt] += 1
+        _must(self._started[owner["uid"], key.attempt] == 1, f"{meta['name']} was started twice")
+        self._not_long_deleted(key.study_uid, f"{meta['name']} was started")
+        trial = self.api.objects["trials"].get(owner["name"])
+        if trial is None or trial["metadata"]["uid"] != owner["uid"]:
+            return  # deleted while the request was on its way: it is collected
+        status = trial.get("status") or {}
+        placement = status.get("placement") or {}
+        _must(Phase(status.get("phase", "Pending")) in _ACTIVE, f"{meta['name']} was started for a trial without place")
+        _must(placement.get("attempt") == key.attempt, f"{meta['name']} was started for another attempt's place")
+
+    def decided(self, scheduler: SchedulerProcess, decisions: Decisions) -> None:
+        """The scheduler gives places: caps and nodes are judged by all that it can know at this moment."""
+        if not decisions.placements:
+            return
+        taken = self._taken(scheduler)
+        told = {item["metadata"]["name"]: item for item in scheduler.by_kind["studies"].known.values()}
+        for place in decisions.placements:
+            name = place.study.partition("/")[2]
+            trial = self.api.objects["trials"].get(f"{name}-{place.index}")
+            study = told.get(name)
+            _must(study is not None, f"{place} is for a study that the scheduler was told is gone")
+            assert study is not None, "checked above"
+            self._waits.pop(study["metadata"]["uid"], None)
+            if trial is None or _study_of(trial) != study["metadata"]["uid"] or _claims(trial):
+                continue  # gone or changed meanwhile: it cannot be written
+            taken[trial["metadata"]["uid"], place.attempt] = (_study_of(trial), place.node, place.gpus)
+            self._judge(place, study, taken)
+
+    def _judge(self, place: Place, study: Object, taken: dict[Key, tuple[str, str | None, int]]) -> None:
+        spec, uid = study["spec"], study["metadata"]["uid"]
+        _must(not spec.get("suspend", False), f"{place} is for a suspended study")
+        running = sum(1 for of, _, _ in taken.values() if of == uid)
+        parallel = spec["trials"]["parallel"]
+        _must(running <= parallel, f"{place} makes {running} attempts at a time, and parallel is {parallel}")
+        _must(place.gpus == (spec.get("gpu") or {}).get("count", 0), f"{place} has not the GPUs that were asked for")
+        machine = self.cluster.machines.machines.get(place.node or "")
+        if machine is not None:
+            given = sum(gpus for _, node, gpus in taken.values() if node == machine.name)
+            _must(given <= machine.gpus, f"{place} makes {given} GPUs given of {machine.gpus}")
+
+    def _taken(self, scheduler: SchedulerProcess) -> dict[Key, tuple[str, str | None, int]]:
+        """Attempts that have a place, or that live and the scheduler has heard of, with study, node and GPUs."""
+        taken: dict[Key, tuple[str, str | None, int]] = {}
+        known = scheduler.by_kind["pods"].known
+        ended: set[Key] = set()
+        for pod in self.cluster.machines.pods.values():
+            key = (pod.trial or pod.uid, pod.attempt)
+            if not pod.alive:
+                ended.add(key)
+            elif pod.uid in known:
+                taken[key] = (pod.study, pod.machine.name if pod.machine else pod.wants, pod.gpus)
+        for trial in self.api.objects["trials"].values():
+            status = trial.get("status") or {}
+            key = (trial["metadata"]["uid"], status.get("attempt", 0))
+            if _claims(trial) and key not in ended and key not in taken:
+                placement = status["placement"]
+                taken[key] = (_study_of(trial), placement.get("node"), placement["gpus"])
+        for place in scheduler.unsettled:
+            trial_now = self.api.objects["trials"].get(f"{place.study.partition('/')[2]}-{place.index}")
+            if trial_now is not None and _waits(trial_now, place.attempt):
+                taken[trial_now["metadata"]["uid"], place.attempt] = (_study_of(trial_now), place.node, place.gpus)
+        return taken
+
+    # Idle GPUs -------------------------------------------------------------------------------------------------
+
+    def _look_for_idle_gpus(self) -> None:
+        """Whether some study has waited long although a node has been ready, with enough free GPUs, as long."""
+        now = self.kernel.now
+        self.kernel.after(_TICK, self._look_for_idle_gpus)
+        for name, study in self.api.objects["studies"].items():
+            uid = study["metadata"]["uid"]
+            if not self._may_have_another(name, study):
+                self._waits.pop(uid, None)
+                continue
+            since = self._waits.setdefault(uid, now)
+            count = (study["spec"].get("gpu") or {}).get("count", 0)
+            for machine in self.cluster.machines.machines.values():
+                idle = now - max(since, machine.changed)
+                if count and machine.ready and machine.free >= count:
+                    said = f"{machine.name} has had {machine.free} idle GPUs for {idle:.0f} s beside a trial of {name}"
+                    _must(idle < IDLE, said)
+
+    def _may_have_another(self, name: str, study: Object) -> bool:
+        status, spec = study.get("status") or {}, study["spec"]
+        held = spec.get("suspend", False) or status.get("phase") in {"Blocked", "Complete", "Failed"}
+        if held or "deletionTimestamp" in study["metadata"]:
+            return False
+        mine = [t for t in self.api.objects["trials"].values() if _study_of(t) == study["metadata"]["uid"]]
+        alive = {
+            (pod.index, pod.attempt)
+            for pod in self.cluster.machines.pods.values()
+            if pod.alive and pod.study == study["metadata"]["uid"]
+        }
+        alive |= {(t["spec"]["index"], t["status"].get("attempt", 0)) for t in mine if _claims(t)}
+        del name
+        return len(alive) < spec["trials"]["parallel"] and any(self._ready(trial) for trial in mine)
+
+    def _ready(self, trial: Object) -> bool:
+        status = trial.get("status") or {}
+        later = status.get("notBefore")
+        waits = status.get("phase", "Pending") == "Pending" and "deletionTimestamp" not in trial["metadata"]
+        return waits and (later is None or epoch_seconds(later) <= self.kernel.now)
+
+
+_STEPS: Final = {
+    (Phase.PLACED, Phase.RUNNING),
+    (Phase.PLACED, Phase.PLACED),
+    (Phase.RUNNING, Phase.RUNNING),
+    (Phase.PENDING, Phase.PENDING),
+}
+
+
+def _must(holds: bool, broken: str) -> None:
+    if not holds:
+        raise Violation(broken)
+
+
+def _study_of(trial: Object) -> str:
+    uid: str = trial["metadata"]["ownerReferences"][0]["uid"]
+    return uid
+
+
+def _claims(trial: Object) -> bool:
+    status = trial.get("status") or {}
+    return status.get("phase") in _ACTIVE
+
+
+def _waits(trial: Object, attempt: int) -> bool:
+    status = trial.get("status") or {}
+    return status.get("phase", "Pending") == "Pending" and status.get("attempt", 0) == attempt

@@ -1,0 +1,58 @@
+"""What training programs do: how long they run, and how they end, by the seed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["good", "fails", "out_of_memory", "kernel_killed", "nan", "silent", "hangs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What one attempt does if nobody stops it."""
+
+    kind: Kind
+    seconds: float
+    value: float
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of its container."""
+        return {"fails": 1, "out_of_memory": 137, "kernel_killed": 137}.get(self.kind, 0)
+
+    @property
+    def last_word(self) -> str:
+        """What it leaves as its termination message."""
+        if self.kind in {"fails", "kernel_killed"}:
+            return "Traceback (most recent call last)\nValueError: loss exploded"
+        if self.kind == "nan":
+            return '{"loss": NaN}'
+        return json.dumps({"loss": self.value}) if self.kind == "good" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Temper:
+    """How the programs of a study behave."""
+
+    seed: int
+    weights: Mapping[Kind, float]
+    mean_seconds: float
+    names: list[Kind] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", list(self.weights))
+
+    def program(self, index: int, attempt: int, parameters: Mapping[str, Any]) -> Program:
+        """What this attempt does: the same in each run of the same seed, whatever else happens."""
+        rng = random.Random(self.seed * 1_000_003 + index * 1_009 + attempt)  # noqa: S311
+        kind = rng.choices(self.names, list(self.weights.values()))[0]
+        return Program(kind, 0.3 + rng.expovariate(1 / self.mean_seconds), value(parameters))
+
+
+def value(parameters: Mapping[str, Any]) -> float:
+    """The loss of a configuration; configurations have different ones."""
+    return round((float(parameters["x"]) - 0.3) ** 2 + int(parameters["k"]) / 100, 9)
