@@ -193,3 +193,12 @@ def test_gpus_of_other_pods_are_taken(studies: Studies) -> None:
     last = nodes[-1]["metadata"]["name"]
     placed = [trial["status"]["attempts"][0] for trial in studies.trials("packed")]
     assert {attempt["node"] for attempt in placed} == {last}
+
+
+def test_a_study_of_which_no_trial_gives_a_result_stops_itself(studies: Studies) -> None:
+    wrong = {"message": '{"acc": 0.9}'}
+    studies.apply(study("typo", annotations=wrong, trials={"max": 500, "parallel": 4, "maxFailed": 3}))
+    status = studies.wait("typo", "Failed")
+    assert condition(status, "Failed")["reason"] == "NoTrialSucceeds"
+    assert "without metric loss (it reported acc)" in status["message"]
+    assert status["trials"]["created"] < 20
