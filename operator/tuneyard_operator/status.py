@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tuneyard_operator.planner import StudyEnd
 
 
+_TRIAL_GENERATION = 1  # a Trial's spec never changes
+
+
 def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocked: str | None, now: float) -> Object:
     """The Study's whole status; of constant size."""
     over = end if end is not None and not state.pending and not state.active else None
@@ -133,7 +136,7 @@ def invalid_study(study: Object, problems: list[str], now: float) -> Object:
 
 def trial_condition(phase: Phase, reason: str, message: str, now: float) -> Object:
     """The Complete condition of a trial that has ended: True where it has a result."""
-    return _condition(None, "Complete", phase is Phase.SUCCEEDED, reason, message, None, now)
+    return _condition(None, "Complete", phase is Phase.SUCCEEDED, reason, message, _TRIAL_GENERATION, now)
 
 
 def _best(trial: TrialState) -> Object:
