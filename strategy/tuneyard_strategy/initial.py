@@ -71,10 +71,7 @@ def _is_whole(space: Space, given: Given) -> bool:
 def _fill(space: Space, given: Given, taken: set[Hashable], seed: int, number: int) -> Configuration | None:
     points = uniforms(seed, Stream.INITIAL, index=number, start=0, rows=TRIES, width=len(space.names))
     table = space.table(points, fixed=given)
-    rows = space.meets(table)
-    for name in given:
-        rows &= table.active[space.names.index(name)]
-    for row in np.flatnonzero(rows):
+    for row in np.flatnonzero(space.meets(table)):
         configuration = space.configurations(table.take(np.array([row])))[0]
         if space.key(configuration) not in taken:
             return configuration

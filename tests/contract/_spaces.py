@@ -23,12 +23,12 @@ SPACES: dict[str, dict[str, Any]] = {
     },
     "momentum": {
         "parameters": [
-            {"name": "optimizer", "categorical": {"values": ["sgd", "adam"], "probabilities": [0.3, 0.7]}},
+            {"name": "optimizer", "categorical": {"values": ["adam", "sgd"], "probabilities": [0.4, 0.6]}},
             {"name": "nesterov", "categorical": {"values": ["no", "yes"]}, "when": {"optimizer": ["sgd"]}},
             {"name": "momentum", "double": {"min": 0, "max": 0.99}, "when": {"nesterov": ["yes"]}},
             LOG_RATE,
         ],
-        "constraints": ["optimizer != 'adam' or lr < 0.01"],
+        "constraints": ["momentum <= 0.5", "optimizer != 'adam' or lr < 0.01"],
     },
     "svm": {
         "parameters": [

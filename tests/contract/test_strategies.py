@@ -224,8 +224,11 @@ def test_numbers_that_changed_their_type_on_the_way_are_the_same_trials(strategy
     definition = define(strategy, "finite")
     strategy_told = create(definition)
     before = strategy_told.suggest(range(10))
-    strategy_told.update(records({s.index: {**s.parameters, "depth": float(s.parameters["depth"])} for s in before}))
+    history = records({s.index: {**s.parameters, "depth": float(s.parameters["depth"])} for s in before})
+    strategy_told.update(history)
     assert strategy_told.suggest(range(10)) == before
+    restarted = ask(definition, range(10), history)
+    assert str(list(restarted.values())) == str([s.parameters for s in before])
 
 
 @searching

@@ -56,7 +56,7 @@ def decoded(parameter: dict[str, Any], *u: float) -> list[Any]:
         (whole(min=0, max=2**53 - 1), [0.5], [2**52]),
         (category("c", "a", 2, "2"), [0, 0.34, 0.67], ["a", 2, "2"]),
         (category("c", "a", "b", "c", probabilities=[0.1, 0, 0.9]), [0, 0.0999, 0.1, 0.999], ["a", "a", "c", "c"]),
-        (category("c", "a", "b", probabilities=[1, 0]), [0.99999999], ["a"]),
+        (category("c", "a", "b", probabilities=[1, 0]), [0.99999999, 1], ["a", "a"]),
     ],
 )
 def test_points_become_values_of_the_right_type(parameter: dict[str, Any], u: list[float], values: list[Any]) -> None:
@@ -130,6 +130,15 @@ def test_feasible_looks_at_constraints_row_by_row_and_only_where_their_parameter
     ]
     assert constrained.feasible(rows).tolist() == [True, False, False, True]
     assert constrained.feasible([]).tolist() == []
+
+
+def test_a_constraint_on_a_parameter_that_is_not_there_refuses_nothing() -> None:
+    constrained = space(*NESTED, constraints=["momentum >= 5"])
+    points = np.random.default_rng(2).random((400, 4))
+    kept = constrained.configurations(constrained.feasible_table(points))
+    assert kept == [c for c in constrained.decode(points) if c.get("momentum", 5) >= 5]
+    assert len({tuple(c) for c in kept}) == 3
+    assert len(list(constrained.enumerate())) == 3 * (1 + 1) + 1 + 2 * 5
 
 
 @pytest.mark.parametrize(

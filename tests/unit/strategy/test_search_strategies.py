@@ -7,10 +7,13 @@ import pytest
 from scipy import stats
 from scipy.stats import qmc
 
+from tuneyard_api.space import Parameter
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import DefinitionError
 from tuneyard_strategy.registry import create
 from tuneyard_strategy.rng import Stream, generator, uniforms
+from tuneyard_strategy.scan import scan
+from tuneyard_strategy.space import Space
 
 CUBE = [{"name": name, "double": {"min": 0, "max": 1}} for name in ("x", "y", "z")]
 
@@ -80,6 +83,21 @@ def test_random_lists_what_a_tight_constraint_leaves_of_a_large_space() -> None:
     got = suggest("random", parameters, 2000, constraints=["x + y == 999"])
     assert len(got) == 1000
     assert len(suggest("sobol", parameters, 2000, constraints=["x + y == 999"])) == 1000
+
+
+def test_patience_is_for_points_refused_in_a_row() -> None:
+    space = Space.from_spec([Parameter.model_validate({"name": "n", "int": {"min": 0, "max": 9999}})])
+
+    def draw(first: int, rows: int) -> np.ndarray:
+        """0 to 499, and then nothing new."""
+        return (np.minimum(np.arange(first, first + rows), 499)[:, None] + 0.5) / 10_000
+
+    taken: set[Any] = set()
+    got = []
+    for configuration in scan(space, draw, taken, patience=200):
+        got.append(configuration["n"])
+        taken.add(space.key(configuration))
+    assert got == list(range(500))
 
 
 def test_a_grid_over_a_huge_space_finds_what_a_constraint_on_its_first_parameters_leaves() -> None:

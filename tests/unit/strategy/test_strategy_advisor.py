@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from tuneyard_strategy import registry
 from tuneyard_strategy.advisor import Advisor, AskRequest
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoint
+from tuneyard_strategy.manual import ManualStrategy
 
 SPACE: list[dict[str, Any]] = [{"name": "a", "int": {"min": 1, "max": 3}}, {"name": "b", "int": {"min": 1, "max": 2}}]
 
@@ -62,6 +65,24 @@ def test_a_repeated_part_of_the_history_does_no_harm() -> None:
     expected = answers(Advisor(), question([3], log, definition=define()))
     assert answers(advisor, question([3], log[1:], since=1)) == expected
     assert answers(advisor, question([3], log[1:], since=1)) == expected
+
+
+def test_a_strategy_hears_of_each_record_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[TrialRecord] = []
+
+    class Listener(ManualStrategy):
+        def update(self, records: Sequence[TrialRecord]) -> None:
+            heard.extend(records)
+
+    definition = define(strategy={"name": "manual"}, initial=[{"a": 1, "b": 1}])
+    monkeypatch.setattr(registry, "STRATEGIES", {"manual": Listener})
+    log = [record(0, 1, 1).model_copy(update={"metrics": {"m": float(n)}}) for n in range(5)]
+    advisor = Advisor()
+    advisor.ask(question([0], log[:2], definition=definition))
+    advisor.ask(question([0], log[1:3], since=1))
+    advisor.ask(question([0], log[1:3], since=1))
+    advisor.ask(question([0], log[3:], since=3))
+    assert heard == log
 
 
 def test_a_history_that_became_shorter_is_another_history() -> None:
