@@ -41,9 +41,11 @@ check: setup ## lint, formatting, types, import contracts, generated files
 	$(bin)/mypy
 	$(bin)/lint-imports
 	$(bin)/python -m tuneyard_api.generate --check
+	$(bin)/python -m tuneyard_strategy.openapi --check
 
-crds: setup ## generate the CRDs and the admission policy from the models
+crds: setup ## generate the CRDs, the admission policy and the OpenAPI description from the models
 	$(bin)/python -m tuneyard_api.generate
+	$(bin)/python -m tuneyard_strategy.openapi
 
 lock: setup ## resolve the dependencies anew into requirements.lock (ARGS: for uv, such as --upgrade)
 	$(bin)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header --quiet \
