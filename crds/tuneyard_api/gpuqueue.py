@@ -25,4 +25,4 @@ class GpuQueueStatus(Model):
 
     used: int | None = Field(default=None, description="GPUs in use.")
     pending: int | None = Field(default=None, description="Trials that wait for a place.")
-    conditions: Conditions = Field(default_factory=list, max_length=8, description="What is observed of the queue; this release writes none.")
+    conditions: Conditions = Field(default_factory=list, max_length=8, description="None in this release.")
