@@ -17,6 +17,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 STUDY_LABEL = f"{GROUP}/study"
 UID_LABEL = f"{GROUP}/study-uid"
+TRIAL_UID_LABEL = f"{GROUP}/trial-uid"
 INDEX_LABEL = f"{GROUP}/index"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Container, Coroutine
 from typing import Any, Final
 
 from tuneyard_api.common import UID_LABEL
@@ -54,7 +54,9 @@ class Controller:
         """Begin to watch trials and pods; returns when both have been listed once, so that planning may begin."""
         synced = [asyncio.Event(), asyncio.Event()]
         watches = [
-            self._kube.reflect(path("trials", namespace), self._on_trial, on_synced=synced[0].set),
+            self._kube.reflect(
+                path("trials", namespace), self._on_trial, on_synced=synced[0].set, on_listed=self._on_trials_listed
+            ),
             self._kube.reflect(
                 path("pods", namespace), self._on_pod, label_selector=UID_LABEL, on_synced=synced[1].set
             ),
@@ -133,6 +135,11 @@ class Controller:
         else:
             runner.set_trial(item)
 
+    def _on_trials_listed(self, uids: Container[str], version: int) -> None:
+        for runner in self._runners.values():
+            runner.state.keep_listed(uids, version)
+            runner.wake.set()
+
     def _on_pod(self, kind: str, pod: Object) -> None:
         key = pods.key(pod)
         if key is None:
@@ -148,7 +155,7 @@ class Controller:
             return
         now = self.world.now()
         seen = pods.gone(pod, key.attempt, now) if kind == "DELETED" else pods.seen(pod, key.attempt)
-        runner.state.set_attempt(key.index, seen, now)
+        runner.state.set_attempt(key.index, seen, now, key.trial_uid)
         runner.wake.set()
 
     @property
@@ -187,7 +194,7 @@ class _Runner:
         self.wake = asyncio.Event()
         self.beat = time.monotonic()
         self._keep_jobs = keep_jobs
-        self._ended: deque[tuple[float, int]] = deque()
+        self._ended: deque[tuple[float, str]] = deque()
         self._supplying = False
         self._supply_at = 0.0
 
@@ -244,20 +251,20 @@ class _Runner:
     def _clean_up(self) -> None:
         """Jobs of ended trials are kept for a while, for their logs; then they go in batches."""
         now = self._controller.world.now()
-        self._ended.extend((now + self._keep_jobs, index) for index in self.state.newly_ended)
+        self._ended.extend((now + self._keep_jobs, uid) for uid in self.state.newly_ended)
         self.state.newly_ended.clear()
         ready = len(self._ended) >= _DELETE_BATCH or (self._ended and now >= self._ended[0][0] + 5.0)
         if not ready or now < self._ended[0][0]:
             return
-        batch: list[int] = []
+        batch: list[str] = []
         while self._ended and self._ended[0][0] <= now and len(batch) < _DELETE_BATCH:
             batch.append(self._ended.popleft()[1])
         self._controller.spawn(self._delete_jobs(batch))
 
-    async def _delete_jobs(self, indices: list[int]) -> None:
+    async def _delete_jobs(self, trials: list[str]) -> None:
         try:
-            await self._controller.world.delete_jobs(self.state, indices)
+            await self._controller.world.delete_jobs(trials, self.state.namespace)
         except WorldError as error:
             logger.warning("study %s: Jobs not deleted yet: %s", self.state.name, error)
             again = self._controller.world.now() + self._keep_jobs + 30.0
-            self._ended.extend((again, index) for index in indices)
+            self._ended.extend((again, uid) for uid in trials)

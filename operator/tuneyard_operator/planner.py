@@ -81,11 +81,12 @@ def _ends(state: StudyState, now: float) -> Iterator[StudyEnd]:
             yield StudyEnd("Complete", "TargetReached", said)
     if state.max_duration is not None and state.started_at is not None and now >= state.started_at + state.max_duration:
         yield StudyEnd("Complete", "MaxDurationReached", f"maxDuration {state.spec.max_duration} has passed")
-    if state.next_index >= state.limit and not state.holes and not state.pending and not state.active:
+    missing = state.next_index < state.limit or any(index < state.limit for index in state.holes)
+    if not (missing or state.pending or state.active):
         if state.spec.trials.max is not None and state.next_index >= state.spec.trials.max:
-            yield StudyEnd("Complete", "MaxTrialsReached", f"all {state.next_index} trials have ended")
+            yield StudyEnd("Complete", "MaxTrialsReached", f"all {len(state.trials)} trials have ended")
         else:
-            yield StudyEnd("Complete", "SpaceExhausted", f"all {state.next_index} configurations have been tried")
+            yield StudyEnd("Complete", "SpaceExhausted", f"all {len(state.trials)} configurations have been tried")
 
 
 def blocked(state: StudyState, now: float) -> str | None:

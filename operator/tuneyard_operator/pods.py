@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, UID_LABEL, epoch_seconds
+from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, TRIAL_UID_LABEL, UID_LABEL, epoch_seconds
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.render import GENERATION_ANNOTATION
 
@@ -18,6 +18,8 @@ class AttemptKey:
     """Which attempt a pod is of."""
 
     study_uid: str
+    trial_uid: str
+    """A trial that was deleted is made again under the same name: its pods are not those of the new one."""
     index: int
     attempt: int
 
@@ -26,7 +28,9 @@ def key(item: Object) -> AttemptKey | None:
     """The attempt that a pod or Job belongs to by its labels; None when it is not ours."""
     labels = item["metadata"].get("labels") or {}
     try:
-        return AttemptKey(labels[UID_LABEL], int(labels[INDEX_LABEL]), int(labels[ATTEMPT_LABEL]))
+        return AttemptKey(
+            labels[UID_LABEL], labels[TRIAL_UID_LABEL], int(labels[INDEX_LABEL]), int(labels[ATTEMPT_LABEL])
+        )
     except (KeyError, ValueError):
         return None
 

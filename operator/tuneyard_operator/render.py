@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tuneyard_api.common import API_VERSION, ATTEMPT_LABEL, GROUP, INDEX_LABEL, STUDY_LABEL, UID_LABEL
+from tuneyard_api.common import API_VERSION, ATTEMPT_LABEL, GROUP, INDEX_LABEL, STUDY_LABEL, TRIAL_UID_LABEL, UID_LABEL
 from tuneyard_api.study import StudySpec
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
@@ -115,6 +115,7 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
     labels = {
         STUDY_LABEL: state.name,
         UID_LABEL: state.uid,
+        TRIAL_UID_LABEL: of.uid,
         INDEX_LABEL: str(of.index),
         ATTEMPT_LABEL: str(of.attempt),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
+from collections.abc import Container
 from typing import Any
 
 from tuneyard_api.common import seconds
@@ -28,6 +29,8 @@ class StudyState:
 
     def __init__(self, study: Object, now: float) -> None:
         self.trials: dict[int, TrialState] = {}
+        self._removed: set[str] = set()
+        """Uids of trials that are gone: the answer to an earlier call may come after that news."""
         self.touched: set[int] = set()
         self.busy: set[int] = set()
         """Trials with an action under way: the planner leaves them alone until it is done."""
@@ -40,8 +43,8 @@ class StudyState:
         self.stuck: set[int] = set()
         """Trials whose attempt waits for something that only a person can mend."""
         self.phases: Counter[Phase] = Counter()
-        self.newly_ended: list[int] = []
-        """Trials that ended since somebody last emptied this list; the world may clean up after them."""
+        self.newly_ended: list[str] = []
+        """Uids of trials that ended since somebody last emptied this list; the world may clean up after them."""
         self.history: list[TrialRecord] = []
         """Append-only log for the strategy: a trial when it appears, and again when it ends."""
         self.best: TrialState | None = None
@@ -103,6 +106,8 @@ class StudyState:
     def set_trial(self, item: Object, now: float) -> None:
         """Take a trial's present object."""
         after = TrialState.from_object(item)
+        if after.uid in self._removed:
+            return
         before = self.trials.get(after.index)
         if before is not None:
             if before.uid == after.uid and after.version <= before.version:
@@ -118,11 +123,25 @@ class StudyState:
 
     def remove_trial(self, item: Object) -> None:
         """A trial's object is gone: its index is free again."""
+        self._removed.add(item["metadata"]["uid"])
         index = _index_of(item)
         trial = self.trials.get(index) if index is not None else None
-        if trial is None or trial.uid != item["metadata"]["uid"]:
-            return
+        if trial is not None and trial.uid == item["metadata"]["uid"]:
+            self._remove(trial)
+
+    def keep_listed(self, uids: Container[str], version: int) -> None:
+        """Take a list of all trials as of a version: one that is not in it is gone.
+
+        A trial is known from the answer to its creation. Where the watch breaks before it has told of it, and the trial
+        is deleted before the next list, no event ever tells its end.
+        """
+        for trial in [t for t in self.trials.values() if t.version <= version and t.uid not in uids]:
+            self._removed.add(trial.uid)
+            self._remove(trial)
+
+    def _remove(self, trial: TrialState) -> None:
         self._forget(trial)
+        self.strays = {stray: at for stray, at in self.strays.items() if stray[0] != trial.index}
         del self.trials[trial.index]
         self.holes.add(trial.index)
         self.touched.discard(trial.index)
@@ -163,7 +182,7 @@ class StudyState:
         if before is None or trial.phase.terminal != before.phase.terminal:
             self.history.append(record(trial))
             if trial.phase.terminal:
-                self.newly_ended.append(trial.index)
+                self.newly_ended.append(trial.uid)
 
     def _count_attempts(self, trial: TrialState, sign: int) -> None:
         self.retries += sign * trial.attempt
@@ -197,10 +216,17 @@ class StudyState:
 
     # Attempts --------------------------------------------------------------------------------------------------
 
-    def set_attempt(self, index: int, seen: AttemptSeen, now: float) -> None:
-        """What is seen of an attempt; of an older one it only matters that it still lives."""
+    def set_attempt(self, index: int, seen: AttemptSeen, now: float, trial_uid: str | None = None) -> None:
+        """What is seen of an attempt; of an older one it only matters that it still lives.
+
+        Args:
+            index: the trial's number.
+            seen: its attempt.
+            now: epoch seconds.
+            trial_uid: whose attempt it is; one of an earlier trial with this number is left to garbage collection.
+        """
         trial = self.trials.get(index)
-        if trial is None:
+        if trial is None or trial_uid not in (None, trial.uid):
             return
         if seen.state != "ended" and not seen.disrupted and (seen.attempt < trial.attempt or trial.phase.terminal):
             self.strays.setdefault((index, seen.attempt), now)

@@ -60,28 +60,37 @@ class TrialBook:
         claim: Place | Placement | None = assumed
         if claim is None and view is not None and view.phase in (Phase.PLACED, Phase.RUNNING):
             claim = view.placement or Place(view.study, view.index, view.attempt)
-        if claim is not None and self.ended and claim.attempt <= max(_attempts(self.ended.values(), study), default=-1):
+        ended = (pod for pod in self.ended.values() if _of_study(pod, study) and _of_trial(pod, view))
+        if claim is not None and claim.attempt <= max(_attempts(ended), default=-1):
             claim = None
         pods = [pod for pod in self.pods.values() if _of_study(pod, study)]
-        attempts = _attempts(pods, study)
+        own = [pod for pod in pods if _of_trial(pod, view)]
+        others = len({(pod.trial, pod.attempt) for pod in pods if not _of_trial(pod, view)})
+        attempts = _attempts(own)
         gpus = sum(sum(pod.resources.values()) for pod in pods)
         hold = None
         if claim is not None:
             attempts.add(claim.attempt)
-            bound = claim.attempt in _attempts((pod for pod in pods if pod.node is not None), study)
+            bound = claim.attempt in _attempts(pod for pod in own if pod.node is not None)
             if claim.node is not None and claim.resource is not None and not bound:
                 hold = Hold(claim.node, claim.resource, claim.gpus)
                 gpus += claim.gpus
         waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
-        return Share(len(attempts), gpus, hold, (view.not_before or 0.0) if waits and view is not None else None)
+        return Share(
+            len(attempts) + others, gpus, hold, (view.not_before or 0.0) if waits and view is not None else None
+        )
 
 
-def _attempts(pods: Iterable[PodView], study: StudyView | None) -> set[int]:
-    return {pod.attempt.attempt for pod in pods if pod.attempt is not None and _of_study(pod, study)}
+def _attempts(pods: Iterable[PodView]) -> set[int]:
+    return {pod.attempt.attempt for pod in pods if pod.attempt is not None}
 
 
 def _of_study(pod: PodView, study: StudyView | None) -> bool:
     return study is None or pod.owner is None or pod.owner == study.uid
+
+
+def _of_trial(pod: PodView, view: TrialView | None) -> bool:
+    return view is None or None in (pod.trial, view.uid) or pod.trial == view.uid
 
 
 class StudyBook:

@@ -13,7 +13,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
@@ -188,11 +188,14 @@ class Kube:
         label_selector: str | None = None,
         field_selector: str | None = None,
         on_synced: Callable[[], None] | None = None,
+        on_listed: Callable[[Container[str], int], None] | None = None,
     ) -> None:
         """List, then watch, for ever.
 
         on_event gets ADDED for each object of the first list, then on_synced is called, then each change arrives. After
         a gap the collection is listed again: what vanished meanwhile arrives as DELETED with its last known state.
+        on_listed is told after each list which uids there are as of which version: whoever knows of objects by other
+        ways than this watch finds out by it that they are gone.
         """
         selectors = {k: v for k, v in (("labelSelector", label_selector), ("fieldSelector", field_selector)) if v}
         reflector = _Reflector(self, url_path, selectors, on_event)
@@ -201,6 +204,8 @@ class Kube:
             try:
                 if reflector.version is None:
                     await reflector.list()
+                    if on_listed is not None:
+                        on_listed(reflector.uids, int(reflector.version or 0))
                     if on_synced is not None:
                         on_synced()
                         on_synced = None
@@ -225,6 +230,11 @@ class _Reflector:
         self._on_event = on_event
         self._known: dict[str, Object] = {}
         self.version: str | None = None
+
+    @property
+    def uids(self) -> Container[str]:
+        """The uids of the objects that there are."""
+        return self._known.keys()
 
     async def list(self) -> None:
         """Read the whole collection in pages; report what is there and what vanished."""

@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
+_REMEMBERED: Final = 10_000
 KINDS: Final = ("nodes", "pods", "gpuqueues", "studies", "trials")
 
 
@@ -21,6 +22,7 @@ class Mirror:
     def __init__(self, state: ClusterState) -> None:
         self._state = state
         self._uids: dict[tuple[str, str | None, str], str] = {}
+        self._gone: dict[str, None] = {}
 
     def take(self, kind: str, event: str, item: Object) -> bool:
         """Take one event: ADDED, MODIFIED or DELETED, and the object. Whether the cycle could now decide differently.
@@ -43,6 +45,8 @@ class Mirror:
         return pod is not None and self._state.set_pod(pod)
 
     def _set(self, kind: str, item: Object) -> bool:
+        if item["metadata"]["uid"] in self._gone:
+            return False
         self._uids[_name(kind, item)] = item["metadata"]["uid"]
         match kind:
             case "nodes":
@@ -56,8 +60,9 @@ class Mirror:
 
     def _remove(self, kind: str, item: Object) -> bool:
         """Forget the object, unless another one has come under its name (its end may be told late, after a gap)."""
-        name = _name(kind, item)
-        if self._uids.get(name) != item["metadata"]["uid"]:
+        name, uid = _name(kind, item), item["metadata"]["uid"]
+        self._remember_gone(uid)
+        if self._uids.get(name) != uid:
             return False
         del self._uids[name]
         match kind:
@@ -69,6 +74,12 @@ class Mirror:
                 return self._state.remove_study(translate.study_key(item["metadata"]["namespace"], name[2]))
             case _:
                 return self._state.remove_trial(*translate.trial_key(item))
+
+    def _remember_gone(self, uid: str) -> None:
+        """The answer to a write may come after the news that its object is gone; it must not bring it back."""
+        self._gone[uid] = None
+        if len(self._gone) > _REMEMBERED:
+            del self._gone[next(iter(self._gone))]
 
 
 def _name(kind: str, item: Object) -> tuple[str, str | None, str]:

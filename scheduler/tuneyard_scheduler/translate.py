@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any, Final
 
-from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, STUDY_LABEL, UID_LABEL, epoch_seconds
+from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, STUDY_LABEL, TRIAL_UID_LABEL, UID_LABEL, epoch_seconds
 from tuneyard_api.trial import Outcome, Phase, Placement
 from tuneyard_scheduler.backends import whole
 from tuneyard_scheduler.views import AttemptKey, GpuRequest, Node, Place, PodView, QueueView, StudyView, TrialView
@@ -55,7 +55,9 @@ def pod(item: Object) -> PodView | None:
         attempt = AttemptKey(key, int(labels[INDEX_LABEL]), int(labels.get(ATTEMPT_LABEL, 0)))
     if attempt is None and not resources:
         return None
-    return PodView(meta["uid"], spec.get("nodeName"), resources, attempt, labels.get(UID_LABEL))
+    return PodView(
+        meta["uid"], spec.get("nodeName"), resources, attempt, labels.get(UID_LABEL), labels.get(TRIAL_UID_LABEL)
+    )
 
 
 def _gpus(spec: Mapping[str, Any]) -> dict[str, int]:

@@ -101,6 +101,8 @@ class PodView:
     attempt: AttemptKey | None = None
     owner: str | None = None
     """The uid of the study that it runs for; the pod of an earlier study with the same key takes its GPUs, no more."""
+    trial: str | None = None
+    """The uid of the trial; the pod of an earlier trial with the same number does not run the present one's attempt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final
 
-from tuneyard_api.common import INDEX_LABEL, UID_LABEL, micro_timestamp
+from tuneyard_api.common import ATTEMPT_LABEL, TRIAL_UID_LABEL, micro_timestamp
 from tuneyard_api.trial import Phase
 from tuneyard_operator import pods, render
 from tuneyard_operator.attempts import AttemptSeen
@@ -118,8 +118,8 @@ class KubernetesWorld:
             name = render.job_name(state.name, trial.index, trial.attempt)
             existing = await self._request("GET", path("jobs", state.namespace, name))
             key = pods.key(existing)
-            if key is None or key.study_uid != state.uid:
-                raise WorldError(f"Job {name} exists and is not this study's; waiting for it to be deleted") from None
+            if key is None or key.trial_uid != trial.uid:
+                raise WorldError(f"Job {name} exists and is not this trial's; waiting for it to be deleted") from None
 
     async def stop_attempt(self, state: StudyState, index: int, attempt: int) -> None:
         """See World."""
@@ -139,6 +139,9 @@ class KubernetesWorld:
             if error.status != 404:
                 raise
             job = None
+        key = pods.key(job) if job is not None else None
+        if key is not None and key.trial_uid != trial.uid:
+            job = None  # of an earlier trial with this name
         failure = await self._pod_failure(state.namespace, job) if job is not None else None
         return pods.job_without_pod(job, trial.attempt, self.now(), failure)
 
@@ -150,8 +153,7 @@ class KubernetesWorld:
 
     async def read_log(self, state: StudyState, index: int, attempt: int) -> str:
         """See World."""
-        labels = f"{UID_LABEL}={state.uid},{INDEX_LABEL}={index},batch.kubernetes.io/job-name="
-        labels += render.job_name(state.name, index, attempt)
+        labels = f"{TRIAL_UID_LABEL}={state.trials[index].uid},{ATTEMPT_LABEL}={attempt}"
         found = await self._request("GET", path("pods", state.namespace), params={"labelSelector": labels})
         if not found["items"]:
             return ""
@@ -206,13 +208,10 @@ class KubernetesWorld:
         }  # fmt: skip
         await self._request("POST", path("events", state.namespace), body=event)
 
-    async def delete_jobs(self, state: StudyState, indices: Iterable[int]) -> None:
-        """Delete the Jobs of these trials, which have ended, in one request."""
-        among = ",".join(str(index) for index in indices)
-        selector = f"{UID_LABEL}={state.uid},{INDEX_LABEL} in ({among})"
-        await self._request(
-            "DELETE", path("jobs", state.namespace), params={"labelSelector": selector, **_IN_BACKGROUND}
-        )
+    async def delete_jobs(self, trials: Iterable[str], namespace: str) -> None:
+        """Delete the Jobs of the trials of these uids, which have ended, in one request."""
+        selector = f"{TRIAL_UID_LABEL} in ({','.join(trials)})"
+        await self._request("DELETE", path("jobs", namespace), params={"labelSelector": selector, **_IN_BACKGROUND})
 
 
 class _Failed(WorldError):

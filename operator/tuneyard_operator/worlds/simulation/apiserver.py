@@ -47,15 +47,15 @@ class ApiServer:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.objects: dict[str, dict[str, Object]] = {kind: {} for kind in KINDS}
-        self.logs: dict[str, list[tuple[str, Object]]] = {kind: [] for kind in KINDS}
-        """All that ever happened, as watches tell it: (ADDED | MODIFIED | DELETED, object)."""
+        self.logs: dict[str, list[tuple[str, Object | None, Object]]] = {kind: [] for kind in KINDS}
+        """All that ever happened, as watches tell it: (ADDED | MODIFIED | DELETED, before, object)."""
         self.listeners: dict[str, list[Listener]] = {kind: [] for kind in KINDS}
         self.witnesses: list[Witness] = []
         self.check_versions = True
         self._before: dict[tuple[str, str], Object] = {}
         self._uids: set[str] = set()
         self._dependents: defaultdict[str, dict[tuple[str, str], str]] = defaultdict(dict)
-        self._version = 0
+        self.version = 0
         self._made = 0
 
     def get(self, kind: str, name: str) -> Object:
@@ -149,14 +149,14 @@ class ApiServer:
         before = self.get(kind, name)
         del self.objects[kind][name]
         self._uids.discard(before["metadata"]["uid"])
-        self._version += 1
-        gone = {**before, "metadata": {**before["metadata"], "resourceVersion": str(self._version)}}
+        self.version += 1
+        gone = {**before, "metadata": {**before["metadata"], "resourceVersion": str(self.version)}}
         self._tell(kind, "DELETED", before, None, gone, by)
         return gone
 
     def _store(self, kind: str, before: Object | None, after: Object, by: str) -> Object:
-        self._version += 1
-        meta = {**after["metadata"], "resourceVersion": str(self._version)}
+        self.version += 1
+        meta = {**after["metadata"], "resourceVersion": str(self.version)}
         after = {**after, "metadata": meta}
         self.objects[kind][meta["name"]] = after
         if before is not None:
@@ -167,7 +167,7 @@ class ApiServer:
     def _tell(self, kind: str, event: str, before: Object | None, after: Object | None, item: Object, by: str) -> None:
         meta = item["metadata"]
         self._kernel.note(f"{by}: {event} {kind}/{meta['name']} v{meta['resourceVersion']} {_gist(kind, item)}")
-        self.logs[kind].append((event, item))
+        self.logs[kind].append((event, before, item))
         for witness in self.witnesses:
             witness.changed(kind, before, after, by)
         for listener in self.listeners[kind]:

@@ -40,6 +40,8 @@ class Cluster:
         del by
         if after is None and before is not None:
             self._soon(self._collect, before["metadata"]["uid"])
+            if kind == "pods":
+                self._job_follows(before, "Failed")
         elif before is None and after is not None:
             owners = after["metadata"].get("ownerReferences") or ()
             if any(not self.api.exists(owner["uid"]) for owner in owners):
@@ -47,7 +49,7 @@ class Cluster:
             if kind == "jobs":
                 self._soon(self._create_pod, after)
         elif kind == "pods" and after is not None:
-            self._job_follows(after)
+            self._job_follows(after, (after.get("status") or {}).get("phase"))
 
     def _soon(self, run: Callable[..., None], *args: Any) -> None:
         slow = self.kernel.chance(0.05)
@@ -111,15 +113,14 @@ class Cluster:
         self.jobs[meta["name"]] = pod
         self.machines.add(pod)
 
-    def _job_follows(self, pod: Object) -> None:
-        """A Job's status follows its pod's, a second later."""
-        phase = (pod.get("status") or {}).get("phase")
+    def _job_follows(self, pod: Object, phase: str | None) -> None:
+        """A Job's status follows its pod's, a second later; a pod that is gone counts as failed."""
         job = next((o for o in pod["metadata"].get("ownerReferences") or () if o["kind"] == "Job"), None)
         if job is not None and phase in {"Succeeded", "Failed"}:
             self.kernel.after(self.kernel.jitter(0.2, 2.0), self._finish_job, job, phase)
 
     def _finish_job(self, owner: Object, phase: str) -> None:
-        if self.api.exists(owner["uid"]):
+        if self.api.exists(owner["uid"]) and "conditions" not in self.api.get("jobs", owner["name"]).get("status", {}):
             done = {"type": "Complete" if phase == "Succeeded" else "Failed", "status": "True"}
             self.api.update("jobs", owner["name"], {"status": {"conditions": [done]}}, _BY)
 

@@ -10,7 +10,7 @@ from tuneyard_api.trial import Outcome, Phase
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
-from tuneyard_operator.worlds.simulation.invariants import Invariants
+from tuneyard_operator.worlds.simulation.invariants import LATE, Invariants
 from tuneyard_operator.worlds.simulation.kernel import Violation
 from tuneyard_operator.worlds.simulation.machines import Pod
 from tuneyard_operator.worlds.simulation.operators import OperatorProcess
@@ -27,8 +27,8 @@ def settled(
     studies = api.objects["studies"].values()
     return (
         users.quiet
-        and operator.up
-        and scheduler.up
+        and operator.current
+        and scheduler.current
         and all(_is_over(study) for study in studies)
         and not any(pod.alive for pod in cluster.machines.pods.values())
         and not scheduler.unsettled
@@ -53,7 +53,7 @@ def check_end(
     for study in api.objects["studies"].values():
         uid = study["metadata"]["uid"]
         trials = [t for t in api.objects["trials"].values() if t["metadata"]["ownerReferences"][0]["uid"] == uid]
-        _check_study(study, trials, invariants)
+        _check_study(study, trials, invariants, operator.kernel.now)
         for trial in trials:
             _check_attempts(study, trial, by_attempt)
         _check_memory(operator, study, trials)
@@ -68,7 +68,7 @@ def check_end(
             _must(used == held, f"the scheduler counts {used} GPUs of {node.name} as taken, and {held} are")
 
 
-def _check_study(study: Object, trials: list[Object], invariants: Invariants) -> None:
+def _check_study(study: Object, trials: list[Object], invariants: Invariants, now: float) -> None:
     status, spec, name = study["status"], study["spec"], study["metadata"]["name"]
     phases = Counter(Phase(trial["status"]["phase"]) for trial in trials)
     counts = status["trials"]
@@ -89,11 +89,13 @@ def _check_study(study: Object, trials: list[Object], invariants: Invariants) ->
             _must(size is not None and indices == list(range(size)), f"{name}: {indices} of a space of {size}")
         case "TooManyFailed":
             _must(phases[Phase.FAILED] > spec["trials"]["maxFailed"], f"{name}: {phases[Phase.FAILED]} failed")
+        case "NoTrialSucceeds":
+            _must(not phases[Phase.SUCCEEDED] and len(trials) > spec["trials"]["maxFailed"], f"{name}: {phases}")
         case "TargetReached":
             _must(status["best"]["value"] <= spec["objectives"][0]["target"], f"{name}: best is {status['best']}")
         case "MaxDurationReached":
-            took = epoch_seconds(status["completionTime"]) - epoch_seconds(status["startTime"])
-            _must(took >= seconds(spec["maxDuration"]), f"{name} lasted {took} s")
+            took = now - epoch_seconds(status["startTime"])
+            _must(took >= seconds(spec["maxDuration"]), f"{name} lasts for {took} s")
         case reason:
             raise Violation(f"{name} ended for the reason {reason}")
     _check_best(name, status, trials)
@@ -120,13 +122,15 @@ def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Po
     for attempt in status.get("attempts") or []:
         pod = pods.get((meta["uid"], attempt["number"]))
         outcome = Outcome(attempt["outcome"])
-        _must(_fits(outcome, pod, study), f"{meta['name']}: attempt {attempt} is on record, and true was {pod}")
+        _must(
+            _fits(outcome, pod, study, attempt), f"{meta['name']}: attempt {attempt} is on record, and true was {pod}"
+        )
     if status["phase"] == Phase.SUCCEEDED:
         pod = pods[meta["uid"], status["attempt"]]
         _must(status["value"] == pod.program.value, f"{meta['name']}: value {status['value']}, not {pod.program.value}")
 
 
-def _fits(outcome: Outcome, pod: Pod | None, study: Object) -> bool:
+def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> bool:
     """Whether an attempt with this pod may be on record with this outcome."""
     if pod is None:
         return outcome in {Outcome.INFRASTRUCTURE, Outcome.STOPPED}
@@ -143,7 +147,10 @@ def _fits(outcome: Outcome, pod: Pod | None, study: Object) -> bool:
             return exit_code == 0 and (kind in {"nan", "silent"} or lost_log)
         case Outcome.TIMED_OUT:
             limit = study["spec"]["trials"].get("timeout")
-            return limit is not None and (kind == "hangs" or pod.program.seconds >= seconds(limit) - 2)
+            # The news of an end may have been on its way still; and a pod's times are in whole seconds.
+            noticed = epoch_seconds(attempt["finished"])
+            ran = min(noticed, (pod.ended or noticed) + LATE) - (pod.started or noticed)
+            return limit is not None and ran >= seconds(limit) - 2
         case Outcome.INFRASTRUCTURE:
             return pod.disturbed is not None
         case Outcome.BLOCKED | Outcome.STOPPED:

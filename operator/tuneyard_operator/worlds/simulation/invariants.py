@@ -192,7 +192,7 @@ class Invariants:
         for trial in self.api.objects["trials"].values():
             status = trial.get("status") or {}
             key = (trial["metadata"]["uid"], status.get("attempt", 0))
-            if _claims(trial) and key not in ended and key not in taken:
+            if _claims(trial) and self.api.exists(_study_of(trial)) and key not in ended and key not in taken:
                 placement = status["placement"]
                 taken[key] = (_study_of(trial), placement.get("node"), placement["gpus"])
         for place in scheduler.unsettled:

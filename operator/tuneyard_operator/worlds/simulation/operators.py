@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 from tuneyard_api.common import UID_LABEL
@@ -86,7 +86,9 @@ class OperatorProcess(Process):
             if not unsynced:
                 self.watch("studies", self._on_study).open(lambda: None)
 
-        self.watch("trials", self._on_trial).open(lambda: synced("trials"))
+        trials = self.watch("trials", self._on_trial)
+        trials.on_listed = self._on_trials_listed
+        trials.open(lambda: synced("trials"))
         self.watch("pods", self._on_pod, lambda pod: pods.key(pod) is not None).open(lambda: synced("pods"))
 
     # What the watches say --------------------------------------------------------------------------------------
@@ -120,6 +122,11 @@ class OperatorProcess(Process):
             runner.state.set_trial(item, self.kernel.now)
         runner.wake()
 
+    def _on_trials_listed(self, uids: Container[str], version: int) -> None:
+        for runner in self.runners.values():
+            runner.state.keep_listed(uids, version)
+            runner.wake()
+
     def _on_pod(self, event: str, pod: Object) -> None:
         key = pods.key(pod)
         assert key is not None, "other people's pods are not watched"
@@ -129,9 +136,8 @@ class OperatorProcess(Process):
             return
         now = self.kernel.now
         gone = event == "DELETED"
-        runner.state.set_attempt(
-            key.index, pods.gone(pod, key.attempt, now) if gone else pods.seen(pod, key.attempt), now
-        )
+        seen = pods.gone(pod, key.attempt, now) if gone else pods.seen(pod, key.attempt)
+        runner.state.set_attempt(key.index, seen, now, key.trial_uid)
         runner.wake()
 
 
@@ -151,7 +157,7 @@ class Runner:
         self.state = state
         self.supplying = False
         self._supply_at = 0.0
-        self._ended: deque[tuple[float, int]] = deque()
+        self._ended: deque[tuple[float, str]] = deque()
         self._awake = False
         self._tick = 0
 
@@ -202,17 +208,17 @@ class Runner:
     def _clean_up(self) -> None:
         """Jobs of ended trials go after a while."""
         now = self._process.kernel.now
-        self._ended.extend((now + KEEP_JOBS, index) for index in self.state.newly_ended)
+        self._ended.extend((now + KEEP_JOBS, uid) for uid in self.state.newly_ended)
         self.state.newly_ended.clear()
         if self._ended and now >= self._ended[0][0] + 5.0:
-            batch: list[int] = []
+            batch: list[str] = []
             while self._ended and self._ended[0][0] <= now:
                 batch.append(self._ended.popleft()[1])
             self._process.spawn(self._delete_jobs(batch))
 
-    async def _delete_jobs(self, indices: list[int]) -> None:
+    async def _delete_jobs(self, trials: list[str]) -> None:
         try:
-            await self._process.world.delete_jobs(self.state, indices)
+            await self._process.world.delete_jobs(trials)
         except WorldError:
             again = self._process.kernel.now + KEEP_JOBS
-            self._ended.extend((again, index) for index in indices)
+            self._ended.extend((again, uid) for uid in trials)

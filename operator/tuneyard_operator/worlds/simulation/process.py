@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ class Watch:
     kind: str
     deliver: Deliver
     select: Callable[[Object], bool] = lambda _: True
+    on_listed: Callable[[Container[str], int], None] = lambda _uids, _version: None
     known: dict[str, Object] = field(default_factory=dict)
     """The objects that were told and not told to be gone, by uid: what the process may know."""
     synced: bool = False
@@ -48,6 +49,11 @@ class Watch:
     def open(self, on_synced: Callable[[], None]) -> None:
         """List after a moment, then follow."""
         self.process.later(self.process.kernel.jitter(0.01, 0.3), self._list, on_synced)
+
+    @property
+    def current(self) -> bool:
+        """Whether all has been told."""
+        return self.synced and self._at == len(self.process.api.logs[self.kind])
 
     def poke(self) -> None:
         """There is news in the log."""
@@ -72,19 +78,18 @@ class Watch:
             self._at = max(self._oldest, self._at - kernel.rng.randint(1, 4))
         log = self.process.api.logs[self.kind]
         while self._at < len(log):
-            event, item = log[self._at]
+            event, before, item = log[self._at]
             self._at += 1
-            self._take(event, item)
+            self._take(event, before, item)
 
-    def _take(self, event: str, item: Object) -> None:
-        uid = item["metadata"]["uid"]
-        if event == "DELETED" or not self.select(item):
-            if self.known.pop(uid, None) is None:
-                return
-            event = "DELETED"
-        else:
-            self.known[uid] = item
-        self.deliver(event, item)
+    def _take(self, event: str, before: Object | None, item: Object) -> None:
+        """An object that leaves the selection is told as deleted; one that was not in it is not told at all."""
+        if event != "DELETED" and self.select(item):
+            self.known[item["metadata"]["uid"]] = item
+            self.deliver(event, item)
+        elif before is not None and self.select(before):
+            self.known.pop(item["metadata"]["uid"], None)
+            self.deliver("DELETED", item)
 
     def _list(self, on_synced: Callable[[], None] | None) -> None:
         """Tell all there is, and what vanished in a gap with no more than its identity (as the reflector does)."""
@@ -99,6 +104,7 @@ class Watch:
         for uid, item in before.items():
             if uid not in self.known:
                 self.deliver("DELETED", _stub(item))
+        self.on_listed(self.known, api.version)
         if on_synced is not None:
             on_synced()
 
@@ -155,6 +161,11 @@ class Process:
     def ended(self) -> None:
         """It has crashed."""
 
+    def close(self) -> None:
+        """The schedule is over."""
+        for task in self._tasks:
+            task.work.close()
+
     def fault(self, kind: str, said: str) -> None:
         """Count a fault, and tell it in the trace."""
         self.kernel.counts[kind] += 1
@@ -184,9 +195,9 @@ class Process:
         self.later(delay, self._advance, task, None, None)
 
     @property
-    def idle(self) -> bool:
-        """Whether no coroutine is under way."""
-        return not self._tasks
+    def current(self) -> bool:
+        """Whether it runs and has been told everything."""
+        return self.up and all(watch.current for watch in self.watches)
 
     async def call(self, name: str, effect: Callable[[], Any]) -> Any:
         """Do something to the API server, and wait for the answer.

@@ -91,6 +91,7 @@ class Simulation:
         kernel.after(self._quiet_at, self._calm)
         deadline = START + self._quiet_at + MOST_SECONDS
         self._ended = False
+        self._version = 0
         kernel.after(_LOOK, self._look)
         while not self._ended:
             kernel.step()
@@ -111,7 +112,9 @@ class Simulation:
         self.users.calm()
 
     def _look(self) -> None:
-        self._ended = settled(self.api, self.cluster, self.users, self.operator, self.scheduler)
+        over = settled(self.api, self.cluster, self.users, self.operator, self.scheduler)
+        self._ended = over and self.api.version == self._version
+        self._version = self.api.version
         self.kernel.after(_LOOK, self._look)
 
 
@@ -137,6 +140,9 @@ def simulate(
             violation = str(broken)
         except Exception:
             violation = f"a process failed: {traceback.format_exc(limit=-6)}"
+        finally:
+            simulation.operator.close()
+            simulation.scheduler.close()
     if violation is None and errors:
         violation = f"an error in the log: {errors[0]}"
     kernel = simulation.kernel

@@ -112,8 +112,8 @@ class SimulationWorld:
                 self._api.create("jobs", job, OPERATOR)
             except AlreadyExists:
                 key = pods.key(self._api.get("jobs", name))
-                if key is None or key.study_uid != state.uid:
-                    raise WorldError(f"Job {name} is not this study's") from None
+                if key is None or key.trial_uid != trial.uid:
+                    raise WorldError(f"Job {name} is not this trial's") from None
 
         await self._call(f"start {name}", start)
 
@@ -130,6 +130,9 @@ class SimulationWorld:
         """See World."""
         name = render.job_name(state.name, trial.index, trial.attempt)
         job: Object | None = await self._call(f"inspect {name}", lambda: self._api.objects["jobs"].get(name))
+        key = pods.key(job) if job is not None else None
+        if key is not None and key.trial_uid != trial.uid:
+            job = None
         return pods.job_without_pod(job, trial.attempt, self.now(), None)
 
     async def read_log(self, state: StudyState, index: int, attempt: int) -> str:
@@ -153,14 +156,14 @@ class SimulationWorld:
         del message, warning
         await self._call(f"emit {reason} for {state.name}", lambda: None)
 
-    async def delete_jobs(self, state: StudyState, indices: Iterable[int]) -> None:
+    async def delete_jobs(self, trials: Iterable[str]) -> None:
         """Delete the Jobs of trials that have ended, as the Kubernetes world does."""
-        ended = set(indices)
+        ended = set(trials)
 
         def delete() -> None:
             for name, job in list(self._api.objects["jobs"].items()):
                 key = pods.key(job)
-                if key is not None and key.study_uid == state.uid and key.index in ended:
+                if key is not None and key.trial_uid in ended:
                     self._delete_job(name)
 
-        await self._call(f"delete Jobs of {state.name}", delete)
+        await self._call(f"delete Jobs of {len(ended)} trials", delete)
