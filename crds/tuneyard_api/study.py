@@ -77,7 +77,8 @@ class TrialsSpec(Model):
         default=10,
         ge=0,
         le=100_000,
-        description="The study fails as soon as more trials than this have failed, after their retries.",
+        description="The study fails as soon as more trials than this have failed, after their retries; or as soon as "
+        "more than this have ended and not one gave a result.",
     )
     timeout: Duration | None = Field(
         default=None,
