@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import datetime as dt
 import logging
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import kopf
 from aiohttp import web
@@ -22,6 +23,8 @@ from tuneyard_operator.tokens import TokenVerifier
 from tuneyard_scheduler.kube import Kube
 
 logger = logging.getLogger(__name__)
+
+_LOGIN_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,12 @@ class _Process:
         self.options = options
         self.strategies: StrategyClient = _strategies(options)
         self.stack = contextlib.AsyncExitStack()
+        self.kube: Kube | None = None
         self.controller: Controller | None = None
 
     async def start(self) -> None:
         options = self.options
-        kube = await self.stack.enter_async_context(await Kube.connect(options.kubeconfig))
+        kube = self.kube = await self.stack.enter_async_context(await Kube.connect(options.kubeconfig))
         report_url = options.report_url or f"http://{_own_address()}:{options.listen[1]}{intake.PATH}"
         controller = Controller(kube, self.strategies, report_url=report_url, keep_jobs=options.keep_jobs)
         self.stack.push_async_callback(controller.stop)
@@ -68,6 +72,12 @@ class _Process:
         await controller.start(options.namespace)
         self.controller = controller
         logger.info("operator started; reports go to %s", report_url)
+
+    async def login(self) -> kopf.ConnectionInfo:
+        """Kopf connects as our own client does; asked again now and then, since tokens are rotated."""
+        assert self.kube is not None, "kopf logs in after its start"
+        expiration = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=_LOGIN_SECONDS)
+        return kopf.ConnectionInfo(**dataclasses.asdict(await self.kube.credentials()), expiration=expiration)
 
     async def stop(self) -> None:
         await self.stack.aclose()
@@ -109,8 +119,8 @@ def registry(options: Options) -> kopf.OperatorRegistry:
         await process.start()
 
     @kopf.on.login(registry=handlers)
-    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_via_client(**kwargs)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return await process.login()
 
     @kopf.on.cleanup(registry=handlers)
     async def stop(**_: Any) -> None:
@@ -126,8 +136,6 @@ def registry(options: Options) -> kopf.OperatorRegistry:
 
 def run(options: Options) -> None:
     """Run the operator until SIGTERM or SIGINT."""
-    if options.kubeconfig is not None:
-        os.environ["KUBECONFIG"] = options.kubeconfig  # where kopf's own login looks
     kopf.run(
         registry=registry(options),
         standalone=True,

@@ -14,6 +14,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Container
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
@@ -57,6 +58,18 @@ class KubeError(Exception):
     def temporary(self) -> bool:
         """Whether the same request may succeed later."""
         return self.status in {0, 429} or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How to connect to an API server and as whom; paths name files, a token is a bearer token."""
+
+    server: str
+    ca_path: str | None
+    insecure: bool
+    token: str | None = field(repr=False)
+    certificate_path: str | None
+    private_key_path: str | None
 
 
 def path(kind: str, namespace: str | None = None, name: str | None = None, sub: str | None = None) -> str:
@@ -109,6 +122,19 @@ class Kube:
                 0, "NoCredentials", f"no usable kubeconfig ({error}); set KUBECONFIG or --kubeconfig"
             ) from error
         return cls(configuration, context.get("context", {}).get("namespace") or "default")
+
+    async def credentials(self) -> Credentials:
+        """What another client (kopf's) needs to connect as this one does."""
+        given = self._api.configuration
+        header = await given.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+        return Credentials(
+            server=given.host,
+            ca_path=given.ssl_ca_cert,
+            insecure=not given.verify_ssl,
+            token=header.removeprefix("Bearer ") or None,
+            certificate_path=given.cert_file,
+            private_key_path=given.key_file,
+        )
 
     async def __aenter__(self) -> Self:
         return self
