@@ -88,8 +88,6 @@ class StudyState:
         self.namespace: str = meta.get("namespace", "default")
         self.uid: str = meta["uid"]
         self.deleting = "deletionTimestamp" in meta
-        if first:
-            self.status = study.get("status") or {}
         if first or meta["generation"] != self.generation:
             self.spec: StudySpec = validate_study(study).spec
             self.generation: int = meta["generation"]
@@ -99,7 +97,15 @@ class StudyState:
             self.timeout = seconds(self.spec.trials.timeout) if self.spec.trials.timeout else None
             self.max_duration = seconds(self.spec.max_duration) if self.spec.max_duration else None
             self.touched.update(self.pending, self.active)
+        if first:
+            self._take_up(study.get("status") or {})
         self.version = version
+
+    def _take_up(self, status: Object) -> None:
+        """Go on from what an earlier process wrote: a space that was found to be exhausted still is."""
+        self.status = status
+        if status.get("reason") == "SpaceExhausted" and status.get("observedGeneration") == self.generation:
+            self.exhausted_from = status["trials"]["created"]
 
     # Trials ----------------------------------------------------------------------------------------------------
 

@@ -91,8 +91,9 @@ class PlacementWriter:
         trial = self._state.trial(place.study, place.index)
         if trial is None or trial.view is None or trial.assumed != place:
             return False
+        view = trial.view
         namespace, name = translate.trial_name(place.study, place.index)
-        patch = translate.placed(place, trial.view.version, self._clock())
+        patch = translate.placed(place, view.version, self._clock())
         try:
             url = path("trials", namespace, name, "status")
             written = await self._kube.request("PATCH", url, body=patch, content_type=MERGE_PATCH)
@@ -100,7 +101,7 @@ class PlacementWriter:
         except KubeError as error:
             if error.status not in {404, 409}:
                 raise
-            await self._read(namespace, name, trial.view.uid)
+            await self._read(namespace, name, view.uid)
             self._state.forget(place)
             logger.debug("dropped the placement of trial %s/%s: %s", namespace, name, error)
             return False

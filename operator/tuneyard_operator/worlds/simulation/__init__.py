@@ -6,6 +6,7 @@ planner, the state and the scheduler are the very ones of the other worlds. Inva
 that breaks is reported with the seed, and `python -m tuneyard_operator.worlds.simulation SEED --trace` shows it again.
 """
 
+from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.run import Report, Simulation, simulate
 
-__all__ = ["Report", "Simulation", "simulate"]
+__all__ = ["Faults", "Report", "Simulation", "simulate"]

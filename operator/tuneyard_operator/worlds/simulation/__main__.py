@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.run import simulate
 
 
@@ -17,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--without-faults", action="store_true", help="nothing goes wrong")
     options = parser.parse_args(arguments)
     for seed in range(options.seed, options.seed + options.count):
-        report = simulate(seed, faults=not options.without_faults, keep_trace=options.trace)
+        report = simulate(seed, faults=Faults() if options.without_faults else None, keep_trace=options.trace)
         if options.trace:
             sys.stdout.writelines(line + "\n" for line in report.trace)
         if report.violation is not None or options.count == 1:

@@ -155,7 +155,7 @@ class Cluster:
         self.machines.image_broken = False
 
     def _disturb(self) -> None:
-        alive = [pod for machine in self.machines.machines.values() for pod in machine.pods.values()]
+        alive = self.machines.alive()
         if alive:
             self.kernel.counts["eviction"] += 1
             reason = self.kernel.rng.choice(("EvictionByEvictionAPI", "PreemptionByScheduler", None))

@@ -15,6 +15,8 @@ class Faults:
     """Of a call: it is not carried out, and an error is answered."""
     lost_answer: float = 0.0
     """Of a call: it is carried out, and an error is answered."""
+    slow_answer: float = 0.0
+    """Of a call: its answer comes seconds late, after the news of what happened since."""
     stale_read: float = 0.0
     """Of a read: it shows the object as it was before its last change."""
     crash_at_call: float = 0.0
@@ -59,6 +61,7 @@ class Faults:
 _USUAL = {
     "lost_write": 0.02,
     "lost_answer": 0.02,
+    "slow_answer": 0.02,
     "stale_read": 0.2,
     "crash_at_call": 0.003,
     "crash": 0.01,

@@ -23,6 +23,7 @@ IDLE: Final = 30.0
 """Seconds for which a GPU may be idle beside a trial that fits it: slow and broken watches, a crash, lost writes."""
 _TICK: Final = 3.0
 _ACTIVE: Final = frozenset({Phase.PLACED, Phase.RUNNING})
+_OVER: Final = frozenset({"Complete", "Failed"})
 
 Key = tuple[str, int]
 """An attempt: the uid of its trial, and its number."""
@@ -43,8 +44,9 @@ class Invariants:
         self._most: dict[str, int] = {}
         self._deleted: dict[str, float] = {}
         self._waits: dict[str, float] = {}
+        self._strays: dict[Key, float] = {}
         api.witnesses.append(self)
-        kernel.after(_TICK, self._look_for_idle_gpus)
+        kernel.after(_TICK, self._look)
 
     def changed(self, kind: str, before: Object | None, after: Object | None, by: str) -> None:
         """See apiserver.Witness."""
@@ -72,6 +74,15 @@ class Invariants:
         self._waits.pop(uid, None)
         if by == OPERATOR:
             StudyStatus.model_validate(after["status"])
+            if before is not None:
+                self._end_stays(before.get("status") or {}, after["status"], after["metadata"]["name"])
+
+    def _end_stays(self, old: Object, new: Object, name: str) -> None:
+        """A study that has ended stays so, for the same reason, until somebody changes it or its trials."""
+        fields = ("phase", "reason")
+        if old.get("phase") in _OVER and all(old[key] == new[key] for key in ("observedGeneration", "trials")):
+            was, now = ([status[key] for key in fields] for status in (old, new))
+            _must(was == now, f"{name} had ended ({was}) and now says {now}")
 
     def _not_long_deleted(self, study: str, what: str) -> None:
         if not self.api.exists(study):
@@ -117,14 +128,14 @@ class Invariants:
         _must(old.get("attempt", 0) == new.get("attempt", 0), f"{name}: the scheduler changed the attempt")
         if now is Phase.PLACED:
             _must(new["placement"]["attempt"] == new.get("attempt", 0), f"{name}: placed for another attempt")
-            early = old.get("notBefore") and self.kernel.now < epoch_seconds(old["notBefore"])
+            early = "notBefore" in old and self.kernel.now < epoch_seconds(old["notBefore"])
             _must(not early, f"{name} was placed in its backoff")
 
     def _trial_ended(self, name: str, was: Phase, now: Phase, new: Object) -> None:
         attempts = new.get("attempts") or []
         number = new.get("attempt", 0) + (was in _ACTIVE)
         _must(len(attempts) == number, f"{name} ended with {len(attempts)} recorded attempts of {number}")
-        _must("completionTime" in new and new.get("conditions"), f"{name} ended without saying so")
+        _must("completionTime" in new and bool(new.get("conditions")), f"{name} ended without saying so")
         if now is Phase.SUCCEEDED:
             _must(new.get("value") is not None and "loss" in new["observation"]["metrics"], f"{name}: no observation")
         else:
@@ -201,12 +212,31 @@ class Invariants:
                 taken[trial_now["metadata"]["uid"], place.attempt] = (_study_of(trial_now), place.node, place.gpus)
         return taken
 
-    # Idle GPUs -------------------------------------------------------------------------------------------------
+    # What must not last ----------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        self.kernel.after(_TICK, self._look)
+        self._look_for_idle_gpus()
+        self._look_for_strays()
+
+    def _look_for_strays(self) -> None:
+        """Whether an attempt lives on long after its end was recorded, or its study or trial was deleted."""
+        current = {
+            (trial["metadata"]["uid"], (trial.get("status") or {}).get("attempt", 0))
+            for trial in self.api.objects["trials"].values()
+            if _claims(trial)
+        }
+        for pod in self.cluster.machines.alive():
+            key = (pod.trial, pod.attempt)
+            if not pod.trial or key in current or self.cluster.machines.terminating(pod):
+                self._strays.pop(key, None)
+            else:
+                since = self._strays.setdefault(key, self.kernel.now)
+                _must(self.kernel.now - since < IDLE, f"{pod.name} lives on long after its attempt ended")
 
     def _look_for_idle_gpus(self) -> None:
         """Whether some study has waited long although a node has been ready, with enough free GPUs, as long."""
         now = self.kernel.now
-        self.kernel.after(_TICK, self._look_for_idle_gpus)
         for name, study in self.api.objects["studies"].items():
             uid = study["metadata"]["uid"]
             if not self._may_have_another(name, study):
@@ -267,4 +297,4 @@ def _claims(trial: Object) -> bool:
 
 def _waits(trial: Object, attempt: int) -> bool:
     status = trial.get("status") or {}
-    return status.get("phase", "Pending") == "Pending" and status.get("attempt", 0) == attempt
+    return (status.get("phase", "Pending"), status.get("attempt", 0)) == ("Pending", attempt)

@@ -121,7 +121,7 @@ class Machines:
                 self._finish(pod)
             elif pod.started is None:
                 self._pull(pod)
-            if pod.alive and self._terminating(pod):
+            if pod.alive and self.terminating(pod):
                 self._kill(pod)
         self._kick()
 
@@ -177,18 +177,16 @@ class Machines:
         """The kubelet pulls the image and starts the container."""
         if not pod.alive or pod.started is not None or pod.machine is None or not pod.machine.ready:
             return
-        if self._terminating(pod):
+        if self.terminating(pod):
             return
         if self.image_broken and pod.job is not None:
             waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
-            status = {"containerStatuses": [{"name": "train", "state": {"waiting": waiting}}]}
-            self.api.update("pods", pod.name, {"status": status}, "cluster")
+            self._show(pod, {"waiting": waiting})
             self.kernel.after(self.kernel.jitter(*_IMAGE_RETRY), self._pull, pod)
             return
         pod.started = self.kernel.now
         began = {"startedAt": timestamp(self.kernel.now)}
-        status = {"phase": "Running", "containerStatuses": [{"name": "train", "state": {"running": began}}]}
-        self.api.update("pods", pod.name, {"status": status}, "cluster")
+        self._show(pod, {"running": began}, "Running")
         if pod.program.kind != "hangs":
             self.kernel.after(pod.program.seconds, self._finish, pod)
 
@@ -207,12 +205,12 @@ class Machines:
             terminated["startedAt"] = timestamp(pod.started)
         if message:
             terminated["message"] = message
-        state = {"terminated": terminated, "running": None, "waiting": None}
-        status = {
-            "phase": "Failed" if exit_code else "Succeeded",
-            "containerStatuses": [{"name": "train", "state": {k: v for k, v in state.items() if v is not None}}],
-        }
         self._release(pod)
+        self._show(pod, {"terminated": terminated}, "Failed" if exit_code else "Succeeded")
+
+    def _show(self, pod: Pod, state: Object, phase: str = "Pending") -> None:
+        """The kubelet reports the state of the container."""
+        status = {"phase": phase, "containerStatuses": [{"name": "train", "state": state}]}
         self.api.update("pods", pod.name, {"status": status}, "cluster")
 
     def _release(self, pod: Pod) -> None:
@@ -223,14 +221,20 @@ class Machines:
 
     # Endings that are not the pod's own ------------------------------------------------------------------------
 
-    def _terminating(self, pod: Pod) -> bool:
+    def alive(self) -> list[Pod]:
+        """The pods that have not ended."""
+        bound = (pod for machine in self.machines.values() for pod in machine.pods.values())
+        return [*self._waiting.values(), *bound]
+
+    def terminating(self, pod: Pod) -> bool:
+        """Whether the pod was told to end, or is gone."""
         item = self.api.objects["pods"].get(pod.name)
         return item is None or "deletionTimestamp" in item["metadata"]
 
     def evict(self, pod: Pod, reason: str | None) -> None:
         """Delete a pod with a grace period, and for what reason (None: somebody just deleted it)."""
         item = self.api.objects["pods"].get(pod.name)
-        if item is None or self._terminating(pod):
+        if item is None or self.terminating(pod):
             return
         if pod.alive:
             pod.disturbed = reason or "Deleted"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Container
+from functools import partial
 from typing import Final
 
 from tuneyard_api.common import UID_LABEL
@@ -20,7 +21,7 @@ from tuneyard_operator.worlds.simulation.kernel import Kernel
 from tuneyard_operator.worlds.simulation.process import Process
 from tuneyard_operator.worlds.simulation.world import SimulationWorld
 
-_TICK: Final = 1.0
+_TICK: Final = 3.0
 _SUPPLY_RETRY: Final = 2.0
 KEEP_JOBS: Final = 40.0
 """Seconds for which the Jobs of ended trials are kept."""
@@ -88,8 +89,8 @@ class OperatorProcess(Process):
 
         trials = self.watch("trials", self._on_trial)
         trials.on_listed = self._on_trials_listed
-        trials.open(lambda: synced("trials"))
-        self.watch("pods", self._on_pod, lambda pod: pods.key(pod) is not None).open(lambda: synced("pods"))
+        trials.open(partial(synced, "trials"))
+        self.watch("pods", self._on_pod, lambda pod: pods.key(pod) is not None).open(partial(synced, "pods"))
 
     # What the watches say --------------------------------------------------------------------------------------
 

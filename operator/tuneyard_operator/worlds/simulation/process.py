@@ -244,7 +244,9 @@ class Process:
                 self.fault("lost_answer", f"{call.name} is not answered")
             else:
                 error = refused
-        self.later(kernel.jitter(0.0, _WAY), self._advance, task, value, error)
+        slow = kernel.chance(faults.slow_answer)
+        kernel.counts["slow_answer"] += slow
+        self.later(kernel.jitter(0.5, 5.0) if slow else kernel.jitter(0.0, _WAY), self._advance, task, value, error)
 
     def _carry_out(self, call: Call) -> tuple[Any, Exception | None]:
         try:

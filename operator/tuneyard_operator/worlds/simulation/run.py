@@ -6,7 +6,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tuneyard_operator.strategy_client import StrategyClient
@@ -56,16 +56,16 @@ class Report:
 class Simulation:
     """Everything of one schedule, wired up."""
 
-    def __init__(self, seed: int, *, faults: bool = True, keep_trace: bool = False) -> None:
+    def __init__(self, seed: int, *, faults: Faults | None = None, keep_trace: bool = False) -> None:
         self.seed = seed
         self.kernel = Kernel(seed, keep_trace=keep_trace)
         rng = self.kernel.rng
         # Drawn before the faults, so that a run without them is about the same studies.
         nodes = [rng.choice((1, 2, 4)) for _ in range(rng.randint(1, 3))]
-        self.plans = [draw_plan(rng, f"s{number}", max(nodes)) for number in range(rng.randint(1, 4))]
-        self._quiet_at = rng.uniform(30.0, 150.0)
+        self.plans = [draw_plan(rng, f"s{number}", max(nodes)) for number in range(rng.choice((2, 2, 3)))]
+        self._quiet_at = rng.uniform(20.0, 90.0)
         drawn = Faults.draw(rng)
-        self.faults = drawn if faults else Faults()
+        self.faults = drawn if faults is None else replace(faults)
         self.api = ApiServer(self.kernel)
         self.cluster = Cluster(self.kernel, self.api, self.faults)
         by_name = {plan.name: plan for plan in self.plans}
@@ -119,13 +119,17 @@ class Simulation:
 
 
 def simulate(
-    seed: int, *, faults: bool = True, keep_trace: bool = False, tamper: Callable[[Simulation], None] | None = None
+    seed: int,
+    *,
+    faults: Faults | None = None,
+    keep_trace: bool = False,
+    tamper: Callable[[Simulation], None] | None = None,
 ) -> Report:
     """Run one schedule.
 
     Args:
         seed: Settles everything.
-        faults: Whether anything goes wrong at all.
+        faults: What goes wrong; left out: as the seed says.
         keep_trace: Keep the whole trace, not only its end.
         tamper: Turns a safeguard off, to prove that its absence is noticed.
     """

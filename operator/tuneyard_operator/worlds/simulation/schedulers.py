@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, NotFound, Object, VersionConflict
@@ -88,7 +89,7 @@ class SchedulerProcess(Process):
         self.by_kind: dict[str, Watch] = {}
         for kind in _KINDS:
             watch = self.by_kind[kind] = self._watch(kind)
-            watch.open(lambda kind=kind: synced(kind))
+            watch.open(partial(synced, kind))
 
     def ended(self) -> None:
         """See Process."""

@@ -14,7 +14,7 @@ from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.kernel import Kernel
-from tuneyard_operator.worlds.simulation.programs import Temper
+from tuneyard_operator.worlds.simulation.programs import Kind, Temper
 
 USER: Final = "user"
 _TICK: Final = 2.0
@@ -39,7 +39,7 @@ class Plan:
 
 def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
     """A study by chance."""
-    trials = 5 + int(rng.random() ** 2 * 36)
+    trials = 5 + int(rng.random() ** 3 * 36)
     parallel = rng.randint(1, min(trials, 8))
     objective: Object = {"metric": "loss", "goal": "minimize"}
     if rng.random() < 0.15:
@@ -50,7 +50,7 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
     limits: Object = {"max": trials, "parallel": parallel, "maxFailed": rng.choice((0, 2, 100, 100, 100))}
     if hangs or rng.random() < 0.2:
         limits["timeout"] = rng.choice(("10s", "20s"))
-    weights = {
+    weights: dict[Kind, float] = {
         "good": 1.0,
         "fails": rng.choice((0.0, 0.1, 0.5)),
         "kernel_killed": rng.choice((0.0, 0.05)),
