@@ -1,0 +1,7 @@
+"""`python -m tuneyard.cli`."""
+
+import sys
+
+from tuneyard.cli import main
+
+sys.exit(main())

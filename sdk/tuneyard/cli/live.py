@@ -1,0 +1,173 @@
+"""What a run shows on a terminal: a table of what runs, the best so far, and how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tuneyard.cli import words
+from tuneyard.cli.watching import Watching, ended
+from tuneyard_api.common import epoch_seconds
+from tuneyard_api.trial import Phase
+from tuneyard_operator.local_runner import Ending
+from tuneyard_operator.state import StudyState
+from tuneyard_operator.trial_state import TrialState
+from tuneyard_operator.worlds.local import News, Recorded, Told
+
+Object = dict[str, Any]
+
+_REFRESH_SECONDS: Final = 0.5
+_RECENT: Final = 5
+_FURNITURE: Final = 14
+"""Lines of a screen that are neither running nor ended trials."""
+_STYLES: Final = {
+    Phase.SUCCEEDED: "green",
+    Phase.FAILED: "red",
+    Phase.INFEASIBLE: "yellow",
+    Phase.STOPPED: "dim",
+    Phase.PENDING: "yellow",
+}
+
+
+class LiveTable(Watching):
+    """For terminals. Drawn twice a second, so that it costs next to nothing beside the trials."""
+
+    def __init__(self, suggest: Callable[[str], str], name: str, console: Console | None = None) -> None:
+        super().__init__(suggest, name)
+        self.console = console or Console(highlight=False)
+        self._live = Live(console=self.console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._drawn_at = 0.0
+        self._ended: deque[tuple[Phase, str]] = deque(maxlen=_RECENT)
+        self._said: list[str] = []
+        self._last: RenderableType = Text("")
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.update(self._last, refresh=True)
+        self._live.stop()
+
+    def say(self, sentence: str) -> None:
+        """Above the table's last line while it is shown; after its end below it."""
+        if self._live.is_started:
+            self._said.append(sentence)
+            self._drawn_at = 0.0
+        else:
+            self.console.print(sentence, markup=False, soft_wrap=True)
+
+    def show(self, state: StudyState, news: list[News], waits: str | None) -> None:
+        """See Audience."""
+        for item in news:
+            if isinstance(item, Recorded):
+                self._ended.append((Phase(item.trial["status"]["phase"]), ended(state, item, self)))
+            elif isinstance(item, Told) and item.warning:
+                self._said.append(item.message)
+        now = time.time()
+        if news or now >= self._drawn_at + _REFRESH_SECONDS:
+            self._drawn_at = now
+            self._last = Group(*self._head(state, now))
+            self._live.update(Group(*self._head(state, now), *self._body(state, waits, now)), refresh=True)
+
+    def _head(self, state: StudyState, now: float) -> Iterator[RenderableType]:
+        """What stays on the screen at the end, too."""
+        spec, status = state.spec, state.status_written or state.status
+        phase = str(status.get("phase") or "Pending")
+        yield Text("")
+        title = Table.grid(expand=True)
+        title.add_column(ratio=1)
+        title.add_column(justify="right")
+        about = f"  {spec.strategy.name}, {words.count(spec.trials.parallel, 'trial')} at a time"
+        styles = {Ending.COMPLETE: "green", Ending.FAILED: "red", Ending.BLOCKED: "red"}
+        title.add_row(
+            Text.assemble((state.name, "bold"), (about, "dim")),
+            Text(phase, style=next((style for key, style in styles.items() if key == phase), "bold")),
+        )
+        yield title
+        yield from self._progress(state, now)
+
+    def _progress(self, state: StudyState, now: float) -> Iterator[RenderableType]:
+        limit = state.limit
+        total = max(float(limit), state.next_index) if limit != float("inf") else None
+        bar = Table.grid(expand=True, padding=(0, 2, 0, 0))
+        bar.add_column(ratio=1)
+        bar.add_column(justify="right")
+        counts = [f"{state.ended}/{'?' if total is None else int(total)}"]
+        counts += [
+            f"{state.phases[phase]} {phase.lower()}"
+            for phase in (Phase.FAILED, Phase.INFEASIBLE, Phase.STOPPED)
+            if state.phases[phase]
+        ]
+        counts.append(words.clock(now - self.began))
+        eta = (state.status_written or state.status).get("eta")
+        if eta is not None and state.active:
+            counts.append(f"about {words.clock(epoch_seconds(eta) - now)} left")
+        drawn = ProgressBar(total=total or 1, completed=state.ended if total else 0, style="bar.back")
+        bar.add_row(drawn, Text(" · ".join(counts)))
+        yield bar
+
+    def _body(self, state: StudyState, waits: str | None, now: float) -> Iterator[RenderableType]:
+        yield Text("")
+        yield self._best(state)
+        yield Text("")
+        if state.active:
+            yield self._running(state, now)
+        elif waits is not None:
+            yield Text(f"Waiting: {waits}", style="yellow")
+        if self._ended:
+            yield Text("")
+            for phase, line in self._ended:
+                yield Text(line, style=_STYLES.get(phase, ""), no_wrap=True, overflow="ellipsis")
+        if state.strategy_problem is not None:
+            yield Text(f"No further trials yet: {state.strategy_problem}", style="yellow")
+        for sentence in self._said[-2:]:
+            yield Text(sentence, style="bold yellow")
+
+    def _best(self, state: StudyState) -> RenderableType:
+        best = state.best
+        if best is None:
+            return Text(f"Best   none yet ({state.goal.goal} {state.goal.metric})", style="dim")
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_row(
+            Text("Best", style="bold"),
+            Text(f"{state.goal.metric} {words.number(best.value)}", style="bold green"),
+            Text(f"trial {best.index}", style="dim"),
+            Text(words.configuration(best.parameters)),
+        )
+        return grid
+
+    def _running(self, state: StudyState, now: float) -> RenderableType:
+        metric = state.goal.metric
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0), expand=True)
+        for name in ("Trial", "Attempt", "Step", metric, "Time"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("Parameters", no_wrap=True, ratio=1)
+        room = max(3, self.console.height - _FURNITURE - _RECENT)
+        active = sorted(state.active)
+        for index in active[:room]:
+            table.add_row(*_row(state.trials[index], metric, now))
+        if len(active) > room:
+            table.add_row("", "", "", "", "", f"and {len(active) - room} more")
+        return table
+
+
+def _row(trial: TrialState, metric: str, now: float) -> tuple[str, ...]:
+    curve = trial.reports.curve()
+    begun = trial.seen.started if trial.seen is not None else None
+    return (
+        str(trial.index),
+        str(trial.attempt),
+        str(curve[-1]["step"]) if curve else "",
+        words.number(trial.reports.last.get(metric)),
+        words.clock(now - begun) if begun is not None else "",
+        words.configuration(trial.parameters),
+    )

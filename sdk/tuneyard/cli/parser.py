@@ -1,0 +1,168 @@
+"""The command line's grammar. Standard library only, and quick to import."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+_EXAMPLES = """\
+examples:
+  tuneyard run digits.yaml                 search, on this machine; the same again goes on where it was
+  tuneyard get studies                     what there is
+  tuneyard get trials digits -o wide       what became of each configuration
+  tuneyard best digits -o env              the best one, as environment variables
+  tuneyard logs digits/7 -f                what a trial prints
+  tuneyard stop digits                     start no further trials (tuneyard run goes on)
+  tuneyard delete digits                   end it and forget it
+
+In a cluster, `tuneyard operator`, `tuneyard scheduler` and `tuneyard strategy` are the processes behind kubectl.
+"""
+_CHOICE = re.compile(r"argument .*: invalid choice: '(.*?)' \(choose from (.*)\)")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, with the nearest right word."""
+
+    def error(self, message: str) -> NoReturn:
+        found = _CHOICE.match(message)
+        if found:
+            given, known = found.group(1), re.findall(r"[\w-]+", found.group(2))
+            close = get_close_matches(given, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(known)}"
+            message = f"there is no '{given}' here; {hint}"
+        sys.stderr.write(f"tuneyard: {message} (see {self.prog} --help)\n")
+        raise SystemExit(2)
+
+
+def create() -> argparse.ArgumentParser:
+    """The parser. Its result names the function to call, as module:function, in `command`."""
+    parser = _Parser(
+        prog="tuneyard",
+        description="Find good hyperparameters: describe the search in a Study, run it here or in a cluster.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    here = _Parser(add_help=False)
+    here.add_argument(
+        "--home",
+        type=Path,
+        metavar="DIR",
+        help="where studies are kept (default: $TUNEYARD_HOME, or tuneyard in ~/.local/share)",
+    )
+    _add_run(commands, here)
+    _add_get(commands, here)
+    _add_best(commands, here)
+    _add_logs(commands, here)
+    for name, command, text in (
+        ("stop", "manage:stop", "start no further trials of a study; those that run go on to their end"),
+        ("delete", "manage:delete", "end a study's trials and remove all of it: results, logs and records"),
+    ):
+        managed = _command(commands, name, command, text, here)
+        managed.add_argument("study", metavar="STUDY", help="its name, for example digits")
+    _add_operator(commands)
+    _add_scheduler(commands)
+    _add_strategy(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction
+
+
+def _command(
+    commands: Commands[_Parser], name: str, command: str, text: str, *parents: _Parser
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=parents)
+    parser.set_defaults(command=f"tuneyard.cli.{command}")
+    return parser
+
+
+def _add_run(commands: Commands[_Parser], here: _Parser) -> None:
+    run = _command(commands, "run", "run:run", "run a study on this machine, or go on with it", here)
+    run.add_argument("file", type=Path, metavar="FILE", help="the study's manifest, for example digits.yaml")
+    run.add_argument("--no-table", action="store_true", help="print a line for each event instead of a live table")
+    run.add_argument("--cpu", action="store_true", help="run without GPUs, whatever spec.gpu says")
+
+
+def _add_get(commands: Commands[_Parser], here: _Parser) -> None:
+    get = _command(commands, "get", "show:get", "list studies, or the trials of a study", here)
+    get.add_argument("kind", choices=["studies", "study", "trials", "trial"], metavar="studies|trials")
+    get.add_argument("study", nargs="?", metavar="STUDY", help="only this one (default: all)")
+    get.add_argument("-o", "--output", choices=["table", "wide", "yaml", "json"], default="table", help="how to print")
+
+
+def _add_best(commands: Commands[_Parser], here: _Parser) -> None:
+    best = _command(commands, "best", "show:best", "print a study's best configuration and its metrics", here)
+    best.add_argument("study", metavar="STUDY", help="its name, for example digits")
+    best.add_argument(
+        "-o",
+        "--output",
+        choices=["table", "yaml", "json", "env"],
+        default="table",
+        help="how to print; env prints lines for a shell: export $(tuneyard best digits -o env)",
+    )
+
+
+def _add_logs(commands: Commands[_Parser], here: _Parser) -> None:
+    logs = _command(commands, "logs", "logs:logs", "print what a trial's program printed", here)
+    logs.add_argument("trial", metavar="STUDY/INDEX", help="the trial, for example digits/7")
+    logs.add_argument("--attempt", type=int, metavar="N", help="this attempt, from 0 (default: the latest)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on printing until the program ends")
+
+
+def _add_operator(commands: Commands[_Parser]) -> None:
+    operator = _command(commands, "operator", "services:operator", "run the operator of a cluster")
+    _add_cluster(operator)
+    operator.add_argument("--namespace", metavar="NAME", help="watch only this namespace (default: all)")
+    operator.add_argument("--strategy-url", metavar="URL", help="the strategy service (default: strategies run inside)")
+    operator.add_argument("--strategy-token-file", type=Path, metavar="FILE", help="the token for --strategy-url")
+    operator.add_argument(
+        "--listen", type=address, default=("0.0.0.0", 8080), metavar="HOST:PORT",  # noqa: S104 - pods report to it
+        help="where metrics are taken in (default: 0.0.0.0:8080)",
+    )  # fmt: skip
+    operator.add_argument("--report-url", metavar="URL", help="where pods reach that (default: guessed)")
+    operator.add_argument(
+        "--keep-jobs", type=duration, default=900.0, metavar="TIME",
+        help="how long the Jobs of ended trials are kept, for their logs (default: 15m)",
+    )  # fmt: skip
+
+
+def _add_scheduler(commands: Commands[_Parser]) -> None:
+    scheduler = _command(commands, "scheduler", "services:scheduler", "run the scheduler of a cluster")
+    _add_cluster(scheduler)
+
+
+def _add_strategy(commands: Commands[_Parser]) -> None:
+    strategy = _command(commands, "strategy", "services:strategy", "run the strategy service of a cluster")
+    strategy.add_argument(
+        "--listen", type=address, default=("127.0.0.1", 8090), metavar="HOST:PORT",
+        help="where to answer (default: 127.0.0.1:8090)",
+    )  # fmt: skip
+    strategy.add_argument("--token-file", type=Path, required=True, metavar="FILE", help="the token for callers")
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kubeconfig", metavar="FILE", help="the cluster (default: as kubectl finds it)")
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info", metavar="LEVEL")
+
+
+def address(text: str) -> tuple[str, int]:
+    """HOST:PORT as a pair."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no address; write HOST:PORT, for example 0.0.0.0:8080")
+    return host.strip("[]"), int(port)
+
+
+def duration(text: str) -> float:
+    """Seconds in a text such as 15m."""
+    from tuneyard_api.common import seconds  # noqa: PLC0415 - pydantic; only for who sets it
+
+    try:
+        return float(seconds(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

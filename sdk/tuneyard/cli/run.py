@@ -1,0 +1,188 @@
+"""`tuneyard run`: check a manifest, take its study up where it is, and run it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Final
+
+from tuneyard.cli import words
+from tuneyard.cli.places import again, opened
+from tuneyard.cli.problem import Problem
+from tuneyard.cli.watching import Lines, Watching
+from tuneyard_api import manifest
+from tuneyard_api.study import Study, StudySpec
+from tuneyard_api.validation import InvalidStudy, immutable_changes, validate_study
+from tuneyard_operator.local_runner import Ending, LocalRunner
+from tuneyard_operator.worlds import gpus, program
+from tuneyard_operator.worlds.gpus import Gpus
+from tuneyard_operator.worlds.home import Busy, Home, StudyLock
+from tuneyard_operator.worlds.local import FOLDER_ANNOTATION
+from tuneyard_operator.worlds.store import Exists, Store
+from tuneyard_strategy.advisor import Advisor
+from tuneyard_strategy.contract import StudyDefinition
+
+Object = dict[str, Any]
+
+_STATUS: Final = {
+    Ending.COMPLETE: 0,
+    Ending.SUSPENDED: 0,
+    Ending.FAILED: 1,
+    Ending.BLOCKED: 1,
+    Ending.DELETED: 1,
+    Ending.INTERRUPTED: 130,
+    Ending.LEFT: 143,
+}
+
+
+def run(options: Namespace) -> int:
+    """Run a study until it ends, or until it is not to go on."""
+    wanted = read(options.file)
+    folder = options.file.resolve().parent
+    check(options.file, wanted.spec, folder)
+    with opened(options) as (home, store):
+        lent = machine(options, wanted.spec, home)
+        study, lock = take_up(options, home, store, wanted, folder)
+        with lock:
+            if _over(study):
+                return _tell_result(options, study)
+            for note in program.notes(wanted.spec):
+                sys.stderr.write(f"note: {note}\n")
+            return _run(options, home, store, study, lent)
+
+
+def read(path: Path) -> Study:
+    """The study in a manifest."""
+    try:
+        documents = manifest.load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Problem(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except (manifest.InvalidYaml, UnicodeDecodeError) as error:
+        raise Problem(f"{path}: {error}") from None
+    studies = [document for document in documents if document.get("kind") == "Study"] or documents
+    if len(studies) != 1:
+        said = "holds no study; write a manifest with kind: Study" if not studies else f"holds {len(studies)} studies"
+        raise Problem(f"{path}: {said}{'; write each into a file of its own' if studies else ''}")
+    try:
+        return validate_study(studies[0])
+    except InvalidStudy as invalid:
+        raise Problem(*(f"{path}: {sentence}" for sentence in invalid.problems)) from None
+
+
+def check(path: Path, spec: StudySpec, folder: Path) -> None:
+    """What no schema can see: whether space and template work, and work here."""
+    problems = [
+        *(f"spec.{problem}" for problem in Advisor().check(StudyDefinition.from_spec(spec))),
+        *program.problems(spec, folder),
+    ]
+    if spec.trials.parallel == 0:
+        problems.append("spec.trials.parallel: is 0, so that no trial would run; write 1 or more")
+    if problems:
+        raise Problem(*(f"{path}: {problem}" for problem in problems))
+
+
+def machine(options: Namespace, spec: StudySpec, home: Home) -> Gpus | None:
+    """The GPUs for a study's trials; None where it needs none."""
+    if spec.gpu is None:
+        return None
+    if options.cpu:
+        return Gpus([], home.gpus)
+    without = f"run the trials on the CPU with: {again(options, f'run {options.file} --cpu')}"
+    asked = f"{options.file}: spec.gpu: each trial asks for {words.count(spec.gpu.count or 1, 'GPU')}"
+    if spec.gpu.vendor != "nvidia":
+        raise Problem(f"{asked} of {spec.gpu.vendor}, and on a laptop only those of nvidia can be lent; {without}")
+    found = gpus.find(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    fit = [gpu for gpu in found if spec.gpu.model in {None, gpu.model}]
+    if len(fit) < (spec.gpu.count or 1):
+        models = f" ({', '.join(sorted({gpu.model for gpu in found}))})" if found else ""
+        model = f" of model {spec.gpu.model}" if spec.gpu.model else ""
+        raise Problem(f"{asked}{model}, and this machine has {len(found) or 'none'}{models}; {without}")
+    return Gpus(fit, home.gpus)
+
+
+def take_up(options: Namespace, home: Home, store: Store, wanted: Study, folder: Path) -> tuple[Object, StudyLock]:
+    """The study as it is to be run, new or known, and the lock that makes this process the only one to run it."""
+    name = wanted.metadata.name
+    while True:
+        study = store.study(name)
+        if study is None:
+            try:
+                study = store.create_study(name, {FOLDER_ANNOTATION: str(folder)}, wanted.spec.to_json())
+            except Exists:
+                continue
+        uid = study["metadata"]["uid"]
+        try:
+            lock = home.lock(uid)
+        except Busy as busy:
+            see = again(options, f"get trials {name}")
+            by = f" by process {busy.pid}" if busy.pid else ""
+            raise Problem(f"study {name} is being run already{by}; see how it goes with: {see}") from None
+        present = store.study(name)
+        if present is not None and present["metadata"]["uid"] == uid:
+            try:
+                return _changed(options, store, present, wanted.spec, folder), lock
+            except BaseException:
+                lock.close()
+                raise
+        lock.close()  # it was deleted in between
+
+
+def _changed(options: Namespace, store: Store, study: Object, spec: StudySpec, folder: Path) -> Object:
+    """Bring a known study up to its manifest, as far as that is possible once it has started."""
+    meta, name = study["metadata"], study["metadata"]["name"]
+    delete = again(options, f"delete {name}")
+    if "deletionTimestamp" in meta:
+        raise Problem(f"study {name} was not deleted to the end; do so with: {delete}")
+    old = StudySpec.model_validate(study["spec"])
+    frozen = immutable_changes(old, spec)
+    if frozen and store.trials(meta["uid"]):
+        raise Problem(*(f"{options.file}: {sentence} with: {delete}" for sentence in frozen))
+
+    def change(item: Object) -> None:
+        if old != spec:
+            item["spec"] = spec.to_json()
+        item["metadata"]["annotations"][FOLDER_ANNOTATION] = str(folder)
+
+    return store.change_study(meta["uid"], change)
+
+
+def _over(study: Object) -> bool:
+    """Whether the study has ended, and nothing was changed since that could make it go on."""
+    status = study.get("status") or {}
+    seen = status.get("observedGeneration") == study["metadata"]["generation"]
+    return seen and status.get("phase") in {Ending.COMPLETE, Ending.FAILED}
+
+
+def _tell_result(options: Namespace, study: Object) -> int:
+    view = Lines(lambda command: again(options, command), study["metadata"]["name"])
+    phase = Ending(study["status"]["phase"])
+    view.end(phase, study["status"], study["spec"])
+    name = study["metadata"]["name"]
+    print(f"\nIt was run before. Begin anew: {again(options, f'delete {name}')}. Extend it: raise trials.max in "
+          f"{options.file}, then the same command again.")  # fmt: skip
+    return _STATUS[phase]
+
+
+def _run(options: Namespace, home: Home, store: Store, study: Object, lent: Gpus | None) -> int:
+    view = watching(options, study["metadata"]["name"])
+    with view:
+        runner = LocalRunner(store, home, study, lent, view)
+        ending = asyncio.run(runner.run())
+    view.end(ending, runner.state.status_written or runner.state.status, study["spec"])
+    return _STATUS[ending]
+
+
+def watching(options: Namespace, name: str) -> Watching:
+    """A live table on a terminal, else lines."""
+
+    def suggest(command: str) -> str:
+        return again(options, command)
+
+    if options.no_table or not sys.stdout.isatty():
+        return Lines(suggest, name)
+    from tuneyard.cli.live import LiveTable  # noqa: PLC0415 - rich, where there is a terminal
+
+    return LiveTable(suggest, name)

@@ -1,0 +1,143 @@
+"""`tuneyard get` and `tuneyard best`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from tuneyard.cli import words
+from tuneyard.cli.places import again, find_study, opened
+from tuneyard.cli.problem import Problem
+from tuneyard_api.kinds import STUDY, TRIAL, Column
+from tuneyard_operator.worlds.home import Home
+
+Object = dict[str, Any]
+
+_WIDE: Final = 10_000
+"""Columns of a table that is read by a program."""
+
+
+def get(options: Namespace) -> int:
+    """List studies or trials."""
+    with opened(options) as (home, store):
+        if options.kind in {"studies", "study"}:
+            items = [find_study(store, options.study)] if options.study else store.studies()
+            columns = list(STUDY.columns)
+        else:
+            studies = [find_study(store, options.study)] if options.study else store.studies()
+            items = [trial for study in studies for trial in store.trials(study["metadata"]["uid"])]
+            columns = [*TRIAL.columns, Column("Parameters", ".spec.parameters", "object", "The configuration.")]
+        if options.output in {"yaml", "json"}:
+            single = options.study and options.kind in {"studies", "study"}
+            _dump(items[0] if single else {"apiVersion": "v1", "kind": "List", "items": items}, options.output)
+        elif items:
+            shown = [_as_seen(item, home) for item in items]
+            _print_table(shown, [column for column in columns if options.output == "wide" or not column.wide])
+        else:
+            sys.stderr.write(f"there are no {options.kind} yet; start a study: {again(options, 'run FILE')}\n")
+    return 0
+
+
+def _as_seen(item: Object, home: Home) -> Object:
+    """A study that nobody runs is not running, although it was when that was written last."""
+    phase = (item.get("status") or {}).get("phase")
+    goes_on = item["kind"] == "Study" and phase in {None, "Pending", "Running"}
+    if goes_on and home.runner(item["metadata"]["uid"]) is None:
+        return {**item, "status": {**(item.get("status") or {}), "phase": "Interrupted", "replicas": None, "eta": None}}
+    return item
+
+
+def _print_table(items: Sequence[Object], columns: Sequence[Column]) -> None:
+    rows = [[_cell(column, _at(item, column.path)) for column in columns] for item in items]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+    table.add_column("Name".upper(), no_wrap=True)
+    kept = [number for number in range(len(columns)) if any(row[number] for row in rows)]
+    for number in kept:
+        numeric = columns[number].type in {"number", "integer"}
+        table.add_column(columns[number].name.upper(), no_wrap=True, justify="right" if numeric else "left")
+    for item, row in zip(items, rows, strict=True):
+        table.add_row(str(item["metadata"]["name"]), *(row[number] for number in kept))
+    console = Console(highlight=False, markup=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    with console.capture() as capture:
+        console.print(table)
+    sys.stdout.write("\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n")
+
+
+def _at(item: Object, path: str) -> Any:
+    """The value at a JSONPath such as .status.best.value; None where there is none."""
+    found: Any = item
+    for key in path.lstrip(".").split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _cell(column: Column, value: Any) -> str:
+    if value is None:
+        return ""
+    if column.type == "date":
+        return words.age(value)
+    if isinstance(value, dict):
+        return words.configuration(value)
+    return words.number(value) if column.type == "number" else str(value)
+
+
+def best(options: Namespace) -> int:
+    """Print the best configuration."""
+    with opened(options) as (_, store):
+        study = find_study(store, options.study)
+        found = (study.get("status") or {}).get("best")
+    if found is None:
+        look = again(options, f"get trials {options.study} -o wide")
+        raise Problem(f"no trial of study {options.study} has succeeded yet; see {look}", status=1)
+    _BEST[options.output](found, study)
+    return 0
+
+
+def _best_table(found: Object, study: Object) -> None:
+    goal = next(objective for objective in study["spec"]["objectives"] if objective.get("goal"))
+    rows = [("Trial", str(found["trial"])), (f"{goal['metric']} ({goal['goal']})", words.number(found["value"]))]
+    rows += [(name, words.number(value)) for name, value in found["metrics"].items() if name != goal["metric"]]
+    parameters = [(name, words.exact(value)) for name, value in found["parameters"].items()]
+    width = max(len(name) for name, _ in [*rows, *parameters])
+    for name, value in rows:
+        print(f"{name:<{width}}   {value}")
+    print()
+    for name, value in parameters:
+        print(f"{name:<{width}}   {value}")
+
+
+def _best_env(found: Object, _: Object) -> None:
+    for name, value in found["parameters"].items():
+        print(f"TUNEYARD_PARAM_{name}={shlex.quote(words.exact(value))}")
+
+
+def _best_object(output: str) -> Callable[[Object, Object], None]:
+    def write(found: Object, _: Object) -> None:
+        _dump({name: found[name] for name in ("trial", "value", "metrics", "parameters")}, output)
+
+    return write
+
+
+_BEST: Final[Mapping[str, Callable[[Object, Object], None]]] = {
+    "table": _best_table,
+    "env": _best_env,
+    "yaml": _best_object("yaml"),
+    "json": _best_object("json"),
+}
+
+
+def _dump(value: Object, output: str) -> None:
+    if output == "json":
+        print(json.dumps(value, indent=2))
+    else:
+        yaml.safe_dump(value, sys.stdout, sort_keys=False, allow_unicode=True)
