@@ -70,8 +70,9 @@ def _ends(state: StudyState, now: float) -> Iterator[StudyEnd]:
     if failed > state.spec.trials.max_failed:
         said = f"{failed} trials failed, more than trials.maxFailed allows ({state.spec.trials.max_failed})"
         yield StudyEnd("Failed", "TooManyFailed", said)
-    if not state.phases[Phase.SUCCEEDED] and state.ended > state.spec.trials.max_failed and state.last_trouble:
-        said = f"not one of the first {state.ended} trials gave a result; the last to end: {state.last_trouble}"
+    without_result = failed + state.phases[Phase.INFEASIBLE]
+    if not state.phases[Phase.SUCCEEDED] and without_result > state.spec.trials.max_failed:
+        said = f"not one of {without_result} trials gave a result; the last to end: {state.last_trouble}"
         yield StudyEnd("Failed", "NoTrialSucceeds", said)
     best = state.best
     if best is not None and best.value is not None and state.goal.target is not None:

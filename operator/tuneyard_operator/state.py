@@ -31,6 +31,8 @@ class StudyState:
         self.trials: dict[int, TrialState] = {}
         self._removed: set[str] = set()
         """Uids of trials that are gone: the answer to an earlier call may come after that news."""
+        self._listed = 0
+        """The version as of which all trials were last listed: one that is older and not known is gone."""
         self.touched: set[int] = set()
         self.busy: set[int] = set()
         """Trials with an action under way: the planner leaves them alone until it is done."""
@@ -112,9 +114,9 @@ class StudyState:
     def set_trial(self, item: Object, now: float) -> None:
         """Take a trial's present object."""
         after = TrialState.from_object(item)
-        if after.uid in self._removed:
-            return
         before = self.trials.get(after.index)
+        if after.uid in self._removed or (before is None and after.version <= self._listed):
+            return
         if before is not None:
             if before.uid == after.uid and after.version <= before.version:
                 return
@@ -136,11 +138,12 @@ class StudyState:
             self._remove(trial)
 
     def keep_listed(self, uids: Container[str], version: int) -> None:
-        """Take a list of all trials as of a version: one that is not in it is gone.
+        """Take a list of all trials as of a version, after each of them was set: one that is not in it is gone.
 
         A trial is known from the answer to its creation. Where the watch breaks before it has told of it, and the trial
         is deleted before the next list, no event ever tells its end.
         """
+        self._listed = version
         for trial in [t for t in self.trials.values() if t.version <= version and t.uid not in uids]:
             self._removed.add(trial.uid)
             self._remove(trial)

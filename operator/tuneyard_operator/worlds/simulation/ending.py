@@ -90,7 +90,8 @@ def _check_study(study: Object, trials: list[Object], invariants: Invariants, no
         case "TooManyFailed":
             _must(phases[Phase.FAILED] > spec["trials"]["maxFailed"], f"{name}: {phases[Phase.FAILED]} failed")
         case "NoTrialSucceeds":
-            _must(not phases[Phase.SUCCEEDED] and len(trials) > spec["trials"]["maxFailed"], f"{name}: {phases}")
+            without = phases[Phase.FAILED] + phases[Phase.INFEASIBLE]
+            _must(not phases[Phase.SUCCEEDED] and without > spec["trials"]["maxFailed"], f"{name}: {phases}")
         case "TargetReached":
             _must(status["best"]["value"] <= spec["objectives"][0]["target"], f"{name}: best is {status['best']}")
         case "MaxDurationReached":

@@ -206,10 +206,10 @@ class Invariants:
             if _claims(trial) and self.api.exists(_study_of(trial)) and key not in ended and key not in taken:
                 placement = status["placement"]
                 taken[key] = (_study_of(trial), placement.get("node"), placement["gpus"])
-        for place in scheduler.unsettled:
+        for place, uid in scheduler.unsettled.items():
             trial_now = self.api.objects["trials"].get(f"{place.study.partition('/')[2]}-{place.index}")
-            if trial_now is not None and _waits(trial_now, place.attempt):
-                taken[trial_now["metadata"]["uid"], place.attempt] = (_study_of(trial_now), place.node, place.gpus)
+            if uid is not None and trial_now is not None and _could_take(trial_now, uid, place.attempt):
+                taken[uid, place.attempt] = (_study_of(trial_now), place.node, place.gpus)
         return taken
 
     # What must not last ----------------------------------------------------------------------------------------
@@ -295,6 +295,8 @@ def _claims(trial: Object) -> bool:
     return status.get("phase") in _ACTIVE
 
 
-def _waits(trial: Object, attempt: int) -> bool:
-    status = trial.get("status") or {}
-    return (status.get("phase", "Pending"), status.get("attempt", 0)) == ("Pending", attempt)
+def _could_take(trial: Object, uid: str, attempt: int) -> bool:
+    """Whether a place for this trial may still be written."""
+    meta, status = trial["metadata"], trial.get("status") or {}
+    waits = (status.get("phase", "Pending"), status.get("attempt", 0)) == ("Pending", attempt)
+    return waits and meta["uid"] == uid and "deletionTimestamp" not in meta

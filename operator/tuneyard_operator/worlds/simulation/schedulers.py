@@ -63,8 +63,8 @@ class SchedulerProcess(Process):
     ) -> None:
         super().__init__(SCHEDULER, kernel, api, faults)
         self._decided = decided
-        self.unsettled: dict[Place, None] = {}
-        """Places that were decided on and may yet be written."""
+        self.unsettled: dict[Place, str | None] = {}
+        """Places that were decided on and may yet be written, with the uid of their trial."""
 
     def begin(self) -> None:
         """List all kinds, then decide."""
@@ -118,7 +118,8 @@ class SchedulerProcess(Process):
         self._cut_short = len(decisions.placements) == room
         self._decided(self, decisions)
         for place in decisions.placements:
-            self.unsettled[place] = None
+            trial = self.state.trial(place.study, place.index)
+            self.unsettled[place] = trial.view.uid if trial is not None and trial.view is not None else None
             self.spawn(self._settle(place), delay=self.kernel.jitter(0.0, 0.01))
         self._reporter.note(decisions.waiting, self.kernel.now)
         self._wakeup += 1
