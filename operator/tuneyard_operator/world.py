@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tuneyard_operator.attempts import AttemptSeen
-from tuneyard_operator.state import StudyState
-from tuneyard_operator.trial_state import TrialState
+if TYPE_CHECKING:  # a command that only looks at what is stored need not wait for the strategies' numpy
+    from tuneyard_operator.attempts import AttemptSeen
+    from tuneyard_operator.state import StudyState
+    from tuneyard_operator.trial_state import TrialState
 
 Object = dict[str, Any]
 

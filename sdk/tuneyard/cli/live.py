@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from rich.console import Console, Group, RenderableType
@@ -14,12 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tuneyard.cli import words
-from tuneyard.cli.watching import Watching, ended
+from tuneyard.cli.watching import Watching
 from tuneyard_api.common import epoch_seconds
 from tuneyard_api.trial import Phase
-from tuneyard_operator.local_runner import Ending
 from tuneyard_operator.state import StudyState
-from tuneyard_operator.trial_state import TrialState
+from tuneyard_operator.trial_state import TrialState, attempt_seconds
 from tuneyard_operator.worlds.local import News, Recorded, Told
 
 Object = dict[str, Any]
@@ -28,12 +28,13 @@ _REFRESH_SECONDS: Final = 0.5
 _RECENT: Final = 5
 _FURNITURE: Final = 14
 """Lines of a screen that are neither running nor ended trials."""
-_STYLES: Final = {
-    Phase.SUCCEEDED: "green",
-    Phase.FAILED: "red",
-    Phase.INFEASIBLE: "yellow",
-    Phase.STOPPED: "dim",
-    Phase.PENDING: "yellow",
+_PHASES: Final = {"Complete": "green", "Failed": "red", "Blocked": "red"}
+_WORDS: Final = {
+    Phase.SUCCEEDED: ("done", "green"),
+    Phase.FAILED: ("failed", "red"),
+    Phase.INFEASIBLE: ("infeasible", "yellow"),
+    Phase.STOPPED: ("stopped", ""),
+    Phase.PENDING: ("retry", "yellow"),
 }
 
 
@@ -45,7 +46,7 @@ class LiveTable(Watching):
         self.console = console or Console(highlight=False)
         self._live = Live(console=self.console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._drawn_at = 0.0
-        self._ended: deque[tuple[Phase, str]] = deque(maxlen=_RECENT)
+        self._ended: deque[_Row] = deque(maxlen=_RECENT)
         self._said: list[str] = []
         self._last: RenderableType = Text("")
 
@@ -69,7 +70,8 @@ class LiveTable(Watching):
         """See Audience."""
         for item in news:
             if isinstance(item, Recorded):
-                self._ended.append((Phase(item.trial["status"]["phase"]), ended(state, item, self)))
+                if item.trial["status"].get("attempts"):
+                    self._ended.append(_over(item.trial))
             elif isinstance(item, Told) and item.warning:
                 self._said.append(item.message)
         now = time.time()
@@ -87,10 +89,9 @@ class LiveTable(Watching):
         title.add_column(ratio=1)
         title.add_column(justify="right")
         about = f"  {spec.strategy.name}, {words.count(spec.trials.parallel, 'trial')} at a time"
-        styles = {Ending.COMPLETE: "green", Ending.FAILED: "red", Ending.BLOCKED: "red"}
         title.add_row(
             Text.assemble((state.name, "bold"), (about, "dim")),
-            Text(phase, style=next((style for key, style in styles.items() if key == phase), "bold")),
+            Text(phase, style=_PHASES.get(phase, "bold")),
         )
         yield title
         yield from self._progress(state, now)
@@ -111,7 +112,7 @@ class LiveTable(Watching):
         eta = (state.status_written or state.status).get("eta")
         if eta is not None and state.active:
             counts.append(f"about {words.clock(epoch_seconds(eta) - now)} left")
-        drawn = ProgressBar(total=total or 1, completed=state.ended if total else 0, style="bar.back")
+        drawn = ProgressBar(total=total or 1, completed=state.ended if total else 0, complete_style="cyan")
         bar.add_row(drawn, Text(" · ".join(counts)))
         yield bar
 
@@ -119,14 +120,10 @@ class LiveTable(Watching):
         yield Text("")
         yield self._best(state)
         yield Text("")
-        if state.active:
-            yield self._running(state, now)
-        elif waits is not None:
+        if state.active or self._ended:
+            yield self._trials(state, now)
+        if waits is not None and not state.active:
             yield Text(f"Waiting: {waits}", style="yellow")
-        if self._ended:
-            yield Text("")
-            for phase, line in self._ended:
-                yield Text(line, style=_STYLES.get(phase, ""), no_wrap=True, overflow="ellipsis")
         if state.strategy_problem is not None:
             yield Text(f"No further trials yet: {state.strategy_problem}", style="yellow")
         for sentence in self._said[-2:]:
@@ -145,29 +142,76 @@ class LiveTable(Watching):
         )
         return grid
 
-    def _running(self, state: StudyState, now: float) -> RenderableType:
+    def _trials(self, state: StudyState, now: float) -> RenderableType:
+        """Those that ended last, then those that run."""
         metric = state.goal.metric
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0), expand=True)
-        for name in ("Trial", "Attempt", "Step", metric, "Time"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("Parameters", no_wrap=True, ratio=1)
-        room = max(3, self.console.height - _FURNITURE - _RECENT)
+        room = max(3, self.console.height - _FURNITURE - len(self._ended))
         active = sorted(state.active)
-        for index in active[:room]:
-            table.add_row(*_row(state.trials[index], metric, now))
+        rows = [*self._ended, *(_running(state.trials[index], metric, now) for index in active[:room])]
+        retries = any(row.attempt for row in rows)
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0), expand=True)
+        table.add_column("Trial", justify="right", no_wrap=True)
+        if retries:
+            table.add_column("Attempt", justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True, min_width=7)
+        table.add_column("Step", justify="right", no_wrap=True, min_width=4)
+        table.add_column(metric, justify="right", no_wrap=True, min_width=8)
+        table.add_column("Time", justify="right", no_wrap=True, min_width=4)
+        table.add_column("Parameters", no_wrap=True, ratio=1)
+        for row in rows:
+            attempt = [str(row.attempt)] if retries else []
+            state_of = Text(row.state, style=row.style)
+            table.add_row(str(row.index), *attempt, state_of, row.step, row.value, row.time, row.text, style=row.shade)
         if len(active) > room:
-            table.add_row("", "", "", "", "", f"and {len(active) - room} more")
+            table.add_row(*[""] * (6 if retries else 5), f"and {len(active) - room} more")
         return table
 
 
-def _row(trial: TrialState, metric: str, now: float) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of the table."""
+
+    index: int
+    attempt: int
+    state: str
+    style: str
+    step: str
+    value: str
+    time: str
+    text: Text
+    """The configuration; of a trial that came to grief, why."""
+    shade: str = ""
+
+
+def _running(trial: TrialState, metric: str, now: float) -> _Row:
     curve = trial.reports.curve()
     begun = trial.seen.started if trial.seen is not None else None
-    return (
-        str(trial.index),
-        str(trial.attempt),
+    return _Row(
+        trial.index,
+        trial.attempt,
+        "running",
+        "cyan",
         str(curve[-1]["step"]) if curve else "",
         words.number(trial.reports.last.get(metric)),
         words.clock(now - begun) if begun is not None else "",
-        words.configuration(trial.parameters),
+        Text(words.configuration(trial.parameters)),
+    )
+
+
+def _over(trial: Object) -> _Row:
+    status, last = trial["status"], trial["status"]["attempts"][-1]
+    phase = Phase(status["phase"])
+    word, style = _WORDS[phase]
+    message = "" if phase is Phase.SUCCEEDED else last.get("message") or status.get("message") or ""
+    took = attempt_seconds(last)
+    return _Row(
+        trial["spec"]["index"],
+        last["number"],
+        word,
+        style,
+        str(status["curve"][-1]["step"]) if status.get("curve") else "",
+        words.number(status.get("value")),
+        words.clock(took) if took else "",
+        Text(message or words.configuration(trial["spec"]["parameters"]), style=style if message else ""),
+        shade="dim" if phase is Phase.SUCCEEDED else "",
     )

@@ -137,10 +137,10 @@ class Lines(Watching):
         if isinstance(news, Started):
             again = f", attempt {news.attempt}" if news.attempt else ""
             return f"trial {news.index} started{again}: {words.configuration(state.trials[news.index].parameters)}"
-        return ended(state, news, self)
+        return _ended(state, news, self)
 
 
-def ended(state: StudyState, news: Recorded, view: Watching) -> str:
+def _ended(state: StudyState, news: Recorded, view: Watching) -> str:
     """An attempt's end in a line."""
     status, index = news.trial["status"], news.trial["spec"]["index"]
     phase, last = Phase(status["phase"]), (status.get("attempts") or [{}])[-1]
