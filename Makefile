@@ -10,7 +10,7 @@ devcluster := PYTHONPATH=deploy $(bin)/python -m devcluster
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check crds lock tools cluster-up cluster-down bench-throughput bench-simulation clean
+.PHONY: help setup demo test test-unit check crds lock tools cluster-up cluster-down bench-throughput bench-laptop bench-simulation clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -62,6 +62,9 @@ cluster-down: setup ## end it and remove everything of it
 
 bench-throughput: setup tools ## trials per second on fake GPUs, beside an ideal driver
 	PYTHONPATH=deploy $(bin)/python benchmarks/throughput.py $(ARGS)
+
+bench-laptop: setup ## what the engine costs on this machine, beside its trials
+	$(bin)/python benchmarks/laptop.py $(ARGS)
 
 bench-simulation: setup ## simulated schedules with faults per second, all invariants checked
 	$(bin)/python benchmarks/simulation.py $(ARGS)
