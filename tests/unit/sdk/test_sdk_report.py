@@ -210,6 +210,7 @@ def test_threads_write_whole_lines(trial_files: tuple[Path, Path]) -> None:
     assert len(json.loads(trial_files[1].read_text())) == 4
 
 
+@pytest.mark.timeout(30)
 def test_a_signal_handler_may_report_while_a_report_is_under_way(
     trial_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
