@@ -15,7 +15,10 @@ MAX_METRICS: Final = 64
 MAX_POINTS: Final = 50
 MAX_STEP: Final = 10**12
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,62}")
-_NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:nan|inf))", re.IGNORECASE)
+# At most 400 digits (a double has no more than 309): then no log, whatever the pattern, takes quadratic time.
+_NUMBER = re.compile(
+    r"\s*([-+]?(?:\d{1,400}\.?\d{0,400}|\.\d{1,400})(?:[eE][-+]?\d{1,400})?|[-+]?(?:nan|inf))", re.IGNORECASE
+)
 
 
 class BadMetrics(ValueError):
@@ -54,6 +57,7 @@ class Reports:
     count: int = 0
     _points: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     _stride: int = 1
+    _steps: dict[str, int] = field(default_factory=dict)
 
     def add(self, step: object, metrics: object) -> None:
         """Take one report; what cannot be used is noted as the problem, the rest is kept."""
@@ -69,15 +73,20 @@ class Reports:
         if len(self.last.keys() | values.keys()) > MAX_METRICS:
             self.problem = f"more than {MAX_METRICS} metrics were reported"
             return
-        self.last.update(values)
-        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        plain = isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP
+        number = step if plain and isinstance(step, int) else self.count
+        # A post whose answer was lost comes again: what is older than the known must not replace it.
+        fresh = {name: value for name, value in values.items() if number >= self._steps.get(name, 0)}
+        self.last.update(fresh)
+        self._steps.update(dict.fromkeys(fresh, number))
+        finite = {name: value for name, value in fresh.items() if math.isfinite(value)}
         if finite:
-            number = (
-                step if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP else self.count
-            )
             self._add_point(number, finite)
 
     def _add_point(self, step: int, metrics: dict[str, float]) -> None:
+        if self._points and self._points[-1][0] == step:
+            self._points[-1][1].update(metrics)
+            return
         # Every stride-th point is kept; when there are too many, every other goes and the stride doubles.
         if self.count % self._stride == 0:
             self._points.append((step, metrics))
