@@ -228,7 +228,7 @@ class LocalRunner:
     def _end(self) -> Ending | None:
         """Why the run is over; None while it goes on."""
         state = self.state
-        if self._world.live:
+        if not self._world.idle:
             return None
         if self._ending is not None:
             return self._ending

@@ -96,6 +96,11 @@ class LocalWorld:
         """The attempts (trial, attempt) whose processes have not ended."""
         return {key for key, live in self._live.items() if live.look.state in {"absent", "running"}}
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is no process to look after."""
+        return not self._live
+
     def adopt(self, state: StudyState) -> None:
         """Find the processes that an earlier Tuneyard started: those that live, and ends that it did not record."""
         for index, attempt, folder in self._home.attempts(state.uid):
