@@ -74,7 +74,8 @@ class Reports:
             self.problem = f"more than {MAX_METRICS} metrics were reported"
             return
         plain = isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP
-        number = step if plain and isinstance(step, int) else self.count
+        after = self._points[-1][0] + 1 if self._points else 0
+        number = step if plain and isinstance(step, int) else max(after, self.count)
         # A post whose answer was lost comes again: what is older than the known must not replace it.
         fresh = {name: value for name, value in values.items() if number >= self._steps.get(name, 0)}
         self.last.update(fresh)

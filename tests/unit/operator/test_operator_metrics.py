@@ -134,11 +134,26 @@ def test_new_names_in_each_report_do_not_grow_without_end() -> None:
 
 
 @pytest.mark.parametrize("step", [None, -1, True, 1.5, "3", 10**13])
-def test_a_step_that_cannot_be_used_becomes_the_number_of_the_report(step: object) -> None:
+def test_a_step_that_cannot_be_used_becomes_the_next_one(step: object) -> None:
     reports = Reports()
     reports.add(7, {"loss": 2})
     reports.add(step, {"loss": 1})
-    assert reports.curve() == [{"step": 7, "metrics": {"loss": 2.0}}, {"step": 1, "metrics": {"loss": 1.0}}]
+    assert reports.curve() == [{"step": 7, "metrics": {"loss": 2.0}}, {"step": 8, "metrics": {"loss": 1.0}}]
+
+
+def test_a_post_that_comes_again_replaces_nothing_newer() -> None:
+    reports = Reports()
+    for step in (1, 2, 3, 1, 2):
+        reports.add(step, {"loss": 1 / step})
+    assert reports.last == {"loss": 1 / 3}
+    assert [point["step"] for point in reports.curve()] == [1, 2, 3]
+
+
+def test_metrics_of_one_step_may_come_in_several_reports() -> None:
+    reports = Reports()
+    reports.add(1, {"loss": 0.5})
+    reports.add(1, {"accuracy": 0.9})
+    assert reports.curve() == [{"step": 1, "metrics": {"loss": 0.5, "accuracy": 0.9}}]
 
 
 def test_a_written_curve_is_taken_up_again() -> None:
