@@ -66,7 +66,7 @@ def placed(kube: FakeKube, study: str = "a") -> dict[int, str | None]:
 
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not true():  # noqa: ASYNC110 - anything may have changed
+        while not true():
             await asyncio.sleep(0.002)
 
 
