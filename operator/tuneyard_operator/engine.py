@@ -86,10 +86,14 @@ class Engine:
     async def _check(self, state: StudyState) -> None:
         """Find out, once per generation, what no schema can see; nothing is created while there is a problem."""
         generation = state.generation
-        problems = await self.strategies.check(state)
         template = await self.world.check_template(state)
-        state.problem = "; ".join([*problems, *([template] if template else [])]) or None
+        if template is None and generation == state.generation:
+            state.template_checked = generation
+            state.touched |= state.active
+        problems = await self.strategies.check(state)
+        state.spec_problem = "; ".join([*problems, *([template] if template else [])]) or None
         state.checked_generation = generation
+        state.touched |= state.active
         state.status_due = 0.0
 
     # Actions ---------------------------------------------------------------------------------------------------
@@ -136,12 +140,13 @@ class Engine:
         except Conflict:
             await self._read_again(state, index)
         except Rejected as error:
-            state.problem = str(error)
+            state.refused[index] = str(error)
             state.wake(index, self.world.now() + REJECTED_SECONDS)
         except WorldError:
             state.wake(index, self.world.now() + RETRY_SECONDS)
             raise
         else:
+            state.refused.pop(index, None)
             state.touched.add(index)
         finally:
             state.busy.discard(index)
@@ -151,7 +156,7 @@ class Engine:
         if trial is None or trial.version != action.version:
             return  # it has changed since: what is right for it now is planned anew
         match action:
-            case StartAttempt():
+            case StartAttempt() if state.may_start:
                 await world.start_attempt(state, trial)
                 trial.started = True
             case WriteTrial(status=status):

@@ -173,7 +173,7 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
             return _conclude(state, trial, lowered, None, now)
         return None
     if not trial.started:
-        return StartAttempt(trial.index, trial.version, trial.attempt)
+        return StartAttempt(trial.index, trial.version, trial.attempt) if state.may_start else None
     if seen is None:
         if now >= trial.placed_at + UNSEEN_AFTER:
             return InspectAttempt(trial.index, trial.version, trial.attempt)

@@ -61,8 +61,12 @@ class StudyState:
         self.ran = 0
         self.exhausted_from: int | None = None
         """The first index for which the strategy had no configuration."""
-        self.problem: str | None = None
-        """What is wrong with the spec (no trial is made), as a sentence."""
+        self.spec_problem: str | None = None
+        """What is wrong with the spec, as a sentence: no trial is made, and no attempt started."""
+        self.refused: dict[int, str] = {}
+        """Trials whose action the world refuses, with its words: no further trial is made until it takes them."""
+        self.template_checked = 0
+        """The generation whose template was last found to be good."""
         self.checked_generation = 0
         self.strategy_problem: str | None = None
         self.status: Object = {}
@@ -96,6 +100,7 @@ class StudyState:
             self.object = study
             self.goal: Objective = next(o for o in self.spec.objectives if o.goal)
             self.exhausted_from = None
+            self.refused.clear()
             self.timeout = seconds(self.spec.trials.timeout) if self.spec.trials.timeout else None
             self.max_duration = seconds(self.spec.max_duration) if self.spec.max_duration else None
             self.touched.update(self.pending, self.active)
@@ -157,6 +162,7 @@ class StudyState:
 
     def _forget(self, trial: TrialState) -> None:
         """Take a trial out of all sums."""
+        self.refused.pop(trial.index, None)
         self.phases[trial.phase] -= 1
         self.pending.discard(trial.index)
         self.active.discard(trial.index)
@@ -290,6 +296,16 @@ class StudyState:
         if self.spec.strategy.name == "manual":
             allowed = min(allowed, len(self.spec.initial))
         return allowed
+
+    @property
+    def problem(self) -> str | None:
+        """Why no trial is made, until somebody mends it."""
+        return self.spec_problem or next(iter(self.refused.values()), None)
+
+    @property
+    def may_start(self) -> bool:
+        """Whether attempts may start: not before it is known that the template can be run, or they would be burnt."""
+        return self.spec_problem is None and self.template_checked == self.generation
 
     @property
     def told_end(self) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ from tuneyard_api.common import timestamp
 from tuneyard_operator.worlds.simulation.kernel import Kernel
 
 Object = dict[str, Any]
-KINDS = ("studies", "trials", "jobs", "pods", "nodes")
+KINDS = ("studies", "trials", "jobs", "pods", "nodes", "gpuqueues")
 _DEFAULTS: dict[str, Object] = {"trials": {"status": {"phase": "Pending", "attempt": 0}}}
 """What the schema fills in."""
 

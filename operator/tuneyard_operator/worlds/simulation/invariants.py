@@ -12,8 +12,9 @@ from tuneyard_operator import pods
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
+from tuneyard_operator.worlds.simulation.plans import Plan
 from tuneyard_operator.worlds.simulation.schedulers import SCHEDULER, SchedulerProcess
-from tuneyard_operator.worlds.simulation.users import Plan, configuration
+from tuneyard_operator.worlds.simulation.strategies import Strategies
 from tuneyard_operator.worlds.simulation.world import OPERATOR
 from tuneyard_scheduler.views import Decisions, Place
 
@@ -32,11 +33,14 @@ Key = tuple[str, int]
 class Invariants:
     """Sees every change of the API server and every decision of the scheduler."""
 
-    def __init__(self, kernel: Kernel, api: ApiServer, cluster: Cluster, plans: dict[str, Plan]) -> None:
+    def __init__(
+        self, kernel: Kernel, api: ApiServer, cluster: Cluster, plans: dict[str, Plan], strategies: Strategies
+    ) -> None:
         self.kernel = kernel
         self.api = api
         self.cluster = cluster
         self.plans = plans
+        self._strategies = strategies
         self.configurations: dict[tuple[str, int], Object] = {}
         """Every configuration that was ever tried, by study name and index."""
         self._created: Counter[tuple[str, int]] = Counter()
@@ -95,8 +99,9 @@ class Invariants:
         _must(index < self._most[study], f"{name} is beyond trials.max, which never was above {self._most[study]}")
         self._not_long_deleted(study, f"{name} was created")
         plan = self.plans[trial["spec"]["study"]]
-        expected = configuration(plan.seed, index)
-        _must(plan.size is None or index < plan.size, f"{name} is beyond the space")
+        expected = self._strategies.expected(plan, index)
+        if expected is None:
+            raise Violation(f"{name} is beyond the space")
         _must(trial["spec"]["parameters"] == expected, f"{name} has another configuration than seed and index give")
         self.configurations[plan.name, index] = expected
 
@@ -158,6 +163,10 @@ class Invariants:
         placement = status.get("placement") or {}
         _must(Phase(status.get("phase", "Pending")) in _ACTIVE, f"{meta['name']} was started for a trial without place")
         _must(placement.get("attempt") == key.attempt, f"{meta['name']} was started for another attempt's place")
+        parameters = trial["spec"]["parameters"]
+        args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+        expected = [f"--x={parameters['x']!r}", f"--k={parameters['k']}"]
+        _must(args == expected, f"{meta['name']} was started with {args}, not {expected}")
 
     def decided(self, scheduler: SchedulerProcess, decisions: Decisions) -> None:
         """The scheduler gives places: caps and nodes are judged by all that it can know at this moment."""
@@ -184,10 +193,25 @@ class Invariants:
         parallel = spec["trials"]["parallel"]
         _must(running <= parallel, f"{place} makes {running} attempts at a time, and parallel is {parallel}")
         _must(place.gpus == (spec.get("gpu") or {}).get("count", 0), f"{place} has not the GPUs that were asked for")
+        if "queue" in spec:
+            charged = sum(gpus for of, _, gpus in taken.values() if self._queue_of(of) == spec["queue"])
+            limit = self.api.objects["gpuqueues"][spec["queue"]]["spec"]["limit"]
+            _must(
+                charged <= limit,
+                f"{place} makes {charged} GPUs in use of queue {spec['queue']}, whose limit is {limit}",
+            )
         machine = self.cluster.machines.machines.get(place.node or "")
         if machine is not None:
             given = sum(gpus for _, node, gpus in taken.values() if node == machine.name)
             _must(given <= machine.gpus, f"{place} makes {given} GPUs given of {machine.gpus}")
+
+    def _limit_of(self, queue: str) -> int:
+        limit: int = self.api.objects["gpuqueues"][queue]["spec"]["limit"]
+        return limit
+
+    def _queue_of(self, uid: str) -> str | None:
+        studies = self.api.objects["studies"].values()
+        return next((study["spec"].get("queue") for study in studies if study["metadata"]["uid"] == uid), None)
 
     def _taken(self, scheduler: SchedulerProcess) -> dict[Key, tuple[str, str | None, int]]:
         """Attempts that have a place, or that live and the scheduler has heard of, with study, node and GPUs."""
@@ -242,13 +266,23 @@ class Invariants:
             if not self._may_have_another(name, study):
                 self._waits.pop(uid, None)
                 continue
-            since = self._waits.setdefault(uid, now)
             count = (study["spec"].get("gpu") or {}).get("count", 0)
+            if "queue" in study["spec"] and self._queue_is_full(study["spec"]["queue"], count):
+                self._waits.pop(uid, None)
+                continue
+            since = self._waits.setdefault(uid, now)
             for machine in self.cluster.machines.machines.values():
                 idle = now - max(since, machine.changed)
                 if count and machine.ready and machine.free >= count:
                     said = f"{machine.name} has had {machine.free} idle GPUs for {idle:.0f} s beside a trial of {name}"
                     _must(idle < IDLE, said)
+
+    def _queue_is_full(self, queue: str, count: int) -> bool:
+        used = sum(
+            pod.gpus for pod in self.cluster.machines.alive() if pod.study and self._queue_of(pod.study) == queue
+        )
+        limit: int = self.api.objects["gpuqueues"][queue]["spec"]["limit"]
+        return used + count > limit
 
     def _may_have_another(self, name: str, study: Object) -> bool:
         status, spec = study.get("status") or {}, study["spec"]

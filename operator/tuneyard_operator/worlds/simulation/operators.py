@@ -13,49 +13,19 @@ from tuneyard_operator.actions import Action
 from tuneyard_operator.engine import Engine
 from tuneyard_operator.planner import wanted
 from tuneyard_operator.state import StudyState
-from tuneyard_operator.strategy_client import Answer, StrategyClient, StrategyError, learns
+from tuneyard_operator.strategy_client import learns
 from tuneyard_operator.world import WorldError
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.kernel import Kernel
 from tuneyard_operator.worlds.simulation.process import Process
+from tuneyard_operator.worlds.simulation.strategies import FaultyStrategies, Strategies
 from tuneyard_operator.worlds.simulation.world import SimulationWorld
 
 _TICK: Final = 3.0
 _SUPPLY_RETRY: Final = 2.0
 KEEP_JOBS: Final = 40.0
 """Seconds for which the Jobs of ended trials are kept."""
-
-
-class FaultyStrategies:
-    """A strategy client that takes its time and now and then has no answer."""
-
-    def __init__(self, process: Process, inner: StrategyClient) -> None:
-        self._process = process
-        self._inner = inner
-
-    async def ask(self, state: StudyState, indices: list[int]) -> Answer:
-        """See StrategyClient."""
-        await self._maybe_fail(f"ask for {indices}")
-        answer = await self._inner.ask(state, indices)
-        await self._process.sleep(self._process.kernel.jitter(0.0, 0.05))
-        return answer
-
-    async def check(self, state: StudyState) -> list[str]:
-        """See StrategyClient."""
-        await self._maybe_fail(f"check {state.name}")
-        return await self._inner.check(state)
-
-    def forget(self, uid: str) -> None:
-        """See StrategyClient."""
-        self._inner.forget(uid)
-
-    async def _maybe_fail(self, what: str) -> None:
-        kernel = self._process.kernel
-        await self._process.sleep(kernel.jitter(0.0, 0.02))
-        if kernel.chance(self._process.faults.strategy_error):
-            self._process.fault("strategy_error", f"has no answer to {what}")
-            raise StrategyError("the strategy service does not answer")
 
 
 class OperatorProcess(Process):
@@ -66,17 +36,17 @@ class OperatorProcess(Process):
         kernel: Kernel,
         api: ApiServer,
         faults: Faults,
-        strategies: Callable[[], StrategyClient],
+        strategies: Strategies,
         log_of: Callable[[str], str],
     ) -> None:
         super().__init__("operator", kernel, api, faults)
-        self._make_strategies = strategies
+        self._strategies = strategies
         self._log_of = log_of
 
     def begin(self) -> None:
         """Trials and pods are listed before studies, so that planning begins with all of them known."""
         self.world = SimulationWorld(self, self._log_of)
-        self.engine = Engine(self.world, FaultyStrategies(self, self._make_strategies()))
+        self.engine = Engine(self.world, FaultyStrategies(self, self._strategies.client()))
         self.runners: dict[str, Runner] = {}
         self._trials: dict[str, dict[str, Object]] = {}
         self._pods: dict[str, dict[str, Object]] = {}

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tuneyard_operator.strategy_client import StrategyClient
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.ending import check_end, settled
@@ -17,9 +16,11 @@ from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.invariants import Invariants
 from tuneyard_operator.worlds.simulation.kernel import START, TAIL, Kernel, Violation
 from tuneyard_operator.worlds.simulation.operators import OperatorProcess
+from tuneyard_operator.worlds.simulation.plans import QUEUE, draw_plan, really
 from tuneyard_operator.worlds.simulation.process import Process
 from tuneyard_operator.worlds.simulation.schedulers import SchedulerProcess
-from tuneyard_operator.worlds.simulation.users import SeededStrategies, Users, draw_plan
+from tuneyard_operator.worlds.simulation.strategies import RealStrategies, SeededStrategies, Strategies
+from tuneyard_operator.worlds.simulation.users import Users
 
 MOST_SECONDS: Final = 3600.0
 """Virtual seconds after the last fault within which every study must have ended."""
@@ -56,25 +57,31 @@ class Report:
 class Simulation:
     """Everything of one schedule, wired up."""
 
-    def __init__(self, seed: int, *, faults: Faults | None = None, keep_trace: bool = False) -> None:
+    def __init__(
+        self, seed: int, *, faults: Faults | None = None, real_strategies: bool = False, keep_trace: bool = False
+    ) -> None:
         self.seed = seed
         self.kernel = Kernel(seed, keep_trace=keep_trace)
         rng = self.kernel.rng
         # Drawn before the faults, so that a run without them is about the same studies.
         nodes = [rng.choice((1, 2, 4)) for _ in range(rng.randint(1, 3))]
         self.plans = [draw_plan(rng, f"s{number}", max(nodes)) for number in range(rng.choice((2, 2, 3)))]
+        queue_limit = max(nodes) + rng.randrange(4)
         self._quiet_at = rng.uniform(20.0, 90.0)
+        if real_strategies:
+            self.plans = [really(plan, rng) for plan in self.plans]
         drawn = Faults.draw(rng)
         self.faults = drawn if faults is None else replace(faults)
         self.api = ApiServer(self.kernel)
         self.cluster = Cluster(self.kernel, self.api, self.faults)
         by_name = {plan.name: plan for plan in self.plans}
-        self.invariants = Invariants(self.kernel, self.api, self.cluster, by_name)
+        strategies: Strategies = RealStrategies() if real_strategies else SeededStrategies(by_name)
+        self.invariants = Invariants(self.kernel, self.api, self.cluster, by_name, strategies)
         self.users = Users(self.kernel, self.api, self.faults, self.cluster, self.plans)
-        make: Callable[[], StrategyClient] = lambda: SeededStrategies(by_name)  # noqa: E731
-        self.operator = OperatorProcess(self.kernel, self.api, self.faults, make, self.cluster.log_of)
+        self.operator = OperatorProcess(self.kernel, self.api, self.faults, strategies, self.cluster.log_of)
         self.scheduler = SchedulerProcess(self.kernel, self.api, self.faults, self.invariants.decided)
         self._most_gpus = max(nodes)
+        self.api.create("gpuqueues", {"metadata": {"name": QUEUE}, "spec": {"limit": queue_limit}}, "user")
         for gpus in nodes:
             self.cluster.machines.join(gpus)
 
@@ -122,6 +129,7 @@ def simulate(
     seed: int,
     *,
     faults: Faults | None = None,
+    real_strategies: bool = False,
     keep_trace: bool = False,
     tamper: Callable[[Simulation], None] | None = None,
 ) -> Report:
@@ -130,11 +138,12 @@ def simulate(
     Args:
         seed: Settles everything.
         faults: What goes wrong; left out: as the seed says.
+        real_strategies: Search with the strategies that users have, instead of one that costs nothing.
         keep_trace: Keep the whole trace, not only its end.
         tamper: Turns a safeguard off, to prove that its absence is noticed.
     """
     violation: str | None = None
-    simulation = Simulation(seed, faults=faults, keep_trace=keep_trace)
+    simulation = Simulation(seed, faults=faults, real_strategies=real_strategies, keep_trace=keep_trace)
     if tamper is not None:
         tamper(simulation)
     with _errors_of_the_log() as errors:

@@ -12,14 +12,13 @@ from tuneyard_operator.worlds.simulation.kernel import Kernel
 from tuneyard_operator.worlds.simulation.process import Process, Unanswered, Watch
 from tuneyard_scheduler.cycle import schedule
 from tuneyard_scheduler.kube import Kube, KubeError
-from tuneyard_scheduler.mirror import Mirror
+from tuneyard_scheduler.mirror import KINDS, Mirror
 from tuneyard_scheduler.reporting import PERIOD, Reporter
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import Decisions, Place
 from tuneyard_scheduler.writer import PlacementWriter
 
 SCHEDULER: Final = "scheduler"
-_KINDS: Final = ("nodes", "pods", "studies", "trials")
 _ROOM: Final = 64
 
 
@@ -42,7 +41,9 @@ class _Connection:
         def effect() -> Object:
             if method == "GET":
                 return api.get(kind, name)
-            return api.patch_status(kind, name, body["status"], body["metadata"]["resourceVersion"], SCHEDULER)
+            return api.patch_status(
+                kind, name, body["status"], body.get("metadata", {}).get("resourceVersion"), SCHEDULER
+            )
 
         try:
             answer: Object = await self._process.call(f"{method} {name}", effect)
@@ -77,7 +78,7 @@ class SchedulerProcess(Process):
         self._cut_short = False
         self._synced = False
         self._wakeup = 0
-        unsynced = set(_KINDS)
+        unsynced = set(KINDS)
 
         def synced(kind: str) -> None:
             unsynced.discard(kind)
@@ -87,7 +88,7 @@ class SchedulerProcess(Process):
                 self.later(PERIOD, self._report)
 
         self.by_kind: dict[str, Watch] = {}
-        for kind in _KINDS:
+        for kind in KINDS:
             watch = self.by_kind[kind] = self._watch(kind)
             watch.open(partial(synced, kind))
 

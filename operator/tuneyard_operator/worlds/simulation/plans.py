@@ -1,0 +1,103 @@
+"""The studies that people want: drawn by chance, once for a seed, whatever goes wrong later."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tuneyard_operator.worlds.simulation.apiserver import Object
+from tuneyard_operator.worlds.simulation.programs import Kind, Temper
+
+QUEUE: Final = "shared"
+_PATTERN: Final = "final loss: {value} (done)"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A study that somebody wants."""
+
+    name: str
+    spec: Object
+    temper: Temper
+    size: int | None
+    """How many configurations its space has; None for more than are asked for."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of its strategy."""
+        return int(self.spec["strategy"]["seed"])
+
+
+def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
+    """A study by chance, of 5 to 40 trials."""
+    trials = 5 + int(rng.random() ** 3 * 36)
+    timeout = rng.choice(("10s", "20s")) if rng.random() < 0.4 else None
+    limits: Object = {"max": trials, "parallel": rng.randint(1, min(trials, 8))}
+    limits["maxFailed"] = rng.choice((0, 2, 100, 100, 100))
+    spec: Object = {
+        "objectives": [_draw_objective(rng)],
+        "parameters": [
+            {"name": "x", "double": {"min": 0.0, "max": 1.0}},
+            {"name": "k", "int": {"min": 0, "max": 9}},
+        ],
+        "strategy": {"name": "random", "seed": rng.randrange(2**32)},
+        "trials": limits | ({"timeout": timeout} if timeout else {}),
+        "retry": _draw_retry(rng),
+        "priority": rng.choice((0, 0, 5)),
+        "template": template("train:1"),
+    }
+    if rng.random() < 0.8:
+        spec["gpu"] = {"count": rng.randint(1, most_gpus)}
+    if rng.random() < 0.1:
+        spec["maxDuration"] = "60s"
+    if rng.random() < 0.3:
+        spec["queue"] = QUEUE
+    size = rng.randint(1, trials) if rng.random() < 0.1 else None
+    return Plan(name, spec, _draw_temper(rng, hangs=timeout is not None), size)
+
+
+def really(plan: Plan, rng: random.Random) -> Plan:
+    """The same study with one of the strategies that users have."""
+    strategy = {**plan.spec["strategy"], "name": rng.choice(("random", "sobol", "grid"))}
+    spec = {**plan.spec, "strategy": strategy, "initial": [{"x": 0.5, "k": 1}]}
+    size = None
+    if strategy["name"] == "grid":
+        size = 20
+        spec["parameters"] = [
+            {"name": "x", "double": {"min": 0.0, "max": 1.0, "step": 0.25}},
+            {"name": "k", "int": {"min": 0, "max": 3}},
+        ]
+    return replace(plan, spec=spec, size=size)
+
+
+def template(image: str, argument: str = "--x=${x}") -> Object:
+    """A study's pod template."""
+    return {"spec": {"containers": [{"name": "train", "image": image, "args": [argument, "--k=${k}"]}]}}
+
+
+def _draw_objective(rng: random.Random) -> Object:
+    objective: Object = {"metric": "loss", "goal": "minimize"}
+    if rng.random() < 0.15:
+        objective["target"] = rng.choice((0.001, 0.01, 0.02))
+    if rng.random() < 0.2:
+        objective["logPattern"] = _PATTERN
+    return objective
+
+
+def _draw_retry(rng: random.Random) -> Object:
+    backoff = {"initial": "1s", "factor": 2, "max": "10s"}
+    return {"limit": rng.choice((0, 1, 3)), "backoff": backoff, "infrastructureLimit": rng.choice((3, 20, 100))}
+
+
+def _draw_temper(rng: random.Random, *, hangs: bool) -> Temper:
+    weights: dict[Kind, float] = {
+        "good": 1.0,
+        "fails": rng.choice((0.0, 0.1, 0.5)),
+        "kernel_killed": rng.choice((0.0, 0.05)),
+        "out_of_memory": rng.choice((0.0, 0.1)),
+        "nan": rng.choice((0.0, 0.1)),
+        "silent": rng.choice((0.0, 0.1)),
+        "hangs": rng.choice((0.0, 0.1)) if hangs else 0.0,
+    }
+    return Temper(rng.randrange(2**32), weights, rng.choice((1.0, 3.0, 6.0)))
