@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
@@ -20,7 +21,7 @@ from tuneyard_operator.controller import Controller
 from tuneyard_operator.strategy_client import InProcess, StrategyClient
 from tuneyard_operator.strategy_http import HttpStrategies
 from tuneyard_operator.tokens import TokenVerifier
-from tuneyard_scheduler.kube import Kube
+from tuneyard_scheduler.kube import Kube, KubeError
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,10 @@ class Options:
     """Seconds for which the Jobs of ended trials are kept, for their logs."""
 
 
+class StartError(Exception):
+    """The operator cannot start; the message is a sentence."""
+
+
 class _Process:
     """What lives from start to stop."""
 
@@ -53,6 +58,8 @@ class _Process:
         self.stack = contextlib.AsyncExitStack()
         self.kube: Kube | None = None
         self.controller: Controller | None = None
+        self.failure: str | None = None
+        """Why it could not start."""
 
     async def start(self) -> None:
         options = self.options
@@ -103,10 +110,9 @@ def _own_address() -> str:
             return "127.0.0.1"
 
 
-def registry(options: Options) -> kopf.OperatorRegistry:
+def _registry(process: _Process) -> kopf.OperatorRegistry:
     """The handlers: thin, they pass on what happens."""
     handlers = kopf.OperatorRegistry()
-    process = _Process(options)
 
     @kopf.on.startup(registry=handlers)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -116,7 +122,15 @@ def registry(options: Options) -> kopf.OperatorRegistry:
         settings.watching.client_timeout = 330
         settings.peering.standalone = True
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event otherwise
-        await process.start()
+        try:
+            await process.start()
+        except (KubeError, OSError) as error:
+            await process.stop()
+            process.failure = str(error)
+            raise kopf.PermanentError(process.failure) from error
+        except asyncio.CancelledError:
+            await process.stop()
+            raise
 
     @kopf.on.login(registry=handlers)
     async def login(**_: Any) -> kopf.ConnectionInfo:
@@ -135,10 +149,20 @@ def registry(options: Options) -> kopf.OperatorRegistry:
 
 
 def run(options: Options) -> None:
-    """Run the operator until SIGTERM or SIGINT."""
-    kopf.run(
-        registry=registry(options),
-        standalone=True,
-        clusterwide=options.namespace is None,
-        namespaces=[options.namespace] if options.namespace else [],
-    )
+    """Run the operator until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: it cannot start: no credentials, or its port is taken.
+    """
+    process = _Process(options)
+    try:
+        kopf.run(
+            registry=_registry(process),
+            standalone=True,
+            clusterwide=options.namespace is None,
+            namespaces=[options.namespace] if options.namespace else [],
+        )
+    except Exception as error:
+        if process.failure is None:
+            raise
+        raise StartError(process.failure) from error

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import random
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
@@ -113,10 +114,12 @@ class Kube:
                     return cls(configuration, "default")
                 except ConfigException:
                     pass
-            if kubeconfig is not None and not Path(kubeconfig).is_file():  # noqa: ASYNC240 - once, at the start
-                raise FileNotFoundError(f"there is no file {kubeconfig}")
-            await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
-            _, context = config.list_kube_config_contexts(kubeconfig)
+            # Not left to the client, which reads KUBECONFIG only when it is imported.
+            given = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+            if not any(os.path.isfile(name) for name in given.split(os.pathsep)):  # noqa: ASYNC240, PTH113
+                raise FileNotFoundError(f"there is no file {given}")
+            await config.load_kube_config(config_file=given, client_configuration=configuration)
+            _, context = config.list_kube_config_contexts(given)
         except (ConfigException, OSError) as error:
             raise KubeError(
                 0, "NoCredentials", f"no usable kubeconfig ({error}); set KUBECONFIG or --kubeconfig"

@@ -15,17 +15,19 @@ def operator(options: Namespace) -> int:
     if options.strategy_url is not None and options.strategy_token_file is None:
         raise Problem("--strategy-url needs --strategy-token-file: the service answers nobody without its token")
     _log_to_stderr(options.log_level)
-    handlers.run(
-        handlers.Options(
-            kubeconfig=options.kubeconfig,
-            namespace=options.namespace,
-            strategy_url=options.strategy_url,
-            strategy_token_file=options.strategy_token_file,
-            listen=options.listen,
-            report_url=options.report_url,
-            keep_jobs=options.keep_jobs,
-        )
+    given = handlers.Options(
+        kubeconfig=options.kubeconfig,
+        namespace=options.namespace,
+        strategy_url=options.strategy_url,
+        strategy_token_file=options.strategy_token_file,
+        listen=options.listen,
+        report_url=options.report_url,
+        keep_jobs=options.keep_jobs,
     )
+    try:
+        handlers.run(given)
+    except handlers.StartError as error:
+        raise Problem(str(error), status=1) from error
     return 0
 
 
