@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Final, Self
@@ -152,6 +153,6 @@ def _ended(state: StudyState, news: Recorded, view: Watching) -> str:
         return f"trial {index} ended: {state.goal.metric} {words.number(status['value'])}{news_of_best}"
     if phase is Phase.PENDING:
         wait = epoch_seconds(status["notBefore"]) - time.time() if status.get("notBefore") else 0.0
-        when = f"in {words.clock(wait)}" if wait > 1 else "now"
+        when = f"in {words.clock(math.ceil(wait))}" if wait > 0 else "now"
         return f"trial {index} is tried again {when}: {message}"
     return f"trial {index} {phase.lower()}: {message}"

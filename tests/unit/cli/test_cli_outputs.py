@@ -1,0 +1,110 @@
+"""What get, best and logs print."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import yaml
+
+SCRIPT = (
+    'echo "hello from $TUNEYARD_INDEX, attempt $TUNEYARD_ATTEMPT"; '
+    '[ "$TUNEYARD_INDEX$TUNEYARD_ATTEMPT" != 10 ] || exit 1; '
+    'echo "{\\"score\\": ${x}, \\"loss\\": 0.25}" >"$TUNEYARD_TERMINATION_FILE"'
+)
+
+
+def run(cli, script=SCRIPT, **spec):
+    retry = {"limit": 1, "backoff": {"initial": "1s"}}
+    assert cli("run", cli.write(script, retry=retry, **spec))[0] == 0
+
+
+def test_run_prints_a_line_for_each_event_and_the_result(cli):
+    status, out, err = cli("run", cli.write(SCRIPT, retry={"limit": 1, "backoff": {"initial": "1s"}}))
+    assert (status, err) == (0, "")
+    assert out.count(" started") == 4
+    assert out.count("trial 1 is tried again in 0:0") == 1
+    assert "exit code 1" in out
+    assert "the best so far" in out
+    assert "Study toy is complete: all 3 trials have ended" in out
+    assert "For your shell: tuneyard best toy -o env" in out
+
+
+def test_get_studies(cli):
+    assert cli("get", "studies") == (0, "", "there are no studies yet; start a study: tuneyard run FILE\n")
+    run(cli)
+    _, out, _ = cli("get", "studies")
+    header, row = out.splitlines()
+    assert header.split() == ["NAME", "PHASE", "PROGRESS", "BEST", "RUNNING", "GPUS", "AGE"]
+    assert row.split()[:3] == ["toy", "Complete", "3/3"]
+    assert "STRATEGY" in cli("get", "studies", "-o", "wide")[1]
+
+
+def test_get_trials(cli):
+    run(cli)
+    _, out, _ = cli("get", "trials", "toy")
+    header, *rows = out.splitlines()
+    assert header.split() == ["NAME", "PHASE", "ATTEMPT", "VALUE", "AGE", "PARAMETERS"]
+    assert [row.split()[0] for row in rows] == ["toy-0", "toy-1", "toy-2"]
+    assert "x=0." in rows[0]
+    assert out == cli("get", "trials")[1]
+
+
+def test_objects_are_printed_as_the_api_server_would(cli):
+    run(cli)
+    study = yaml.safe_load(cli("get", "studies", "toy", "-o", "yaml")[1])
+    assert (study["kind"], study["metadata"]["name"], study["status"]["phase"]) == ("Study", "toy", "Complete")
+    trials = json.loads(cli("get", "trials", "toy", "-o", "json")[1])
+    assert trials["kind"] == "List"
+    assert [trial["spec"]["index"] for trial in trials["items"]] == [0, 1, 2]
+
+
+def test_best_in_every_form(cli):
+    run(cli)
+    trials = json.loads(cli("get", "trials", "toy", "-o", "json")[1])["items"]
+    best = max(trials, key=lambda trial: trial["status"]["value"])
+    want = {
+        "trial": best["metadata"]["name"],
+        "value": best["status"]["value"],
+        "metrics": {"score": best["status"]["value"], "loss": 0.25},
+        "parameters": best["spec"]["parameters"],
+    }
+    assert json.loads(cli("best", "toy", "-o", "json")[1]) == want
+    assert yaml.safe_load(cli("best", "toy", "-o", "yaml")[1]) == want
+    table = cli("best", "toy")[1]
+    assert "score (maximize)" in table
+    assert str(want["parameters"]["x"]) in table
+
+
+def test_best_as_environment_is_for_a_shell(cli):
+    run(cli, initial=[{"x": 1, "kind": "it's a"}])
+    script = cli("best", "toy", "-o", "env")[1] + 'printf "%s|%s" "$TUNEYARD_PARAM_x" "$TUNEYARD_PARAM_kind"'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env={**os.environ})
+    assert done.stdout in {"1|it's a", "1.0|it's a"}
+
+
+def test_logs(cli):
+    run(cli)
+    assert cli("logs", "toy/0")[1] == "hello from 0, attempt 0\n"
+    assert cli("logs", "toy/1")[1] == "hello from 1, attempt 1\n"
+    assert cli("logs", "toy/1", "--attempt", "0")[1] == "hello from 1, attempt 0\n"
+    assert cli("logs", "toy-2")[1] == "hello from 2, attempt 0\n"
+    assert "study toy has no trial 7; it has trials 0 to 2" in cli("logs", "toy/7")[2]
+    assert "trial 1 of study toy has no attempt 5; it has 0, 1" in cli("logs", "toy/1", "--attempt", "5")[2]
+
+
+def test_a_home_on_the_command_line_is_in_what_is_suggested(cli):
+    home = cli.folder / "elsewhere"
+    _, out, _ = cli("run", cli.write(), "--home", home)
+    assert f"tuneyard best toy -o env --home {home}" in out
+    assert cli("get", "studies")[1] == ""
+    assert "toy" in cli("get", "studies", "--home", home)[1]
+
+
+def test_notes_say_what_a_laptop_leaves_out(cli):
+    path = cli.write()
+    study = yaml.safe_load(path.read_text())
+    study["spec"]["template"]["spec"]["containers"].append({"name": "sidecar", "image": "x"})
+    path.write_text(yaml.safe_dump(study))
+    assert "note: only the first container, main, runs on a laptop; left out: sidecar" in cli("run", path)[2]
