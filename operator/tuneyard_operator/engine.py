@@ -125,6 +125,8 @@ class Engine:
             raise
         finally:
             state.status_busy = False
+        if not state.may_start:
+            state.touched |= state.active
 
     async def _stop(self, state: StudyState, action: StopAttempt) -> None:
         try:

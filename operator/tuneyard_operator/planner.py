@@ -173,7 +173,7 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
             return _conclude(state, trial, lowered, None, now)
         return None
     if not trial.started:
-        return StartAttempt(trial.index, trial.version, trial.attempt) if state.may_start else None
+        return _plan_start(state, trial, now)
     if seen is None:
         if now >= trial.placed_at + UNSEEN_AFTER:
             return InspectAttempt(trial.index, trial.version, trial.attempt)
@@ -182,6 +182,17 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
     if seen.state == "waiting":
         return _plan_waiting(state, trial, seen, now)
     return _plan_running(state, trial, seen, now)
+
+
+def _plan_start(state: StudyState, trial: TrialState, now: float) -> TrialAction | None:
+    """Start the attempt; or give its place back to others where the spec has to be mended first."""
+    if state.may_start:
+        return StartAttempt(trial.index, trial.version, trial.attempt)
+    # Not before the scheduler can know that the study is blocked: it would give the place again.
+    if state.spec_problem is None or state.told_phase != "Blocked" or state.status_busy:
+        return None
+    given_back = End(Outcome.BLOCKED, "InvalidSpec", "gave its place back: the study's spec has to be mended first")
+    return _conclude(state, trial, given_back, None, now)
 
 
 def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction | None:

@@ -308,6 +308,12 @@ class StudyState:
         return self.spec_problem is None and self.template_checked == self.generation
 
     @property
+    def told_phase(self) -> str | None:
+        """The phase that the study's status says."""
+        phase: str | None = (self.status_written or self.status).get("phase")
+        return phase
+
+    @property
     def told_end(self) -> tuple[str, str] | None:
         """Phase and reason of the study's status, if that says that it has ended."""
         told = self.status_written or self.status

@@ -120,6 +120,7 @@ def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Po
     outcomes = Counter(attempt["outcome"] for attempt in status.get("attempts") or [])
     _must(outcomes[Outcome.PROGRAM_FAILED] <= retry["limit"] + 1, f"{meta['name']}: {outcomes}")
     _must(outcomes[Outcome.INFRASTRUCTURE] <= retry["infrastructureLimit"] + 1, f"{meta['name']}: {outcomes}")
+    _must(status["phase"] != Phase.SUCCEEDED or (meta["uid"], status["attempt"]) in pods, f"{meta['name']} never ran")
     for attempt in status.get("attempts") or []:
         pod = pods.get((meta["uid"], attempt["number"]))
         outcome = Outcome(attempt["outcome"])
@@ -127,14 +128,14 @@ def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Po
             _fits(outcome, pod, study, attempt), f"{meta['name']}: attempt {attempt} is on record, and true was {pod}"
         )
     if status["phase"] == Phase.SUCCEEDED:
-        pod = pods[meta["uid"], status["attempt"]]
-        _must(status["value"] == pod.program.value, f"{meta['name']}: value {status['value']}, not {pod.program.value}")
+        true = pods[meta["uid"], status["attempt"]].program.value
+        _must(status["value"] == true, f"{meta['name']}: value {status['value']}, not {true}")
 
 
 def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> bool:
     """Whether an attempt with this pod may be on record with this outcome."""
     if pod is None:
-        return outcome in {Outcome.INFRASTRUCTURE, Outcome.STOPPED}
+        return outcome in {Outcome.INFRASTRUCTURE, Outcome.STOPPED, Outcome.BLOCKED}
     kind, exit_code = pod.program.kind, pod.exit_code
     match outcome:
         case Outcome.SUCCEEDED:

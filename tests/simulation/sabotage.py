@@ -1,0 +1,212 @@
+"""Safeguards turned off one at a time: the simulation has to notice each.
+
+A sabotage patches the code under test, or returns what to do to the simulated world itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tuneyard_operator import engine, planner
+from tuneyard_operator.actions import StartAttempt, WriteTrial
+from tuneyard_operator.state import StudyState
+from tuneyard_operator.strategy_client import Answer
+from tuneyard_operator.trial_state import TrialState
+from tuneyard_operator.worlds.simulation import Faults, Simulation
+from tuneyard_operator.worlds.simulation.strategies import SeededStrategies, configuration
+from tuneyard_scheduler import translate
+from tuneyard_scheduler.state import ClusterState
+from tuneyard_scheduler.views import TrialView
+
+Tamper = Callable[[Simulation], None]
+Make = Callable[[pytest.MonkeyPatch], Tamper | None]
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    make: Make
+    faults: Faults
+
+
+SABOTAGES: dict[str, Sabotage] = {}
+
+
+ROUGH = Faults(
+    lost_write=0.05,
+    lost_answer=0.08,
+    slow_answer=0.08,
+    stale_read=0.3,
+    crash_at_call=0.01,
+    crash=0.02,
+    slow_watch=0.1,
+    watch_gap=0.05,
+    repeated_events=0.05,
+    node_loss=0.02,
+    node_join=0.01,
+    eviction=0.05,
+    foreign_pod=0.02,
+    broken_image=0.01,
+    strategy_error=0.2,
+    user_action=0.1,
+)
+"""All kinds of faults at once, and often."""
+
+
+def sabotage(make: Make, faults: Faults = ROUGH) -> Make:
+    SABOTAGES[make.__name__] = Sabotage(make, faults)
+    return make
+
+
+@sabotage
+def writes_do_not_check_versions(patch: pytest.MonkeyPatch) -> Tamper:
+    del patch
+
+    def tamper(simulation: Simulation) -> None:
+        simulation.api.check_versions = False
+
+    return tamper
+
+
+@sabotage
+def actions_are_done_to_later_versions(patch: pytest.MonkeyPatch) -> None:
+    """A planned write takes the version of whatever copy is there when its turn comes."""
+    act = engine.Engine._act
+
+    async def act_anyway(self: engine.Engine, state: StudyState, action: Any) -> None:
+        trial = state.trials.get(action.index)
+        if trial is not None and isinstance(action, WriteTrial):
+            action = WriteTrial(action.index, trial.version, action.status, action.end)
+        await act(self, state, action)
+
+    patch.setattr(engine.Engine, "_act", act_anyway)
+
+
+@sabotage
+def configurations_by_count(patch: pytest.MonkeyPatch) -> None:
+    """The strategy gives the next configuration, whatever index it is asked for."""
+
+    async def ask(self: SeededStrategies, state: StudyState, indices: list[int]) -> Answer:
+        del self
+        first, seed = len(state.trials), state.spec.strategy.seed
+        return Answer({index: configuration(seed, first + n) for n, index in enumerate(indices)}, exhausted=False)
+
+    patch.setattr(SeededStrategies, "ask", ask)
+
+
+@sabotage
+def a_retry_keeps_its_number(patch: pytest.MonkeyPatch) -> None:
+    conclude = planner._conclude
+
+    def conclude_again(*args: Any) -> WriteTrial:
+        write = conclude(*args)
+        return WriteTrial(write.index, write.version, {k: v for k, v in write.status.items() if k != "attempt"})
+
+    patch.setattr(planner, "_conclude", conclude_again)
+
+
+@sabotage
+def lost_attempts_are_not_looked_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(planner, "UNSEEN_AFTER", math.inf)
+
+
+@sabotage
+def attempts_may_outlive_their_record(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StudyState, "_note_stray", lambda *_: None)
+
+
+@sabotage
+def an_attempt_starts_before_its_placement(patch: pytest.MonkeyPatch) -> None:
+    plan_trial = planner._plan_trial
+
+    def plan_at_once(state: StudyState, trial: TrialState, end: Any, now: float) -> Any:
+        if not trial.phase.terminal and not trial.started and end is None:
+            return StartAttempt(trial.index, trial.version, trial.attempt)
+        return plan_trial(state, trial, end, now)
+
+    patch.setattr(planner, "_plan_trial", plan_at_once)
+
+
+@sabotage
+def every_end_of_a_pod_is_a_success(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(planner, "observe", lambda *_: {"loss": 0.5})
+
+
+@partial(sabotage, faults=Faults(slow_answer=0.3, lost_answer=0.2, user_action=0.3))
+def a_deleted_trial_may_come_back(patch: pytest.MonkeyPatch) -> None:
+    """The answer to an earlier call comes after the news that the trial is gone."""
+    remove = StudyState._remove
+
+    def remove_without_memory(self: StudyState, trial: TrialState) -> None:
+        remove(self, trial)
+        self._removed.clear()
+
+    patch.setattr(StudyState, "_remove", remove_without_memory)
+
+
+@partial(sabotage, faults=Faults(watch_gap=0.2, slow_watch=0.2, user_action=0.3))
+def lists_are_not_compared_with_what_is_known(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StudyState, "keep_listed", lambda *_: None)
+
+
+@sabotage
+def pods_do_not_say_whose_trial_they_run(patch: pytest.MonkeyPatch) -> None:
+    set_attempt = StudyState.set_attempt
+    patch.setattr(StudyState, "set_attempt", lambda self, index, seen, now, _=None: set_attempt(self, index, seen, now))
+
+
+@sabotage
+def a_hole_beyond_the_limit_counts(patch: pytest.MonkeyPatch) -> None:
+    ends = planner._ends
+    patch.setattr(planner, "_ends", lambda state, now: () if state.holes else ends(state, now))
+
+
+@sabotage
+def the_reason_of_an_end_may_change(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StudyState, "told_end", None)
+
+
+@sabotage
+def attempts_start_before_their_template_is_checked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StudyState, "may_start", True)
+
+
+@sabotage
+def no_gpu_is_kept_for_pods_that_are_not_seen(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ClusterState, "_keep_free", lambda *_: None)
+
+
+@sabotage
+def a_refused_place_stays_booked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ClusterState, "forget", lambda *_: None)
+
+
+@sabotage
+def the_scheduler_does_not_wait_for_backoffs(patch: pytest.MonkeyPatch) -> None:
+    trial = translate.trial
+
+    def at_once(item: Any) -> TrialView:
+        status = {key: value for key, value in item["status"].items() if key != "notBefore"}
+        return trial({**item, "status": status})
+
+    patch.setattr(translate, "trial", at_once)
+
+
+@sabotage
+def ended_pods_keep_their_gpus(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ClusterState, "remove_pod", lambda *_: False)
+
+
+@sabotage
+def the_scheduler_ignores_pods(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(translate, "pod", lambda _: None)
+
+
+@sabotage
+def a_backoff_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ClusterState, "next_release", lambda _: None)
