@@ -68,7 +68,7 @@ class Yard:
         self.objects: dict[int, Object] = {}
         self.state = StudyState(self.study, self.now)
         if checked:
-            self.state.checked_generation = 1
+            self.checked()
 
     def tick(self, seconds: float) -> "Yard":
         self.now += seconds
@@ -82,7 +82,11 @@ class Yard:
         self.study = copy.deepcopy(self.study)
         merge(self.study["spec"], spec)
         self.state.set_study(self.study)
-        self.state.checked_generation = self.state.generation
+        return self.checked()
+
+    def checked(self) -> "Yard":
+        """The present spec was found to be good."""
+        self.state.checked_generation = self.state.template_checked = self.state.generation
         return self
 
     def set(self, index: int, status: Object, **meta: Any) -> "Yard":
@@ -137,7 +141,7 @@ class Yard:
 
     def plan(self) -> list[Action]:
         """What is planned now for trials and attempts; done with at once (nothing stays busy)."""
-        found = [action for action in self.actions() if not isinstance(action, WriteStudy | Emit)]
+        found: list[Action] = [action for action in self.actions() if not isinstance(action, WriteStudy | Emit)]
         self.state.busy.clear()
         self.state.status_busy = False
         return found
