@@ -73,9 +73,12 @@ def _install_crds(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", *definitions)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Operator, scheduler and strategy service, running as processes; a test that kills one starts it again."""
+    """Operator, scheduler and strategy service, running as processes; a test that kills one starts it again.
+
+    A module's own, since other modules make studies by hand and want them left alone.
+    """
     with running_stack(cluster, tmp_path_factory.mktemp("stack")) as running:
         yield running
         said = "".join(running.log(name) for name in running.processes)
