@@ -28,8 +28,8 @@ Object = dict[str, Any]
 
 _LOOK_SECONDS: Final = 0.04
 """Between two looks at the processes: what a trial's end waits for at most."""
-_IDLE_SECONDS: Final = 0.25
-"""The same while there is no process."""
+_PLAN_SECONDS: Final = 0.25
+"""How often to plan while nothing is seen to happen, and to tell what there is."""
 _SYNC_SECONDS: Final = 0.5
 """How often changes by other processes (`tuneyard stop`) are looked for."""
 _SUPPLY_RETRY_SECONDS: Final = 2.0
@@ -81,6 +81,7 @@ class LocalRunner:
         self.state = self._engine.set_study(study)
         self._cluster = ClusterState()
         self._waits: str | None = None
+        self._plan_at = 0.0
         self._sync_at = 0.0
         self._supply_at = 0.0
         self._interrupts = 0
@@ -97,8 +98,7 @@ class LocalRunner:
         loop.add_signal_handler(signal.SIGTERM, self._leave)
         try:
             while True:
-                await self._turn()
-                ending = self._ending if self._ending is Ending.LEFT else self._end()
+                ending = await self._turn()
                 if ending is not None:
                     break
                 await asyncio.sleep(self._pause())
@@ -108,15 +108,24 @@ class LocalRunner:
             loop.remove_signal_handler(signal.SIGTERM)
         return ending
 
-    async def _turn(self) -> None:
-        """One turn: what has happened, what to do about it, which trials to start."""
+    async def _turn(self) -> Ending | None:
+        """Look, and plan if there is news or it is time to: why the run is over, None while it goes on."""
         now = self._world.now()
+        changed = self._world.look(self.state)
+        if not changed and now < self._plan_at:
+            return None
+        for index, seen in changed:
+            self.state.set_attempt(index, seen, now)
+            self._take_process(index, seen)
+        await self._plan(now)
+        return self._ending if self._ending is Ending.LEFT else self._end()
+
+    async def _plan(self, now: float) -> None:
+        """What to do about the present state, and which trials to start."""
         if now >= self._sync_at:
             self._sync_at = now + _SYNC_SECONDS
             self._sync()
-        for index, seen in self._world.look(self.state):
-            self.state.set_attempt(index, seen, now)
-            self._take_process(index, seen)
+        self._plan_at = now + _PLAN_SECONDS
         await self._act()
         if not self._interrupts and self._ending is None:
             await self._supply(now)
@@ -143,9 +152,11 @@ class LocalRunner:
             self._supply_at = now + _SUPPLY_RETRY_SECONDS
 
     def _pause(self) -> float:
-        wakeups = self.state.wakeups
-        due = wakeups[0][0] - self._world.now() if wakeups else _IDLE_SECONDS
-        return max(0.001, min(due, _LOOK_SECONDS if self._world.live else _IDLE_SECONDS))
+        """Seconds to the next look, or to the next plan where there is nothing to look at."""
+        if self.state.wakeups:
+            self._plan_at = min(self._plan_at, self.state.wakeups[0][0])
+        due = max(0.001, self._plan_at - self._world.now())
+        return due if self._world.idle else min(due, _LOOK_SECONDS)
 
     # The scheduler's side --------------------------------------------------------------------------------------
 
@@ -155,6 +166,8 @@ class LocalRunner:
         if self._gpus is not None and self._gpus.all:
             self._cluster.set_node(self._node(self._gpus))
         decisions = schedule(self._cluster, now)
+        if decisions.next_wakeup is not None:
+            self._plan_at = min(self._plan_at, decisions.next_wakeup)
         self._waits = next((waiting.message for waiting in decisions.waiting), None)
         for place in decisions.placements:
             self._place(place, now)
@@ -216,6 +229,7 @@ class LocalRunner:
     def _interrupt(self) -> None:
         """Ctrl-C: first wait for the trials that run, then stop them, then kill them."""
         self._interrupts += 1
+        self._plan_at = 0.0
         self._audience.interrupted(self._interrupts, len(self._world.live))
         if self._interrupts == 2:
             self._world.interrupt()
@@ -223,6 +237,7 @@ class LocalRunner:
             self._world.kill()
 
     def _leave(self) -> None:
+        self._plan_at = 0.0
         self._ending = Ending.LEFT
 
     def _end(self) -> Ending | None:

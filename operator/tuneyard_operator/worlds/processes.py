@@ -99,13 +99,12 @@ class Process:
         """What is to be seen of it. A process that is not a child of ours is looked for once a second."""
         if self._pid is None and not self._find(now):
             return self._not_begun(now)
-        finished = self._ended()
-        if finished is None and (self._child is not None or now >= self._look_at):
-            self._look_at = now + _LOOK_SECONDS
-            if not self.alive():
-                # It may have ended between the two looks.
-                finished = self._ended() or Look("gone", self._started, self._last_sign())
-        return finished or Look("running", self._started)
+        if self._child is None and now < self._look_at:
+            return self._ended() or Look("running", self._started)
+        self._look_at = now + _LOOK_SECONDS
+        if self.alive():
+            return Look("running", self._started)
+        return self._ended() or Look("gone", self._started, self._last_sign())
 
     def _find(self, now: float) -> bool:
         """Read who it is; False while nobody has claimed the folder."""
@@ -210,7 +209,7 @@ class Process:
             return []
         whole = text.rfind(b"\n") + 1 or (len(text) if len(text) == _MAX_READ else 0)
         self._read += whole
-        return [_report(line) for line in text[:whole].splitlines()]
+        return _reports(text[:whole].decode(errors="replace").split("\n")[:-1])
 
     def last_word(self, *, failed: bool) -> str | None:
         """The program's last metrics; where it failed, the end of its log, which says why."""
@@ -219,12 +218,22 @@ class Process:
         return tail(self.folder / TERMINATION, _MAX_WORD) or None
 
 
-def _report(line: bytes) -> dict[str, Any]:
+def _reports(lines: list[str]) -> list[dict[str, Any]]:
+    """The report in each line; an empty one where there is none, which is then said of the trial."""
     try:
-        found = json.loads(line)
+        found = json.loads(f"[{','.join(lines)}]")  # all at once: programs may report hundreds of times a second
     except ValueError:
-        return {}  # it has no metrics, which is then said of it
-    return found if isinstance(found, dict) else {}
+        found = []
+    if len(found) != len(lines):
+        found = [_value(line) for line in lines]
+    return [report if isinstance(report, dict) else {} for report in found]
+
+
+def _value(line: str) -> object:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def tail(path: Path, size: int) -> str:

@@ -24,7 +24,7 @@ from tuneyard_operator.worlds.local import News, Recorded, Told
 
 Object = dict[str, Any]
 
-_REFRESH_SECONDS: Final = 0.5
+_REFRESH_SECONDS: Final = 1.0
 _RECENT: Final = 5
 _FURNITURE: Final = 14
 """Lines of a screen that are neither running nor ended trials."""
@@ -39,7 +39,7 @@ _WORDS: Final = {
 
 
 class LiveTable(Watching):
-    """For terminals. Drawn twice a second, so that it costs next to nothing beside the trials."""
+    """For terminals. Drawn when something happens and once a second: it must cost nearly nothing beside the trials."""
 
     def __init__(self, suggest: Callable[[str], str], name: str, console: Console | None = None) -> None:
         super().__init__(suggest, name)
@@ -77,8 +77,9 @@ class LiveTable(Watching):
         now = time.time()
         if news or now >= self._drawn_at + _REFRESH_SECONDS:
             self._drawn_at = now
-            self._last = Group(*self._head(state, now))
-            self._live.update(Group(*self._head(state, now), *self._body(state, waits, now)), refresh=True)
+            head = list(self._head(state, now))
+            self._last = Group(*head)
+            self._live.update(Group(*head, *self._body(state, waits, now)), refresh=True)
 
     def _head(self, state: StudyState, now: float) -> Iterator[RenderableType]:
         """What stays on the screen at the end, too."""
