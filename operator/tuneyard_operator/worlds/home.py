@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from tuneyard_operator.world import WorldError
+
+_LOOK_SECONDS: Final = 0.1
 
 
 class Busy(WorldError):
@@ -88,13 +91,22 @@ class StudyLock:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise WorldError(f"{path} cannot be used: {error.strerror}") from error
+        # Somebody who only looks whether a study is run holds the lock for an instant.
+        give_up = time.monotonic() + _LOOK_SECONDS
+        while not self._taken():
+            if time.monotonic() >= give_up:
+                owner = os.pread(self._descriptor, 20, 0).strip()
+                os.close(self._descriptor)
+                raise Busy(int(owner) if owner.isdigit() else None)
+            time.sleep(_LOOK_SECONDS / 10)
+        os.pwrite(self._descriptor, f"{os.getpid():<19}\n".encode(), 0)
+
+    def _taken(self) -> bool:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.pread(self._descriptor, 20, 0).strip()
-            os.close(self._descriptor)
-            raise Busy(int(owner) if owner.isdigit() else None) from None
-        os.pwrite(self._descriptor, f"{os.getpid():<19}\n".encode(), 0)
+            return False
+        return True
 
     def close(self) -> None:
         """Let others run the study."""

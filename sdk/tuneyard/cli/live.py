@@ -48,6 +48,7 @@ class LiveTable(Watching):
         self._drawn_at = 0.0
         self._ended: deque[_Row] = deque(maxlen=_RECENT)
         self._said: list[str] = []
+        self._interrupted = False
         self._last: RenderableType = Text("")
 
     def __enter__(self) -> Self:
@@ -57,6 +58,11 @@ class LiveTable(Watching):
     def __exit__(self, *_: object) -> None:
         self._live.update(self._last, refresh=True)
         self._live.stop()
+
+    def interrupted(self, times: int, running: int) -> None:
+        """See Audience."""
+        self._interrupted = True
+        super().interrupted(times, running)
 
     def say(self, sentence: str) -> None:
         """Above the table's last line while it is shown; after its end below it."""
@@ -84,7 +90,7 @@ class LiveTable(Watching):
     def _head(self, state: StudyState, now: float) -> Iterator[RenderableType]:
         """What stays on the screen at the end, too."""
         spec, status = state.spec, state.status_written or state.status
-        phase = str(status.get("phase") or "Pending")
+        phase = "Interrupted" if self._interrupted else str(status.get("phase") or "Pending")
         yield Text("")
         title = Table.grid(expand=True)
         title.add_column(ratio=1)
@@ -129,6 +135,7 @@ class LiveTable(Watching):
             yield Text(f"No further trials yet: {state.strategy_problem}", style="yellow")
         for sentence in self._said[-2:]:
             yield Text(sentence, style="bold yellow")
+        yield Text("")  # where the cursor stands, and the terminal echoes Ctrl-C
 
     def _best(self, state: StudyState) -> RenderableType:
         best = state.best

@@ -80,6 +80,8 @@ def check(path: Path, spec: StudySpec, folder: Path) -> None:
     ]
     if spec.trials.parallel == 0:
         problems.append("spec.trials.parallel: is 0, so that no trial would run; write 1 or more")
+    if spec.suspend:
+        problems.append("spec.suspend: is true, so that no trial would start; leave it out")
     if problems:
         raise Problem(*(f"{path}: {problem}" for problem in problems))
 
@@ -157,12 +159,16 @@ def _over(study: Object) -> bool:
 
 
 def _tell_result(options: Namespace, study: Object) -> int:
-    view = Lines(lambda command: again(options, command), study["metadata"]["name"])
-    phase = Ending(study["status"]["phase"])
-    view.end(phase, study["status"], study["spec"])
-    name = study["metadata"]["name"]
-    print(f"\nIt was run before. Begin anew: {again(options, f'delete {name}')}. Extend it: raise trials.max in "
-          f"{options.file}, then the same command again.")  # fmt: skip
+    """What the study found when it was run, and how it could go on."""
+    phase, name = Ending(study["status"]["phase"]), study["metadata"]["name"]
+    view = Lines(lambda command: again(options, command), name)
+    for line in view.last_words(phase, study["status"], study["spec"]):
+        view.say(line)
+    more = {
+        Ending.COMPLETE: f"To extend it, raise trials.max in {options.file}",
+        Ending.FAILED: f"To go on, mend what fails and raise trials.maxFailed in {options.file}",
+    }[phase]
+    view.say(f"\nIt has ended before. {more} and run it again; to begin anew: {again(options, f'delete {name}')}")
     return _STATUS[phase]
 
 

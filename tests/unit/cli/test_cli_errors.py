@@ -76,6 +76,7 @@ def test_bad_files(cli, text, said):
         ({"trails": {"max": 3}}, "spec.trails: there is no such field; did you mean trials?"),
         ({"trials": {"max": "3"}}, "spec.trials.max: write a whole number instead of '3'"),
         ({"trials": {"max": 3, "parallel": 0}}, "spec.trials.parallel: is 0"),
+        ({"suspend": True}, "spec.suspend: is true"),
         ({"constraints": ["x <"]}, "spec.constraints[0]"),
         ({"constraints": ["x > 2"]}, "spec.constraints"),
         ({"gpu": {"count": 2}}, "spec.gpu: each trial asks for 2 GPUs, and this machine has none"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+WAIT_FOR_GO = "while [ ! -e go ]; do sleep 0.02; done; "
 REPORT_X = 'echo "{\\"score\\": ${x}}" >"$TUNEYARD_TERMINATION_FILE"'
 
 
@@ -41,13 +42,15 @@ def test_killed_again_and_again_it_goes_on_and_runs_no_trial_twice(cli, until):
 
 
 def test_ctrl_c_says_what_it_waits_for_and_the_same_command_goes_on(cli, until):
-    path = cli.write(f"sleep 1; {REPORT_X}", trials={"max": 3, "parallel": 2})
+    path = cli.write(f"{WAIT_FOR_GO}{REPORT_X}", trials={"max": 3, "parallel": 2})
     process = cli.start("run", path)
     until(lambda: len(cli.starts) == 2)
     process.send_signal(signal.SIGINT)
+    said = "2 trials are still running: waiting for them; press Ctrl-C again to stop them now"
+    assert any(said in line for line in iter(process.stdout.readline, ""))
+    (cli.folder / "go").touch()
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
-    assert "2 trials are still running: waiting for them; press Ctrl-C again to stop them now" in out
     assert "Study toy was interrupted after 2/3 trials; the same command goes on with it" in out
     assert "Interrupted" in cli("get", "studies")[1]
     assert cli("run", path)[0] == 0
@@ -55,34 +58,40 @@ def test_ctrl_c_says_what_it_waits_for_and_the_same_command_goes_on(cli, until):
 
 
 def test_sigterm_leaves_the_trials_running_for_the_next_run(cli, until):
-    path = cli.write(f"sleep 1.5; {REPORT_X}", trials={"max": 2, "parallel": 2})
+    path = cli.write(f"{WAIT_FOR_GO}{REPORT_X}", trials={"max": 2, "parallel": 2})
     process = cli.start("run", path)
     until(lambda: len(cli.starts) == 2)
     process.terminate()
     out, _ = process.communicate(timeout=5)
     assert process.returncode == 143
     assert "its running trials go on" in out
+    (cli.folder / "go").touch()
     assert cli("run", path)[0] == 0
     assert cli.starts == ["0 0", "1 0"]
 
 
 def test_one_run_at_a_time(cli, until):
-    path = cli.write(f"sleep 2; {REPORT_X}", trials={"max": 1})
+    path = cli.write(f"{WAIT_FOR_GO}{REPORT_X}", trials={"max": 1})
     process = cli.start("run", path)
     until(lambda: cli.starts)
     status, _, err = cli("run", path)
     assert status == 2
     assert f"study toy is being run already by process {process.pid}" in err
-    assert "Running" in cli("get", "studies")[1]
+    until(lambda: "Running" in cli("get", "studies")[1])
+    (cli.folder / "go").touch()
+    process.communicate(timeout=20)
+    assert cli.starts == ["0 0"]
 
 
 def test_stop_lets_the_trials_end_and_run_goes_on(cli, until):
-    path = cli.write(f"sleep 1; {REPORT_X}", trials={"max": 4, "parallel": 1})
+    path = cli.write(f"{WAIT_FOR_GO}{REPORT_X}", trials={"max": 4, "parallel": 1})
     process = cli.start("run", path)
     until(lambda: cli.starts)
     status, out, _ = cli("stop", "toy")
     assert status == 0
     assert "study toy is suspended; 1 trial still running will go on to the end" in out
+    until(lambda: "Suspended" in cli("get", "studies")[1])
+    (cli.folder / "go").touch()
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "Study toy is suspended after 1/4 trials" in out
@@ -98,7 +107,7 @@ def test_a_complete_study_tells_its_result_and_can_be_extended(cli):
     status, out, _ = cli("run", path)
     assert status == 0
     assert "Study toy is complete" in out
-    assert "Begin anew: tuneyard delete toy. Extend it: raise trials.max" in out
+    assert f"To extend it, raise trials.max in {path} and run it again; to begin anew: tuneyard delete toy" in out
     assert len(cli.starts) == 2
     assert "there is nothing to stop" in cli("stop", "toy")[1]
     assert cli("run", cli.write(trials={"max": 3}))[0] == 0
@@ -123,7 +132,9 @@ def test_a_failed_study_has_exit_code_1(cli):
     assert status == 1
     assert "Study toy has failed" in out
     assert "No trial succeeded; see why: tuneyard get trials toy -o wide" in out
-    assert cli("run", path)[0] == 1
+    status, out, _ = cli("run", path)
+    assert status == 1
+    assert "To go on, mend what fails and raise trials.maxFailed" in out
 
 
 def test_delete_removes_everything_although_it_runs(cli, until):
@@ -155,7 +166,7 @@ def test_delete_ends_programs_that_nobody_looks_after(cli, until):
 
 
 def test_logs_follow_a_program_to_its_end(cli, until):
-    path = cli.write(f"echo first; while [ ! -e go ]; do sleep 0.02; done; echo last; {REPORT_X}", trials={"max": 1})
+    path = cli.write(f"echo first; {WAIT_FOR_GO}echo last; {REPORT_X}", trials={"max": 1})
     run = cli.start("run", path)
     until(lambda: cli.starts)
     follow = cli.start("logs", "toy/0", "--follow")

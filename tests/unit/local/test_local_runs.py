@@ -169,12 +169,14 @@ async def test_a_process_that_vanishes_is_tried_again_without_counting_as_a_fail
 
 
 async def test_ctrl_c_waits_for_the_trials_that_run(laptop, report_x, until):
-    study = laptop.create(f"sleep 0.7; {report_x}", trials={"max": 6, "parallel": 2})
+    wait = "while [ ! -e go ]; do sleep 0.02; done"
+    study = laptop.create(f"{wait}; {report_x}", trials={"max": 6, "parallel": 2})
     run = asyncio.create_task(laptop.run(study))
     await until(lambda: len(laptop.starts) == 2)
     os.kill(os.getpid(), signal.SIGINT)
+    await until(lambda: ("interrupted", 1, 2) in laptop.news)
+    (laptop.folder / "go").touch()
     assert await run is Ending.INTERRUPTED
-    assert ("interrupted", 1, 2) in laptop.news
     assert laptop.starts == [(0, 0), (1, 0)]
     assert laptop.phases(study)[:2] == ["Succeeded"] * 2
     assert await laptop.run(study) is Ending.COMPLETE
@@ -208,7 +210,7 @@ async def test_ctrl_c_three_times_kills_what_does_not_end(laptop, until):
 
 
 async def test_a_study_that_somebody_suspends_ends_when_its_trials_have_and_goes_on_later(laptop, report_x, until):
-    study = laptop.create(f"sleep 0.3; {report_x}", trials={"max": 4, "parallel": 1})
+    study = laptop.create(f"sleep 0.6; {report_x}", trials={"max": 4, "parallel": 1})
     run = asyncio.create_task(laptop.run(study))
     await until(lambda: len(laptop.starts) == 2)
     laptop.store.change_study(study["metadata"]["uid"], lambda item: item["spec"].update(suspend=True))
