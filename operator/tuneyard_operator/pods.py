@@ -79,9 +79,11 @@ def _ended(pod: Object, attempt: int) -> AttemptSeen:
     status = pod["status"]
     statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     ends = [end for end in (entry.get("state", {}).get("terminated") for entry in statuses) if end]
-    failed = next((end for end in ends if end.get("exitCode")), None)
-    # The first container is the training program; a failed one beside it explains a failed pod.
+    # The first container is the training program; a failed one beside it explains a failed pod, but a sidecar that is
+    # stopped at the end has a code of its own, which says nothing.
     main = _state(status.get("containerStatuses") or [], "terminated")
+    over = [main, *ends] if status["phase"] == "Failed" else []
+    failed = next((end for end in over if end.get("exitCode")), None)
     shown = failed or main
     finished = _time(shown.get("finishedAt"))
     disruption = _disruption(pod) or _deleted_before(pod, finished)
