@@ -103,7 +103,7 @@ def _add_best(commands: Commands[_Parser], here: _Parser) -> None:
         "--output",
         choices=["table", "yaml", "json", "env"],
         default="table",
-        help="how to print; env prints lines for a shell: export $(tuneyard best digits -o env)",
+        help='how to print; env is for a shell: set -a; eval "$(tuneyard best digits -o env)"',
     )
 
 
@@ -147,7 +147,10 @@ def _add_strategy(commands: Commands[_Parser]) -> None:
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kubeconfig", metavar="FILE", help="the cluster (default: as kubectl finds it)")
-    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info", metavar="LEVEL")
+    parser.add_argument(
+        "--log-level", choices=["debug", "info", "warning", "error"], default="info", metavar="LEVEL",
+        help="how much to say: debug, info, warning or error (default: info)",
+    )  # fmt: skip
 
 
 def address(text: str) -> tuple[str, int]:
