@@ -167,7 +167,8 @@ class Controller:
     def report(self, key: AttemptKey, reports: list[Object]) -> None:
         """Metrics that a pod pushed."""
         state = self.engine.studies.get(key.study_uid)
-        if state is None:
+        trial = state.trials.get(key.index) if state is not None else None
+        if state is None or trial is None or trial.uid != key.trial_uid:
             return
         for report in reports:
             state.add_report(key.index, key.attempt, report.get("step"), report.get("metrics"))

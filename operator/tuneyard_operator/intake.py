@@ -36,7 +36,7 @@ def create_app(controller: Controller, verifier: TokenVerifier) -> web.Applicati
         try:
             body = json.loads(await request.read())
             items = body["reports"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return _refuse(400, 'the body must be {"reports": [{"step": ..., "metrics": {...}}]}')
         if not isinstance(items, list) or len(items) > _MAX_REPORTS or not all(isinstance(i, dict) for i in items):
             return _refuse(400, f"reports must be a list of at most {_MAX_REPORTS} objects")

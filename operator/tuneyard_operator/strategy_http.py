@@ -60,11 +60,14 @@ class HttpStrategies:
             # Read anew each time: tokens are rotated by replacing the file.
             headers = {"Authorization": f"Bearer {self._token_file.read_text().strip()}"}
             async with self._session.post(self._url + path, json=body, headers=headers) as response:
-                return response.status, await response.json(content_type=None)
+                answered = await response.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise StrategyError(
                 f"the strategy service at {self._url} does not answer: {error or 'time-out'}"
             ) from error
+        if not isinstance(answered, dict):
+            raise StrategyError(f"the strategy service at {self._url} answered {response.status} without an object")
+        return response.status, answered
 
     def forget(self, uid: str) -> None:
         """See StrategyClient."""

@@ -6,6 +6,7 @@ cryptography.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -30,6 +31,7 @@ class TokenVerifier:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._issuer = ""
         self._fetched = -_REFETCH_SECONDS
+        self._fetching = asyncio.Lock()
 
     async def pod_uid(self, token: str) -> str:
         """The uid of the pod that the token is bound to.
@@ -44,17 +46,18 @@ class TokenVerifier:
                 options={"require": ["exp", "iss", "aud"]},
             )  # fmt: skip
             return str(claims["kubernetes.io"]["pod"]["uid"])
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, UnicodeError) as error:
             raise Unauthorized(f"the token is not valid: {error}") from error
         except (KeyError, TypeError) as error:
             raise Unauthorized("the token is not bound to a pod; mount it as a projected volume") from error
 
     async def _key(self, kid: str) -> jwt.PyJWK:
-        if kid not in self._keys and time.monotonic() - self._fetched >= _REFETCH_SECONDS:
-            self._fetched = time.monotonic()
-            self._issuer = (await self._fetch("/.well-known/openid-configuration"))["issuer"]
-            found = jwt.PyJWKSet.from_dict(await self._fetch("/openid/v1/jwks"))
-            self._keys = {key.key_id: key for key in found.keys if key.key_id}
+        async with self._fetching:  # all who come before the first answer wait for it
+            if kid not in self._keys and time.monotonic() - self._fetched >= _REFETCH_SECONDS:
+                self._fetched = time.monotonic()
+                self._issuer = (await self._fetch("/.well-known/openid-configuration"))["issuer"]
+                found = jwt.PyJWKSet.from_dict(await self._fetch("/openid/v1/jwks"))
+                self._keys = {key.key_id: key for key in found.keys if key.key_id}
         try:
             return self._keys[kid]
         except KeyError:
