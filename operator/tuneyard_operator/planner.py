@@ -124,7 +124,9 @@ def wanted(state: StudyState, now: float, *, learns: bool) -> list[int]:
     if blocked(state, now) or study_end(state, now):
         return []
     look_ahead = min(2, parallel) if learns else min(parallel, MAX_LOOK_AHEAD)
-    room = min(parallel + look_ahead - len(state.pending) - len(state.active), MAX_ASK)
+    # A trial that backs off leaves its slot to another one; many that do show a program to be mended, not more work.
+    ready = len(state.pending) - min(state.backing_off(now), parallel)
+    room = min(parallel + look_ahead - ready - len(state.active), MAX_ASK)
     if room <= 0:
         return []
     holes = sorted(index for index in state.holes if index < state.limit)[:room]

@@ -40,6 +40,8 @@ class StudyState:
         """Heap of (time, trial) at which the planner looks again."""
         self.pending: set[int] = set()
         self.active: set[int] = set()
+        self._backing_off: set[int] = set()
+        self._backoffs: list[tuple[float, int]] = []
         self.strays: dict[tuple[int, int], float] = {}
         """(trial, attempt) that still live although they are over, and when to stop them."""
         self.stuck: set[int] = set()
@@ -165,6 +167,7 @@ class StudyState:
         self.refused.pop(trial.index, None)
         self.phases[trial.phase] -= 1
         self.pending.discard(trial.index)
+        self._backing_off.discard(trial.index)
         self.active.discard(trial.index)
         self.stuck.discard(trial.index)
         self._count_attempts(trial, -1)
@@ -185,6 +188,9 @@ class StudyState:
                 self.stuck.add(trial.index)
         elif not trial.phase.terminal:
             self.pending.add(trial.index)
+            if trial.not_before:
+                self._backing_off.add(trial.index)
+                heapq.heappush(self._backoffs, (trial.not_before, trial.index))
         if trial.phase in {Phase.FAILED, Phase.INFEASIBLE}:
             self.last_trouble = trial.message or "no message"
         self._count_attempts(trial, 1)
@@ -278,6 +284,14 @@ class StudyState:
     def wake(self, index: int, at: float) -> None:
         """Have the planner look at a trial at a time."""
         heapq.heappush(self.wakeups, (at, index))
+
+    def backing_off(self, now: float) -> int:
+        """How many pending trials may not start yet, because they failed a short while ago."""
+        while self._backoffs and self._backoffs[0][0] <= now:
+            _, index = heapq.heappop(self._backoffs)
+            if index in self._backing_off and self.trials[index].not_before <= now:
+                self._backing_off.discard(index)
+        return len(self._backing_off)
 
     def take_due(self, now: float) -> list[int]:
         """The trials to look at now: those touched and those whose time has come; each once, in order."""

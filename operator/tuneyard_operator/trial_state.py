@@ -26,6 +26,8 @@ class TrialState:
     phase: Phase
     attempt: int
     placement: Object | None
+    not_before: float
+    """No attempt before this time: the backoff after a failure."""
     attempts: list[Object]
     value: float | None
     message: str | None
@@ -62,6 +64,7 @@ class TrialState:
             phase=phase,
             attempt=attempt,
             placement=placement if placement and placement["attempt"] == attempt else None,
+            not_before=epoch_seconds(status["notBefore"]) if status.get("notBefore") else 0.0,
             attempts=status.get("attempts") or [],
             value=status.get("value"),
             message=status.get("message"),

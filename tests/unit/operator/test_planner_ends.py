@@ -1,7 +1,9 @@
 """How a study ends, and which trials it wants next."""
 
 import pytest
-from operator_objects import Yard
+from operator_objects import NOW, Yard
+
+from tuneyard_api.common import micro_timestamp
 
 # The end of a study ----------------------------------------------------------------------------------------------
 
@@ -128,6 +130,19 @@ def test_parallel_and_a_look_ahead_are_wanted(trials: dict[str, int], learns: bo
 def test_trials_that_wait_or_run_count_and_ended_ones_do_not() -> None:
     yard = Yard(trials={"max": 100, "parallel": 3}).ended(0, 1, 2).pending(3).placed(4).runs(5)
     assert yard.wanted() == [6, 7, 8]
+
+
+def test_a_trial_that_backs_off_leaves_its_slot_to_another_one() -> None:
+    later = micro_timestamp(NOW + 60)
+    yard = Yard(trials={"max": 100, "parallel": 2}).pending(0, 1, attempt=1, notBefore=later).pending(2, 3)
+    assert yard.wanted() == [4, 5]
+    assert yard.tick(60).wanted() == [], "they are back"
+
+
+def test_many_trials_that_back_off_hold_new_ones_back() -> None:
+    later = micro_timestamp(NOW + 60)
+    yard = Yard(trials={"max": 100, "parallel": 2}).pending(*range(6), attempt=1, notBefore=later)
+    assert yard.wanted() == []
 
 
 def test_holes_are_filled_first() -> None:
