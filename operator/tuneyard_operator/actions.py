@@ -63,6 +63,8 @@ class WriteStudy:
     """Replace the study's status."""
 
     status: Object
+    before: Object
+    """The one that this follows, which is built upon where the write fails."""
 
 
 @dataclass(frozen=True, slots=True)

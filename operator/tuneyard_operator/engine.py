@@ -120,9 +120,11 @@ class Engine:
         try:
             await self.world.write_study(state, action.status)
         except WorldError:
-            state.status_written = None
+            state.status_written, state.status_unsure = action.before, True
             state.status_due = self.world.now() + RETRY_SECONDS
             raise
+        else:
+            state.status_unsure = False
         finally:
             state.status_busy = False
         if not state.may_start:
@@ -142,7 +144,8 @@ class Engine:
         except Conflict:
             await self._read_again(state, index)
         except Rejected as error:
-            state.refused[index] = str(error)
+            if index in state.trials:
+                state.refused[index] = str(error)
             state.wake(index, self.world.now() + REJECTED_SECONDS)
         except WorldError:
             state.wake(index, self.world.now() + RETRY_SECONDS)
@@ -170,7 +173,7 @@ class Engine:
                 seen = await world.inspect_attempt(state, trial)
                 trial.placed_at = world.now()
                 if seen is not None:
-                    state.set_attempt(trial.index, seen, world.now())
+                    state.set_attempt(trial.index, seen, world.now(), trial.uid)
 
     async def _read_again(self, state: StudyState, index: int) -> None:
         """Our copy is stale and the news of it may be long in coming."""

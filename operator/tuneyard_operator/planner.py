@@ -35,6 +35,8 @@ RUNNING_AFTER: Final = 2.0
 """Seconds that an attempt runs before phase Running is written: a shorter trial is spared one write."""
 UNSEEN_AFTER: Final = 15.0
 """Seconds after which an attempt of which nothing was seen is looked for."""
+LOST_AFTER: Final = 5.0
+"""The same for one that is on record as running: a process that begins has listed all pods, and this one's is gone."""
 BLOCKED_AFTER: Final = {"Unschedulable": 60.0}
 BLOCKED_AFTER_DEFAULT: Final = 5.0
 """Seconds that an attempt waits for an image (or the like) before its study counts as blocked."""
@@ -177,9 +179,10 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
     if not trial.started:
         return _plan_start(state, trial, now)
     if seen is None:
-        if now >= trial.placed_at + UNSEEN_AFTER:
+        at = trial.placed_at + (LOST_AFTER if trial.phase is Phase.RUNNING else UNSEEN_AFTER)
+        if now >= at:
             return InspectAttempt(trial.index, trial.version, trial.attempt)
-        state.wake(trial.index, trial.placed_at + UNSEEN_AFTER)
+        state.wake(trial.index, at)
         return None
     if seen.state == "waiting":
         return _plan_waiting(state, trial, seen, now)
@@ -331,10 +334,11 @@ def _plan_status(state: StudyState, end: StudyEnd | None, now: float) -> list[Ac
     state.status_due = now + STATUS_SECONDS
     before = state.status_written or state.status
     after = status.study_status(state, before, end, blocked(state, now), now)
-    if after == before or (now < state.status_full_at and status.alike(before, after)):
+    same = after == before or (now < state.status_full_at and status.alike(before, after))
+    if same and not state.status_unsure:
         return []
     state.status_written = after
     state.status_busy = True
     state.status_full_at = now + STATUS_FULL_SECONDS
     told = status.news(before, after)
-    return [WriteStudy(after), *(Emit(reason, message, warning) for reason, message, warning in told)]
+    return [WriteStudy(after, before), *(Emit(reason, message, warning) for reason, message, warning in told)]

@@ -58,8 +58,7 @@ class StudyState:
         self.last_trouble: str | None = None
         """What is said of the last trial that ended without a result."""
         self.retries = 0
-        self.gpu_seconds = 0.0
-        self.run_seconds = 0.0
+        self.gpu_seconds = self.run_seconds = 0.0
         self.ran = 0
         self.exhausted_from: int | None = None
         """The first index for which the strategy had no configuration."""
@@ -72,10 +71,11 @@ class StudyState:
         self.checked_generation = 0
         self.strategy_problem: str | None = None
         self.status: Object = {}
-        self.status_due = now
-        self.status_full_at = now
+        self.status_due = self.status_full_at = now
         self.status_written: Object | None = None
         self.status_busy = False
+        self.status_unsure = False
+        """The last write failed, and may have taken effect: the next one is due even if it changes nothing."""
         self.version = 0
         self.set_study(study)
 

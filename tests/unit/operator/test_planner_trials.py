@@ -40,6 +40,14 @@ def test_an_attempt_of_which_nothing_is_seen_is_looked_for() -> None:
     assert yard.tick(0.2).plan() == [InspectAttempt(0, yard.version, 0)]
 
 
+def test_one_that_ran_before_this_process_began_is_looked_for_soon() -> None:
+    place = {"attempt": 0, "node": "n1", "gpus": 1}
+    yard = Yard().set(0, {"phase": "Running", "placement": place})
+    yard.state.trials[0].started = True
+    assert yard.plan() == []
+    assert yard.tick(5).plan() == [InspectAttempt(0, yard.version, 0)]
+
+
 def test_running_is_written_after_a_while() -> None:
     yard = Yard().runs(0)
     assert yard.plan() == []
