@@ -147,8 +147,6 @@ def plan(state: StudyState, now: float) -> list[Action]:
     end = study_end(state, now)
     if end is not None:
         state.touched |= state.pending | state.active
-    if state.next_index > _allowed(state):
-        state.touched |= state.pending
     for index in state.take_due(now):
         trial = state.trials.get(index)
         action = _plan_trial(state, trial, end, now) if trial is not None else None

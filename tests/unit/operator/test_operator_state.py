@@ -54,10 +54,12 @@ def test_repeated_and_late_events_do_no_harm() -> None:
     yard.set(0, SUCCEEDED)
     events = [trial(0, 2, {"phase": "Pending"}), trial(0, 3, PLACED), trial(0, 4, SUCCEEDED), trial(0, 3, PLACED)]
     before, history = sums(yard.state), len(yard.state.history)
+    yard.state.touched.clear()
     for event in events * 2:
         yard.state.set_trial(event, yard.now)
     assert sums(yard.state) == before
     assert (len(yard.state.history), yard.state.newly_ended) == (history, ["u-0"])
+    assert yard.state.touched == set(), "nothing to plan"
 
 
 def test_the_strategy_hears_of_a_trial_when_it_appears_and_when_it_ends() -> None:

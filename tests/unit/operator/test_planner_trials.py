@@ -222,12 +222,12 @@ def test_an_attempt_that_ended_counts_although_the_study_is_over() -> None:
 
 
 def test_a_lowered_maximum_stops_only_what_waits() -> None:
-    yard = Yard(trials={"max": 4, "parallel": 4}).ended(0).pending(1, 3).runs(2)
+    yard = Yard(trials={"max": 4, "parallel": 4}).ended(0).pending(1, 2).runs(3)
     yard.plan()
     yard.edit(trials={"max": 2, "parallel": 2})
     (action,) = yard.plan()
     assert isinstance(action, WriteTrial)
-    assert (action.index, action.status["phase"]) == (3, "Stopped")
+    assert (action.index, action.status["phase"]) == (2, "Stopped")
     assert action.status["message"] == "trials.max was lowered to 2"
 
 
