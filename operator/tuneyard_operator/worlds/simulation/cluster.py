@@ -135,6 +135,8 @@ class Cluster:
     # Misfortunes -----------------------------------------------------------------------------------------------
 
     def _misfortunes(self) -> None:
+        if self.faults.over:
+            return
         kernel, faults, machines = self.kernel, self.faults, self.machines
         ready = [machine for machine in machines.machines.values() if machine.ready]
         if ready and kernel.chance(faults.node_loss * _TICK):

@@ -52,6 +52,11 @@ class Faults:
             setattr(drawn, each.name, usual * rng.choice((0.0, 0.0, 0.5, 1.0, 3.0)))
         return drawn
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing goes wrong (any more)."""
+        return not any(getattr(self, each.name) for each in fields(self))
+
     def calm(self) -> None:
         """From now on nothing goes wrong."""
         for each in fields(self):

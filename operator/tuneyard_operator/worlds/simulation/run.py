@@ -25,7 +25,6 @@ from tuneyard_operator.worlds.simulation.users import Users
 MOST_SECONDS: Final = 3600.0
 """Virtual seconds after the last fault within which every study must have ended."""
 _LOOK: Final = 5.0
-_TICK: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,8 @@ class Simulation:
         kernel = self.kernel
         for process in (self.operator, self.scheduler):
             process.start()
-            self._crash_now_and_then(process)
+            if self.faults.crash:
+                kernel.after(kernel.rng.expovariate(self.faults.crash), self._crash_now_and_then, process)
         kernel.after(self._quiet_at, self._calm)
         deadline = START + self._quiet_at + MOST_SECONDS
         self._ended = False
@@ -107,9 +107,9 @@ class Simulation:
         check_end(self.api, self.cluster, self.invariants, self.operator, self.scheduler)
 
     def _crash_now_and_then(self, process: Process) -> None:
-        if process.up and self.kernel.chance(self.faults.crash * _TICK):
+        if self.faults.crash:
             process.crash()
-        self.kernel.after(_TICK, self._crash_now_and_then, process)
+            self.kernel.after(self.kernel.rng.expovariate(self.faults.crash), self._crash_now_and_then, process)
 
     def _calm(self) -> None:
         """The faults are over: the images are there again, and some node is large enough for everybody."""

@@ -40,6 +40,8 @@ class Users:
 
     def _act(self) -> None:
         kernel = self.kernel
+        if self.faults.over:
+            return
         for name, study in list(self.api.objects["studies"].items()):
             if kernel.chance(self.faults.user_action * _TICK) and "deletionTimestamp" not in study["metadata"]:
                 kernel.counts["user_action"] += 1
