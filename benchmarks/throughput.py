@@ -149,6 +149,7 @@ def main() -> None:
                 tag = f"{'pod' if by_pod else 'job'}s-{number}"
                 runs[name].append(asyncio.run(ideal(cluster, options.trials, options.parallel, tag, by_pod=by_pod)))
             with running_stack(cluster, Path(folder)) as stack:
+                tuneyard(cluster, stack, 1, 1, f"warm-up-{number}")  # the drivers have synced before their clock starts
                 runs["Tuneyard"].append(tuneyard(cluster, stack, options.trials, options.parallel, f"bench-{number}"))
     report(runs, options.parallel)
 
