@@ -70,6 +70,7 @@ class Engine:
                 await self._check(state)
             indices = planner.wanted(state, self.world.now(), learns=learns(state))
             if not indices:
+                state.strategy_problem = None  # nothing is needed of it now
                 return False
             answer = await self.strategies.ask(state, indices)
         except StrategyError as error:
