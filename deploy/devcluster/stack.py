@@ -1,7 +1,9 @@
 """Tuneyard's own processes on a cluster: operator, scheduler and strategy service, to be killed and started again."""
 
+import os
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -13,35 +15,57 @@ from urllib.request import urlopen
 
 from devcluster.cluster import Cluster, ClusterError, die_with_parent, free_port
 
-COMPONENTS = ("strategy", "scheduler", "operator")
-_TUNEYARD = Path(sys.executable).with_name("tuneyard")
+TUNEYARD = Path(sys.executable).with_name("tuneyard")
 
 
 class Stack:
-    """The three processes; each may be killed and started again at any time, on the same ports."""
+    """The processes; each may be killed and started again at any time, on the same ports.
 
-    def __init__(self, cluster: Cluster, directory: Path, options: Mapping[str, Sequence[str]]) -> None:
+    Args:
+        cluster: what they work on.
+        directory: where their logs go.
+        options: further arguments by component.
+        standby: whether operator and scheduler run twice, electing a leader each; the second ones are called
+            operator-2 and scheduler-2.
+    """
+
+    def __init__(
+        self, cluster: Cluster, directory: Path, options: Mapping[str, Sequence[str]], *, standby: bool = False
+    ) -> None:
         self.directory = directory
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.strategy_port, self.operator_port = free_port(), free_port()
+        self.strategy_port = free_port()
+        self.report_ports: dict[str, int] = {}
+        self.probe_ports: dict[str, int] = {}
         token = directory / "strategy-token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_urlsafe(32))
-        kubeconfig = ["--kubeconfig", str(cluster.kubeconfig)]
+        listen = ["--listen", f"127.0.0.1:{self.strategy_port}", "--token-file", str(token)]
+        self._commands = {"strategy": ["strategy", *listen, *options.get("strategy", ())]}
         service = ["--strategy-url", f"http://127.0.0.1:{self.strategy_port}", "--strategy-token-file", str(token)]
-        self._commands: dict[str, list[str]] = {
-            "strategy": ["--listen", f"127.0.0.1:{self.strategy_port}", "--token-file", str(token)],
-            "scheduler": kubeconfig,
-            "operator": [*kubeconfig, *service, "--listen", f"127.0.0.1:{self.operator_port}"],
-        }
-        for name, more in options.items():
-            self._commands[name] += more
+        for number in (1, 2) if standby else (1,):
+            for component, own in (("scheduler", []), ("operator", service)):
+                name = component if number == 1 else f"{component}-{number}"
+                port = self.probe_ports[name] = free_port()
+                command = [component, "--kubeconfig", str(cluster.kubeconfig), "--serve", f"127.0.0.1:{port}", *own]
+                if component == "operator":
+                    self.report_ports[name] = free_port()
+                    command += ["--listen", f"127.0.0.1:{self.report_ports[name]}"]
+                if standby:
+                    command += ["--lease", f"tuneyard-{component}"]
+                self._commands[name] = [*command, *options.get(component, ())]
+
+    @property
+    def names(self) -> list[str]:
+        """All processes, in the order in which they are started."""
+        return list(self._commands)
 
     def start(self, name: str) -> None:
         """Start a component that does not run."""
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [str(_TUNEYARD), name, *self._commands[name]],
+                [str(TUNEYARD), *self._commands[name]],
+                env={**os.environ, "POD_NAME": name},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -53,9 +77,13 @@ class Stack:
         """End a component as a crash would: SIGKILL."""
         self._end(name, signal.SIGKILL)
 
+    def end(self, name: str) -> None:
+        """End a component as Kubernetes would: SIGTERM."""
+        self._end(name, signal.SIGTERM)
+
     def stop(self) -> None:
         """End all of them."""
-        for name in reversed(COMPONENTS):
+        for name in reversed(self.names):
             self._end(name, signal.SIGTERM)
 
     def _end(self, name: str, how: signal.Signals) -> None:
@@ -70,14 +98,16 @@ class Stack:
             process.wait()
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Until the operator and the strategy service answer.
+        """Until all answer.
 
         Raises:
             ClusterError: one of them ended, or does not answer in time.
         """
         deadline = time.monotonic() + timeout
-        for name, port in (("strategy", self.strategy_port), ("operator", self.operator_port)):
-            while not _healthy(port):
+        urls = {"strategy": f"http://127.0.0.1:{self.strategy_port}"}
+        urls |= {name: f"https://127.0.0.1:{port}" for name, port in self.probe_ports.items()}
+        for name, url in urls.items():
+            while not _healthy(url):
                 process = self.processes.get(name)
                 if time.monotonic() > deadline or process is None or process.poll() is not None:
                     raise ClusterError(f"{name} is not ready:\n{self.log(name)[-2000:]}")
@@ -90,11 +120,13 @@ class Stack:
 
 
 @contextmanager
-def running_stack(cluster: Cluster, directory: Path, **options: Sequence[str]) -> Iterator[Stack]:
-    """All three processes, until the block ends. `options` are further arguments by component."""
-    stack = Stack(cluster, directory, options)
+def running_stack(
+    cluster: Cluster, directory: Path, *, standby: bool = False, **options: Sequence[str]
+) -> Iterator[Stack]:
+    """All processes, until the block ends; see `Stack`."""
+    stack = Stack(cluster, directory, options, standby=standby)
     try:
-        for name in COMPONENTS:
+        for name in stack.names:
             stack.start(name)
         stack.wait_ready()
         yield stack
@@ -102,9 +134,10 @@ def running_stack(cluster: Cluster, directory: Path, **options: Sequence[str]) -
         stack.stop()
 
 
-def _healthy(port: int) -> bool:
+def _healthy(url: str) -> bool:
+    unverified = ssl._create_unverified_context()  # noqa: S323 - the certificate is signed by nobody
     try:
-        with urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
+        with urlopen(f"{url}/healthz", timeout=2, context=unverified) as answer:  # noqa: S310
             return bool(answer.status == 200)
     except (URLError, OSError):
         return False

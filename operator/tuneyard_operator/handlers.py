@@ -1,27 +1,28 @@
-"""kopf's side of the operator: start, stop, and the life of Study objects. The only module that imports kopf."""
+"""The operator's process: kopf brings the Studies and ends it in order. The only module that imports kopf."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
 import datetime as dt
 import logging
-import socket
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import kopf
-from aiohttp import web
 
 from tuneyard_api.common import GROUP, VERSION
 from tuneyard_operator import intake
 from tuneyard_operator.controller import Controller
+from tuneyard_operator.intake import Intake
 from tuneyard_operator.strategy_client import InProcess, StrategyClient
 from tuneyard_operator.strategy_http import HttpStrategies
 from tuneyard_operator.tokens import TokenVerifier
+from tuneyard_scheduler import process
 from tuneyard_scheduler.kube import Kube, KubeError
+from tuneyard_scheduler.lease import LeadershipLost
+from tuneyard_scheduler.serving import serving
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +30,9 @@ _LOGIN_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Options(process.Options):
     """How `tuneyard operator` was called."""
 
-    kubeconfig: str | None = None
-    namespace: str | None = None
-    """Only this namespace; None for all."""
     strategy_url: str | None = None
     """The strategy service; None to run strategies in this process."""
     strategy_token_file: Path | None = None
@@ -46,50 +44,60 @@ class Options:
 
 
 class StartError(Exception):
-    """The operator cannot start; the message is a sentence."""
+    """The operator cannot start or go on; the message is a sentence."""
 
 
-class _Process:
-    """What lives from start to stop."""
+class _Replica:
+    """One operator process: takes reports and answers probes from its start, plans from when it leads."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-        self.strategies: StrategyClient = _strategies(options)
-        self.stack = contextlib.AsyncExitStack()
-        self.kube: Kube | None = None
-        self.controller: Controller | None = None
-        self.failure: str | None = None
-        """Why it could not start."""
+    def __init__(self, options: Options, kube: Kube) -> None:
+        self._options = options
+        self._kube = kube
+        self._controller: Controller | None = None
 
-    async def start(self) -> None:
-        options = self.options
-        kube = self.kube = await self.stack.enter_async_context(await Kube.connect(options.kubeconfig))
-        report_url = options.report_url or f"http://{_own_address()}:{options.listen[1]}{intake.PATH}"
-        controller = Controller(kube, self.strategies, report_url=report_url, keep_jobs=options.keep_jobs)
-        self.stack.push_async_callback(controller.stop)
+    async def run(self) -> None:
+        """Until told to end.
 
-        async def fetch(url_path: str) -> dict[str, Any]:
-            return await kube.request("GET", url_path)
+        Raises:
+            LeadershipLost: another replica may lead by now.
+            OSError: an address cannot be listened on.
+        """
+        options, kube = self._options, self._kube
+        async with AsyncExitStack() as stack:
+            lease = await stack.enter_async_context(process.candidate(options, kube, options.listen[1]))
+            leader = (lambda: lease.leader_address) if lease is not None else (lambda: None)
+            reports = Intake(TokenVerifier(lambda url_path: kube.request("GET", url_path)), leader)
+            await stack.enter_async_context(intake.serving(reports, options.listen))
+            probes = serving(options.serve, options.kubeconfig, healthy=self._healthy, ready=self._healthy)
+            await stack.enter_async_context(probes)
+            await process.lead(lease, lambda: self._work(reports))
 
-        runner = web.AppRunner(intake.create_app(controller, TokenVerifier(fetch)), access_log=None)
-        await runner.setup()
-        self.stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, *options.listen).start()
-        # Planning must not begin before all trials are known: kopf starts with Studies once this returns.
-        await controller.start(options.namespace)
-        self.controller = controller
-        logger.info("operator started; reports go to %s", report_url)
+    def _healthy(self) -> str | None:
+        return "planning is stuck" if self._controller is not None and not self._controller.healthy else None
 
-    async def login(self) -> kopf.ConnectionInfo:
-        """Kopf connects as our own client does; asked again now and then, since tokens are rotated."""
-        assert self.kube is not None, "kopf logs in after its start"
-        expiration = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=_LOGIN_SECONDS)
-        return kopf.ConnectionInfo(**dataclasses.asdict(await self.kube.credentials()), expiration=expiration)
-
-    async def stop(self) -> None:
-        await self.stack.aclose()
-        if isinstance(self.strategies, HttpStrategies):
-            await self.strategies.close()
+    async def _work(self, reports: Intake) -> None:
+        """Plan, until kopf is told to end."""
+        options = self._options
+        strategies = _strategies(options)
+        report_url = options.report_url or f"http://{process.own_address()}:{options.listen[1]}{intake.PATH}"
+        controller = Controller(self._kube, strategies, report_url=report_url, keep_jobs=options.keep_jobs)
+        try:
+            # Planning must not begin before all trials are known: Studies come after this.
+            await controller.start(options.namespace)
+            self._controller = reports.controller = controller
+            logger.info("operator started; reports go to %s", report_url)
+            await kopf.operator(
+                registry=_registry(self._kube, controller),
+                settings=_settings(),
+                standalone=True,
+                clusterwide=options.namespace is None,
+                namespaces=[options.namespace] if options.namespace else [],
+            )
+        finally:
+            self._controller = reports.controller = None
+            await controller.stop()
+            if isinstance(strategies, HttpStrategies):
+                await strategies.close()
 
 
 def _strategies(options: Options) -> StrategyClient:
@@ -100,69 +108,45 @@ def _strategies(options: Options) -> StrategyClient:
     return HttpStrategies(options.strategy_url, options.strategy_token_file)
 
 
-def _own_address() -> str:
-    """This host's address on the way to others; no packet is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737)
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.networking.connect_timeout = 10
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event otherwise
+    return settings
 
 
-def _registry(process: _Process) -> kopf.OperatorRegistry:
+def _registry(kube: Kube, controller: Controller) -> kopf.OperatorRegistry:
     """The handlers: thin, they pass on what happens."""
     handlers = kopf.OperatorRegistry()
 
-    @kopf.on.startup(registry=handlers)
-    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
-        settings.posting.enabled = False
-        settings.networking.connect_timeout = 10
-        settings.watching.server_timeout = 300
-        settings.watching.client_timeout = 330
-        settings.peering.standalone = True
-        logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event otherwise
-        try:
-            await process.start()
-        except (KubeError, OSError) as error:
-            await process.stop()
-            process.failure = str(error)
-            raise kopf.PermanentError(process.failure) from error
-        except asyncio.CancelledError:
-            await process.stop()
-            raise
-
     @kopf.on.login(registry=handlers)
     async def login(**_: Any) -> kopf.ConnectionInfo:
-        return await process.login()
-
-    @kopf.on.cleanup(registry=handlers)
-    async def stop(**_: Any) -> None:
-        await process.stop()
+        """Connect as our own client does; asked again now and then, since tokens are rotated."""
+        expiration = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=_LOGIN_SECONDS)
+        return kopf.ConnectionInfo(**dataclasses.asdict(await kube.credentials()), expiration=expiration)
 
     @kopf.on.event(GROUP, VERSION, "studies", registry=handlers)
     async def study(event: kopf.RawEvent, **_: Any) -> None:
-        if process.controller is not None:
-            process.controller.on_study(event["type"], dict(event["object"]))
+        controller.on_study(event["type"], dict(event["object"]))
 
     return handlers
+
+
+async def _serve(options: Options) -> None:
+    async with await Kube.connect(options.kubeconfig) as kube:
+        await _Replica(options, kube).run()
 
 
 def run(options: Options) -> None:
     """Run the operator until SIGTERM or SIGINT.
 
     Raises:
-        StartError: it cannot start: no credentials, or its port is taken.
+        StartError: it cannot start or go on: no credentials, its port is taken, or another replica leads by now.
     """
-    process = _Process(options)
     try:
-        kopf.run(
-            registry=_registry(process),
-            standalone=True,
-            clusterwide=options.namespace is None,
-            namespaces=[options.namespace] if options.namespace else [],
-        )
-    except Exception as error:
-        if process.failure is None:
-            raise
-        raise StartError(process.failure) from error
+        process.run(_serve(options))
+    except (KubeError, LeadershipLost, OSError) as error:
+        raise StartError(str(error)) from error

@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
 
+from tuneyard_scheduler import process
 from tuneyard_scheduler.cycle import schedule
 from tuneyard_scheduler.kube import Kube, path
 from tuneyard_scheduler.mirror import KINDS, Mirror
+from tuneyard_scheduler.process import Options
 from tuneyard_scheduler.reporting import Reporter
+from tuneyard_scheduler.serving import serving
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.writer import PlacementWriter
 
@@ -28,15 +31,22 @@ BOUND_AND_ALIVE: Final = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=
 """Pods that take something of a node. One that ends leaves this selection, which a watch tells as DELETED."""
 _REST: Final = 0.005
 """Seconds between two cycles: what happens meanwhile is decided on together."""
+_BEAT: Final = 10.0
+"""Seconds after which a cycle runs even when nothing happened, as a sign of life."""
+_STUCK: Final = 60.0
+_OWN_NAMESPACE: Final = frozenset({"studies", "trials"})
+"""What a scheduler of one namespace sees of that namespace only; nodes and their pods are everybody's."""
 
 
 class Controller:
     """Schedules one cluster."""
 
-    def __init__(self, kube: Kube, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, kube: Kube, clock: Callable[[], float] = time.time, *, namespace: str | None = None) -> None:
         self.state = ClusterState()
         self._kube = kube
         self._clock = clock
+        self._namespace = namespace
+        self._beat: float | None = None
         self._mirror = Mirror(self.state)
         self._writer = PlacementWriter(kube, self.state, self._mirror, self._settled, clock=clock)
         self._reporter = Reporter(kube, self.state, clock)
@@ -49,7 +59,7 @@ class Controller:
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:
                 watching = self._kube.reflect(
-                    path(kind),
+                    path(kind, self._namespace if kind in _OWN_NAMESPACE else None),
                     partial(self._take, kind),
                     field_selector=BOUND_AND_ALIVE if kind == "pods" else None,
                     on_synced=self._synced[kind].set,
@@ -60,6 +70,12 @@ class Controller:
             group.create_task(self._writer.run())
             group.create_task(self._reporter.run())
             group.create_task(self._cycles())
+
+    @property
+    def problem(self) -> str | None:
+        """Why this process had better be started anew, once it schedules; None while all is well."""
+        stuck = self._beat is not None and time.monotonic() - self._beat > _STUCK
+        return "no scheduling cycle for a minute" if stuck else None
 
     def _take(self, kind: str, event: str, item: dict[str, Any]) -> None:
         if self._mirror.take(kind, event, item):
@@ -73,11 +89,12 @@ class Controller:
         self._changed.set()
         wakeup: float | None = None
         while True:
-            wait = None if wakeup is None else max(0.0, wakeup - self._clock())
+            wait = _BEAT if wakeup is None else min(_BEAT, max(0.0, wakeup - self._clock()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait)
             self._changed.clear()
             wakeup = self._cycle()
+            self._beat = time.monotonic()
             await asyncio.sleep(_REST)
 
     def _cycle(self) -> float | None:
@@ -93,31 +110,24 @@ class Controller:
         return sum(1 for study in self.state.studies() if study.view), sum(1 for _ in self.state.inventory.nodes())
 
 
-async def serve(kubeconfig: str | None = None) -> None:
-    """Schedule until cancelled.
-
-    Args:
-        kubeconfig: The file; left out: as kubectl finds it, or the pod's service account.
-
-    Raises:
-        KubeError: there are no usable credentials.
-    """
-    async with await Kube.connect(kubeconfig) as kube:
-        await Controller(kube).run()
-
-
-async def _serve_until_told(kubeconfig: str | None) -> None:
-    task = asyncio.ensure_future(serve(kubeconfig))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+async def _serve(options: Options) -> None:
+    async with AsyncExitStack() as stack:
+        kube = await stack.enter_async_context(await Kube.connect(options.kubeconfig))
+        controller = Controller(kube, namespace=options.namespace)
+        lease = await stack.enter_async_context(process.candidate(options, kube))
+        probes = serving(
+            options.serve, options.kubeconfig, healthy=lambda: controller.problem, ready=lambda: controller.problem
+        )
+        await stack.enter_async_context(probes)
+        await process.lead(lease, controller.run)
 
 
-def run(kubeconfig: str | None = None) -> None:
+def run(options: Options) -> None:
     """The scheduler as a process: until SIGTERM or Ctrl-C.
 
     Raises:
         KubeError: there are no usable credentials.
+        LeadershipLost: another replica may lead by now.
+        OSError: the address for probes and metrics cannot be listened on.
     """
-    asyncio.run(_serve_until_told(kubeconfig))
+    process.run(_serve(options))

@@ -40,6 +40,7 @@ _PREFIXES: Final = {
     "trials": f"/apis/{GROUP}/{VERSION}",
     "gpuqueues": f"/apis/{GROUP}/{VERSION}",
     "jobs": "/apis/batch/v1",
+    "leases": "/apis/coordination.k8s.io/v1",
     "events": "/api/v1",
     "nodes": "/api/v1",
     "pods": "/api/v1",
@@ -98,6 +99,8 @@ class Kube:
         configuration.disable_strict_ssl_verification = True
         self._api = client.ApiClient(configuration)
         self.namespace = namespace
+        self.may_write: Callable[[], bool] = lambda: True
+        """Asked before each request that changes something: who no longer leads must not."""
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> Self:
@@ -178,6 +181,8 @@ class Kube:
         timeout: float = 30,
     ) -> str:
         """One request; the answer as text (logs)."""
+        if method != "GET" and not self.may_write():
+            raise KubeError(0, "NotLeading", f"{method} {url_path}: another replica may lead by now")
         try:
             response = await self._open(method, url_path, body, params, content_type, aiohttp.ClientTimeout(timeout))
             data = await response.read()

@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def create_token(token_file: Path) -> None:
+    """Write a random token for its owner's eyes only; one that is there already stays.
+
+    Raises:
+        ValueError: the file cannot be written.
+    """
+    new = token_file.with_name(f".{token_file.name}.new")
+    try:
+        new.touch(mode=0o600)
+        new.write_text(secrets.token_urlsafe(32), encoding="utf-8")
+        with suppress(FileExistsError):
+            os.link(new, token_file)  # whole or not at all: callers may look at any moment
+        new.unlink()
+    except OSError as error:
+        raise ValueError(f"the token file {token_file} cannot be written: {error.strerror}") from error
 
 
 def serve(host: str, port: int, token_file: Path) -> None:

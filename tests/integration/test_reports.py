@@ -25,7 +25,7 @@ def token(studies: Studies, pod: dict[str, Any], audience: str = "tuneyard") -> 
 
 
 def post(stack: Stack, bearer: str | None, body: object) -> tuple[int, dict[str, Any]]:
-    url = f"http://127.0.0.1:{stack.operator_port}/v1/reports"
+    url = f"http://127.0.0.1:{stack.report_ports['operator']}/v1/reports"
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
     try:
         with urlopen(Request(url, json.dumps(body).encode(), headers)) as answer:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import random
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from devcluster.cluster import Cluster, die_with_parent
+from devcluster.stack import TUNEYARD
 from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, STUDY_LABEL, UID_LABEL
 from tuneyard_scheduler.backends import whole
 from tuneyard_scheduler.kube import MERGE_PATCH, Kube, KubeError, path
@@ -20,10 +20,10 @@ Object = dict[str, Any]
 
 
 class Scheduler:
-    """The process, as `python -m tuneyard_scheduler`."""
+    """The process, as `tuneyard scheduler`."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._command = [sys.executable, "-m", "tuneyard_scheduler", "--kubeconfig", str(cluster.kubeconfig)]
+        self._command = [str(TUNEYARD), "scheduler", "--kubeconfig", str(cluster.kubeconfig)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -314,8 +314,8 @@ async def test_suspended_studies_wait(bench: Bench, scheduler: Scheduler) -> Non
 
 
 def test_no_credentials_is_one_sentence(tmp_path: Any) -> None:
-    command = [sys.executable, "-m", "tuneyard_scheduler", "--kubeconfig", str(tmp_path / "none")]
+    command = [str(TUNEYARD), "scheduler", "--kubeconfig", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("tuneyard scheduler: no usable kubeconfig")
+    assert done.stderr.splitlines()[-1].startswith("tuneyard: no usable kubeconfig")
     assert "Traceback" not in done.stderr

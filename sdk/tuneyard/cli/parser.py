@@ -117,7 +117,6 @@ def _add_logs(commands: Commands[_Parser], here: _Parser) -> None:
 def _add_operator(commands: Commands[_Parser]) -> None:
     operator = _command(commands, "operator", "services:operator", "run the operator of a cluster")
     _add_cluster(operator)
-    operator.add_argument("--namespace", metavar="NAME", help="watch only this namespace (default: all)")
     operator.add_argument("--strategy-url", metavar="URL", help="the strategy service (default: strategies run inside)")
     operator.add_argument("--strategy-token-file", type=Path, metavar="FILE", help="the token for --strategy-url")
     operator.add_argument(
@@ -143,10 +142,31 @@ def _add_strategy(commands: Commands[_Parser]) -> None:
         help="where to answer (default: 127.0.0.1:8090)",
     )  # fmt: skip
     strategy.add_argument("--token-file", type=Path, required=True, metavar="FILE", help="the token for callers")
+    strategy.add_argument(
+        "--create-token", action="store_true", help="write a random token into that file unless it exists"
+    )
+    _add_logging(strategy)
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kubeconfig", metavar="FILE", help="the cluster (default: as kubectl finds it)")
+    parser.add_argument("--namespace", metavar="NAME", help="studies of this namespace only (default: all)")
+    parser.add_argument(
+        "--lease", metavar="NAME",
+        help="work only while holding this Lease, so that several replicas can run (default: no lease, one replica)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--serve", type=address, metavar="HOST:PORT",
+        help="where to answer probes and give metrics over HTTPS, for example 0.0.0.0:8443 (default: nowhere)",
+    )  # fmt: skip
+    _add_logging(parser)
+
+
+def _add_logging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log-format", choices=["text", "json"], default="text", metavar="FORMAT",
+        help="text or json, one object a line (default: text)",
+    )  # fmt: skip
     parser.add_argument(
         "--log-level", choices=["debug", "info", "warning", "error"], default="info", metavar="LEVEL",
         help="how much to say: debug, info, warning or error (default: info)",

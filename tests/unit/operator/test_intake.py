@@ -14,7 +14,7 @@ from operator_objects import Object, Yard
 
 from tuneyard_operator import tokens
 from tuneyard_operator.controller import Controller
-from tuneyard_operator.intake import create_app
+from tuneyard_operator.intake import Intake as Taker
 from tuneyard_operator.pods import AttemptKey
 from tuneyard_operator.tokens import TokenVerifier, Unauthorized
 from tuneyard_scheduler.kube import KubeError
@@ -128,9 +128,10 @@ class Intake:
         self.controller = Controller(None, None, report_url=None, keep_jobs=0)  # type: ignore[arg-type]
         self.controller.engine.studies["u-s"] = self.yard.state
         self.controller.running_pods["pod-1"] = AttemptKey("u-s", "u-0", 0, 0)
-        self.client: TestClient[Any, Any] = TestClient(
-            TestServer(create_app(self.controller, TokenVerifier(server.fetch)))
-        )
+        self.taker = Taker(TokenVerifier(server.fetch), lambda: self.leader)
+        self.taker.controller = self.controller
+        self.leader: str | None = None
+        self.client: TestClient[Any, Any] = TestClient(TestServer(self.taker.create_app()))
 
     async def post(self, bearer: str | None = None, **options: Any) -> tuple[int, Object]:
         headers = {"Authorization": f"Bearer {token() if bearer is None else bearer}"}
@@ -216,11 +217,37 @@ async def test_a_pod_that_is_over_changes_nothing(intake: Intake, key: AttemptKe
     assert intake.yard.state.trials[0].reports.count == 0
 
 
-async def test_the_kubelet_is_told_when_planning_is_stuck(intake: Intake) -> None:
+async def test_a_replica_that_does_not_lead_passes_reports_on(intake: Intake, server: ApiServer) -> None:
+    standby = Intake(server)
+    standby.taker.controller = None
+    async with standby.client:
+        status, answer = await standby.post()
+        assert (status, answer["error"]) == (503, "no operator leads at this moment")
+        standby.leader = f"127.0.0.1:{intake.client.port}"
+        assert await standby.post() == (200, {"accepted": 2})
+        assert intake.yard.state.trials[0].reports.count == 2
+        assert (await standby.post(json={"reports": [1]}))[0] == 400, "the leader's answer comes back as it is"
+        assert (await standby.post("garbage"))[0] == 401, "what is no token is not passed on"
+        intake.controller.running_pods.clear()
+        assert (await standby.post())[1]["error"] == "this pod is not known as a running trial (yet)"
+
+
+async def test_replicas_that_take_each_other_for_the_leader_pass_on_once(intake: Intake) -> None:
+    intake.taker.controller = None
+    intake.leader = f"127.0.0.1:{intake.client.port}"
+    assert (await intake.post())[0] == 503
+
+
+async def test_a_leader_that_is_gone_is_no_error_of_the_pod(intake: Intake) -> None:
+    intake.taker.controller = None
+    intake.leader = "127.0.0.1:1"
+    status, answer = await intake.post()
+    assert (status, answer["error"]) == (503, "the operator that leads cannot be reached at this moment")
+
+
+async def test_planning_that_is_stuck_is_seen(intake: Intake) -> None:
     runner = SimpleNamespace(beat=time.monotonic())
     intake.controller._runners["u-s"] = runner  # type: ignore[assignment]
-    async with intake.client.get("/healthz") as response:
-        assert (response.status, await response.text()) == (200, "ok")
+    assert intake.controller.healthy
     runner.beat -= 61
-    async with intake.client.get("/healthz") as response:
-        assert (response.status, await response.text()) == (503, "planning is stuck")
+    assert not intake.controller.healthy
