@@ -39,13 +39,15 @@ def test_the_committed_files_are_what_the_models_say():
 
 
 def test_a_stale_file_fails_the_check_and_is_rewritten(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(generate, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(generate, "DIRECTORIES", (tmp_path / "crds", tmp_path / "chart"))
+    for directory in generate.DIRECTORIES:
+        directory.mkdir()
     assert generate.main(["--check"]) == 1
-    assert "study-policy.yaml is not what the models say" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert "chart/study-policy.yaml is not what the models say" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*/*"))
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
-    (tmp_path / "study-policy.yaml").write_text("{}")
+    (tmp_path / "chart" / "study-policy.yaml").write_text("{}")
     assert generate.main(["--check"]) == 1
 
 
