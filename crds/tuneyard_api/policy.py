@@ -13,25 +13,27 @@ from tuneyard_api.domain import admits
 from tuneyard_api.space import Parameter
 from tuneyard_api.study import StudySpec
 
-BUDGET = 5_000
-"""Values of `initial`, and of `when` with the categories it names, up to which the policy looks at them.
+INITIAL_BUDGET = 5_000
+"""Values of `initial` up to which the policy looks at them.
 
 The API server stops a policy that takes too long, and would then refuse a good study: Python looks at larger ones.
 """
+WHEN_BUDGET = 100_000
+"""The same for `when`: comparisons of a value in a list with a value that the parameter can have."""
 
+# Only what every supported Kubernetes has, from 1.31 on: no comprehensions of two variables, which came with 1.33.
 VARIABLES = {
     # dyn, because the API server knows no type for free-form values and could not check expressions that read them
     "spec": "dyn(object.spec)",
     "parameters": "variables.spec.parameters",
+    "names": "variables.parameters.map(p, p.name)",
     "initial": "variables.spec.?initial.orValue([])",
-    "initialFits": f"size(variables.initial) * size(variables.parameters) <= {BUDGET}",
-    "position": "variables.parameters.transformMapEntry(i, p, {p.name: i})",
-    "conditional": "variables.parameters.filter(p, has(p.when))",
-    "named": "variables.parameters.filter(p, has(p.categorical) && variables.conditional.exists(q, p.name in q.when))",
-    "whenFits": "variables.named.map(p, size(p.categorical.values)).sum() "
-    f"+ variables.conditional.map(p, p.when.map(name, size(p.when[name])).sum()).sum() <= {BUDGET}",
-    "categories": "variables.named"
-    ".transformMapEntry(i, p, {p.name: p.categorical.values.transformMapEntry(j, value, {value: true})})",
+    "initialFits": f"size(variables.initial) * size(variables.parameters) <= {INITIAL_BUDGET}",
+    "categorical": "variables.parameters.filter(p, has(p.categorical)).map(p, p.name)",
+    "whenFits": "variables.parameters.filter(p, has(p.when)).map(p, p.when.map(name, size(p.when[name]) * "
+    "(name in variables.categorical "
+    "? size(variables.parameters[variables.names.indexOf(name)].categorical.values) : 1)).sum()).sum() "
+    f"<= {WHEN_BUDGET}",
 }
 """What several rules use, in the order in which they build on each other."""
 
@@ -54,16 +56,15 @@ class PolicyRule:
 
 
 def _of_parameters(condition: str, suffix: str = "") -> str:
-    """CEL: the paths of the parameters `p` (at position `i`) that meet a condition."""
-    return f"variables.parameters.transformList(i, p, {condition}, 'spec.parameters[' + string(i) + ']{suffix}')"
+    """CEL: the paths of the parameters `p` that meet a condition."""
+    path = f"'spec.parameters[' + string(variables.names.indexOf(p.name)) + ']{suffix}'"
+    return f"variables.parameters.filter(p, {condition}).map(p, {path})"
 
 
 def _of_initial(demand: str) -> str:
-    """CEL: the paths of the configurations `c` in initial that do not meet a demand."""
-    return (
-        f"!variables.initialFits || variables.initial.all(c, {demand}) ? [] : "
-        f"variables.initial.transformList(i, c, !{demand}, 'spec.initial[' + string(i) + ']')"
-    )
+    """CEL: the path of the first configuration `c` in initial that does not meet a demand."""
+    first = f"[variables.initial.map(c, {demand}).indexOf(false)]"
+    return f"!variables.initialFits ? [] : {first}.filter(i, i >= 0).map(i, 'spec.initial[' + string(i) + ']')"
 
 
 def _when_not_above(spec: StudySpec) -> Iterator[str]:
@@ -103,11 +104,15 @@ def _not_in_a_grid(spec: StudySpec) -> Iterator[str]:
             yield f"spec.parameters[{i}]"
 
 
+_PARENT = "variables.parameters[variables.names.indexOf(name)]"
+
 POLICY_RULES = (
     PolicyRule(
         "whenNotAbove",
         _of_parameters(
-            "has(p.when) && !p.when.all(name, name in variables.position && variables.position[name] < i)", ".when"
+            "has(p.when) && !p.when.all(name, name in variables.names "
+            "&& variables.names.indexOf(name) < variables.names.indexOf(p.name))",
+            ".when",
         ),
         _when_not_above,
         "when names a parameter that does not stand above this one; name one that does, or change the order",
@@ -115,9 +120,7 @@ POLICY_RULES = (
     PolicyRule(
         "whenOnDouble",
         _of_parameters(
-            "has(p.when) && p.when.exists(name, name in variables.position "
-            "&& has(variables.parameters[variables.position[name]].double))",
-            ".when",
+            f"has(p.when) && p.when.exists(name, name in variables.names && has({_PARENT}.double))", ".when"
         ),
         _when_on_double,
         "when names a double parameter; name an int or categorical one",
@@ -126,12 +129,10 @@ POLICY_RULES = (
         "whenImpossible",
         "!variables.whenFits ? [] : "
         + _of_parameters(
-            "has(p.when) && p.when.exists(name, values, name in variables.position "
-            "&& !has(variables.parameters[variables.position[name]].double) "
-            "&& !(name in variables.categories ? values.all(value, value in variables.categories[name]) "
-            ": [variables.parameters[variables.position[name]].int].all(parent, values.all(value, "
-            "type(value) == int && parent.min <= value && value <= parent.max "
-            "&& (value - parent.min) % parent.step == 0))))",
+            "has(p.when) && p.when.exists(name, name in variables.names "
+            f"&& [{_PARENT}].exists(parent, !has(parent.double) && !p.when[name].all(value, has(parent.categorical) "
+            "? value in parent.categorical.values : type(value) == int && parent.int.min <= value "
+            "&& value <= parent.int.max && (value - parent.int.min) % parent.int.step == 0)))",
             ".when",
         ),
         _when_impossible,
@@ -150,13 +151,13 @@ POLICY_RULES = (
     ),
     PolicyRule(
         "initialUnknown",
-        _of_initial("c.all(name, name in variables.position)"),
+        _of_initial("c.all(name, name in variables.names)"),
         None,
         "a configuration in initial has a name that is not a parameter's; correct it, or leave it out",
     ),
     PolicyRule(
         "initialNotAValue",
-        _of_initial("c.all(name, value, type(value) == int || type(value) == double || type(value) == string)"),
+        _of_initial("c.all(name, type(c[name]) == int || type(c[name]) == double || type(c[name]) == string)"),
         None,
         "a configuration in initial has a value that is no number or text; write one, and true or false in quotes",
     ),

@@ -86,6 +86,32 @@ def test_a_study_of_the_largest_size_is_not_refused_for_its_size(studies: Studie
     assert studies.refusal(manifest({"name": "large", "spec": {"parameters": parameters, "initial": initial}})) == ""
 
 
+def at_the_limit(**last: Any) -> list[Manifest]:
+    """100 parameters whose `when` has as many values as the policy compares, the last of them with further fields."""
+    first = {"name": "p0", "categorical": {"values": list(range(1000))}}
+    others = [{"name": f"p{i}", "int": {"min": 1, "max": 2}, "when": {"p0": [999]}} for i in range(1, 99)]
+    return [first, *others, {"name": "p99", "int": {"min": 1, "max": 2}, **last}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"parameters": at_the_limit(when={"p0": [1000]})}, "spec.parameters[99].when: "),
+        (
+            {"parameters": at_the_limit(), "initial": [{f"p{i}": 1 for i in range(100)}] * 49 + [{"p100": 1}]},
+            "spec.initial[49]: ",
+        ),
+        ({"parameters": at_the_limit()[:1], "initial": [{"p1": i} for i in range(5000)]}, "spec.initial[0]: "),
+        ({"parameters": at_the_limit()[:1], "initial": [{"p0": True} for i in range(5000)]}, "spec.initial[0]: "),
+    ],
+    ids=["when", "wide-initial", "long-initial", "long-initial-of-truths"],
+)
+def test_the_policy_has_time_for_the_largest_study_that_it_looks_at(
+    studies: Studies, spec: Manifest, says: str
+) -> None:
+    assert says in studies.refusal(manifest({"name": "limit", "spec": spec}))
+
+
 def test_the_definitions_are_accepted_without_a_warning(cluster: Cluster) -> None:
     done = cluster.kubectl(
         "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--warnings-as-errors", "-f", str(CRDS)
