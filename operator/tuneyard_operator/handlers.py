@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime as dt
 import logging
@@ -86,13 +87,20 @@ class _Replica:
             await controller.start(options.namespace)
             self._controller = reports.controller = controller
             logger.info("operator started; reports go to %s", report_url)
-            await kopf.operator(
-                registry=_registry(self._kube, controller),
-                settings=_settings(),
-                standalone=True,
-                clusterwide=options.namespace is None,
-                namespaces=[options.namespace] if options.namespace else [],
+            told = asyncio.Event()
+            bringing = asyncio.ensure_future(
+                kopf.operator(
+                    registry=_registry(self._kube, controller, told),
+                    settings=_settings(),
+                    standalone=True,
+                    clusterwide=options.namespace is None,
+                    namespaces=[options.namespace] if options.namespace else [],
+                )
             )
+            # Once told to end, kopf would wait 5 s for all tasks that are not its own, and the next leader with it.
+            await asyncio.wait([bringing, asyncio.ensure_future(told.wait())], return_when=asyncio.FIRST_COMPLETED)
+            if bringing.done():
+                bringing.result()
         finally:
             self._controller = reports.controller = None
             await controller.stop()
@@ -118,8 +126,8 @@ def _settings() -> kopf.OperatorSettings:
     return settings
 
 
-def _registry(kube: Kube, controller: Controller) -> kopf.OperatorRegistry:
-    """The handlers: thin, they pass on what happens."""
+def _registry(kube: Kube, controller: Controller, told: asyncio.Event) -> kopf.OperatorRegistry:
+    """The handlers: thin, they pass on what happens; `told` is set when the process is told to end."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
@@ -131,6 +139,10 @@ def _registry(kube: Kube, controller: Controller) -> kopf.OperatorRegistry:
     @kopf.on.event(GROUP, VERSION, "studies", registry=handlers)
     async def study(event: kopf.RawEvent, **_: Any) -> None:
         controller.on_study(event["type"], dict(event["object"]))
+
+    @kopf.on.cleanup(registry=handlers)
+    async def stop(**_: Any) -> None:
+        told.set()
 
     return handlers
 

@@ -1,7 +1,7 @@
 """Operator, scheduler and strategy service are killed with -9 at random moments: nothing is lost or done twice."""
 
-import asyncio
 import random
+import time
 
 from _studies import Studies, study
 from _witness import witness
@@ -12,21 +12,20 @@ from devcluster.stack import Stack
 TRIALS, PARALLEL = 100, 12
 
 
-async def test_kill_minus_nine_at_random_moments(cluster: Cluster, stack: Stack, namespace: str) -> None:
+def test_kill_minus_nine_at_random_moments(cluster: Cluster, stack: Stack, namespace: str) -> None:
     studies, rng = Studies(cluster, namespace), random.Random(20)
-    async with witness(cluster, namespace) as seen:
+    with witness(cluster, namespace) as seen:
         annotations = {"duration-ms": "700"}
         studies.apply(study("chaos", annotations=annotations, trials={"max": TRIALS, "parallel": PARALLEL}))
         kills = 0
         while sum(seen.outcomes.values()) < TRIALS and kills < 60:
-            await asyncio.sleep(rng.uniform(0.05, 2.0))
+            time.sleep(rng.uniform(0.05, 2.0))
             victim = rng.choice(stack.names)
             stack.kill(victim)
             kills += 1
-            await asyncio.sleep(rng.uniform(0, 0.5))
+            time.sleep(rng.uniform(0, 0.5))
             stack.start(victim)
-        status = await asyncio.to_thread(studies.wait, "chaos", "Complete", 120)
-        await asyncio.sleep(1)
+        status = studies.wait("chaos", timeout=120)
 
     assert kills >= 5, "the study was over before it was disturbed"
     assert seen.outcomes == {"Succeeded": TRIALS}

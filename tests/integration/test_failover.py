@@ -1,12 +1,11 @@
 """Two replicas of operator and scheduler: one of each works, and when it dies the other goes on."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 
 import pytest
 from _studies import Studies, study, until
-from _witness import Witness, witness
+from _witness import witness
 
 from devcluster.cluster import Cluster
 from devcluster.stack import Stack, running_stack
@@ -32,31 +31,25 @@ def holder(cluster: Cluster, component: str) -> str | None:
     return str(found) if found else None
 
 
-async def more_jobs(seen: Witness, than: int) -> None:
-    """Wait for new Jobs."""
-    while len(seen.jobs) <= than:
-        await asyncio.sleep(0.05)
-
-
 @pytest.mark.parametrize("component", ["operator", "scheduler"])
-async def test_when_the_leader_is_killed_the_other_goes_on(
+def test_when_the_leader_is_killed_the_other_goes_on(
     cluster: Cluster, pair: Stack, namespace: str, component: str
 ) -> None:
     studies = Studies(cluster, namespace)
-    async with witness(cluster, namespace) as seen:
+    with witness(cluster, namespace) as seen:
         studies.apply(study("go-on", annotations={"duration-ms": "700"}, trials={"max": 90, "parallel": 6}))
-        await asyncio.wait_for(more_jobs(seen, 12), 60)
+        until(lambda: len(seen.jobs) > 12, "a dozen trials start", 60)
         victim = holder(cluster, component)
         assert victim is not None
         pair.kill(victim)
         killed, before = time.monotonic(), len(seen.jobs)
         # What was placed already may still start; what comes after that is the other's doing.
-        await asyncio.wait_for(more_jobs(seen, before + 12), 60)
+        until(lambda: len(seen.jobs) > before + 12, "another dozen starts", 60)
         elapsed = time.monotonic() - killed
         assert holder(cluster, component) not in {victim, None}
         assert elapsed < FAILOVER_SECONDS
         pair.start(victim)
-        status = await asyncio.to_thread(studies.wait, "go-on", "Complete", 120)
+        status = studies.wait("go-on", timeout=120)
     assert status["trials"]["succeeded"] == 90
     assert seen.outcomes == {"Succeeded": 90}
     assert [job for job, uids in seen.jobs.items() if len(uids) > 1] == []

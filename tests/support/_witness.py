@@ -1,9 +1,11 @@
 """An observer of its own: what the API server says of Jobs, pods and trials, whatever Tuneyard says."""
 
 import asyncio
+import threading
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from devcluster.cluster import Cluster
@@ -39,15 +41,28 @@ class Witness:
             self.outcomes[status["phase"]] += 1
 
 
-@asynccontextmanager
-async def witness(cluster: Cluster, namespace: str) -> AsyncIterator[Witness]:
-    """One that watches a namespace for the time of the block."""
-    seen = Witness()
-    async with await Kube.connect(str(cluster.kubeconfig)) as kube:
+@contextmanager
+def witness(cluster: Cluster, namespace: str) -> Iterator[Witness]:
+    """One that watches a namespace for the time of the block, in a thread of its own."""
+    seen, stop = Witness(), threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(_watch(seen, str(cluster.kubeconfig), namespace, stop)))
+    thread.start()
+    try:
+        yield seen
+        time.sleep(1)  # what has happened is on its way
+    finally:
+        stop.set()
+        thread.join()
+
+
+async def _watch(seen: Witness, kubeconfig: str, namespace: str, stop: threading.Event) -> None:
+    async with await Kube.connect(kubeconfig) as kube:
         watches = [
             asyncio.create_task(kube.reflect(path(kind, namespace), on_event))
             for kind, on_event in (("jobs", seen.on_job), ("pods", seen.on_pod), ("trials", seen.on_trial))
         ]
-        yield seen
+        while not stop.is_set():
+            await asyncio.sleep(0.05)
         for watch in watches:
             watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)

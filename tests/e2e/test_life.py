@@ -1,0 +1,122 @@
+"""The life of an installation: its own test, a leader that dies, an upgrade, an uninstall."""
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+from _e2e import real_study
+from _release import Release
+from _studies import Studies, until
+from _witness import Witness, witness
+
+from devcluster.cluster import Cluster
+
+FAILOVER_SECONDS = 15.0
+
+
+def test_the_charts_own_test_passes(release: Release) -> None:
+    release.helm("test", release.name, "--timeout", "4m")
+
+
+def test_pods_are_restricted(release: Release, cluster: Cluster) -> None:
+    """The namespace takes nothing else, and warns of nothing."""
+    labels = cluster.objects("namespace", release.namespace)[0]["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    pods = release.objects("pods", "-l", "app.kubernetes.io/name=tuneyard")
+    assert len([pod for pod in pods if pod["status"]["phase"] == "Running"]) >= 4
+
+
+def test_a_pod_s_token_is_good_for_reports_only(studies: Studies) -> None:
+    """What a trial's program can do with what it finds in its container."""
+    program = """\
+import json, os, ssl, urllib.error, urllib.request, tuneyard
+from pathlib import Path
+assert not Path("/var/run/secrets/kubernetes.io").exists(), "the service account's own token is mounted"
+token = Path(os.environ["TUNEYARD_TOKEN_FILE"]).read_text()
+host = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
+request = urllib.request.Request(f"{host}/api/v1/namespaces", headers={"Authorization": f"Bearer {token}"})
+try:
+    urllib.request.urlopen(request, context=ssl._create_unverified_context(), timeout=10)
+    code = 200
+except urllib.error.HTTPError as error:
+    code = error.code
+tuneyard.report(step=0, loss=code)
+"""
+    studies.apply(real_study("thief", program, trials={"max": 1, "parallel": 1}))
+    assert studies.wait("thief", timeout=120)["best"]["value"] == 401
+
+
+def test_the_operator_s_pod_is_deleted_in_the_middle_of_a_study(
+    release: Release, cluster: Cluster, studies: Studies
+) -> None:
+    with witness(cluster, studies.namespace) as seen:
+        studies.apply(real_study("orphan", steps=3, trials={"max": 16, "parallel": 3}))
+        until(lambda: studies.status("orphan").get("trials", {}).get("succeeded", 0) >= 2, "two trials succeed", 120)
+        for component in ("operator", "scheduler"):
+            release.kubectl("delete", "pod", release.leader(component), "--grace-period=0", "--force")
+        status = studies.wait("orphan", timeout=240)
+    assert status["trials"]["succeeded"] == 16
+    once(seen, "orphan", 16, parallel=3)
+
+
+@pytest.mark.parametrize("component", ["operator", "scheduler"])
+def test_another_leads_soon_after_the_leader_s_node_lost_it(
+    release: Release, cluster: Cluster, component: str, record_property: Callable[[str, object], None]
+) -> None:
+    leader = release.leader(component)
+    began = time.monotonic()
+    release.kubectl("delete", "pod", leader, "--grace-period=0", "--force")
+    until(lambda: release.leader(component) not in {leader, ""}, "another leads", 30)
+    elapsed = time.monotonic() - began
+    record_property("seconds", round(elapsed, 1))
+    assert elapsed < FAILOVER_SECONDS
+    release.wait_ready()
+
+
+def test_an_upgrade_in_the_middle_of_a_study_loses_nothing(
+    release: Release, cluster: Cluster, studies: Studies
+) -> None:
+    with witness(cluster, studies.namespace) as seen:
+        studies.apply(real_study("upgraded", steps=3, trials={"max": 16, "parallel": 3}))
+        until(lambda: studies.status("upgraded").get("trials", {}).get("succeeded", 0) >= 2, "two trials succeed", 120)
+        before = {pod["metadata"]["uid"] for pod in release.objects("pods")}
+        release.upgrade("--set", "operator.logLevel=debug", "--set", "scheduler.logLevel=debug")
+        assert not before & {pod["metadata"]["uid"] for pod in release.objects("pods")}, "all pods are new"
+        status = studies.wait("upgraded", timeout=240)
+    assert status["trials"]["succeeded"] == 16
+    once(seen, "upgraded", 16, parallel=3)
+
+
+def test_uninstall_keeps_studies_and_an_install_goes_on_with_them(
+    release: Release, cluster: Cluster, studies: Studies
+) -> None:
+    studies.apply(real_study("kept", steps=2, trials={"max": 6, "parallel": 1}))
+    until(lambda: studies.status("kept").get("trials", {}).get("succeeded"), "a first trial succeeds", 120)
+    release.helm("uninstall", release.name, "--wait")
+    assert studies.objects("study", "kept")[0]["metadata"]["name"] == "kept"
+    assert len(cluster.objects("crds")) >= 3
+    until(lambda: not release.objects("pods"), "no pod is left", 60)
+    leftovers = cluster.kubectl(
+        "get", "clusterroles,clusterrolebindings", "-o", "name", "-l", f"app.kubernetes.io/instance={release.name}"
+    ).stdout
+    assert leftovers == ""
+    release.install()
+    assert studies.wait("kept", timeout=180)["trials"]["succeeded"] == 6
+
+
+def test_logs_are_json_and_name_the_study(release: Release, studies: Studies) -> None:
+    studies.apply(real_study("told", trials={"max": 1, "parallel": 1}))
+    studies.wait("told", timeout=120)
+    lines = release.kubectl("logs", release.leader("operator"), "-c", "operator").splitlines()
+    parsed = [json.loads(line) for line in lines]
+    assert any(line.get("study") == "told" for line in parsed)
+
+
+def once(seen: Witness, study: str, trials: int, *, parallel: int) -> None:
+    """Each trial ran once and ended once, and never too many at a time."""
+    assert seen.outcomes == {"Succeeded": trials}
+    assert seen.changed_after_end == []
+    assert [job for job, uids in seen.jobs.items() if len(uids) > 1] == []
+    assert sorted(seen.jobs) == sorted(f"{study}-{index}-0" for index in range(trials))
+    assert seen.most_alive <= parallel
