@@ -61,7 +61,7 @@ def _env(directory: Path, _nodes: int) -> int:
 def _exports(directory: Path) -> str:
     """Lines for a shell: where the cluster is, and the kubectl of its version."""
     kubeconfig = shlex.quote(str(cluster.connect(directory).kubeconfig))
-    return f"export KUBECONFIG={kubeconfig}\nexport PATH={shlex.quote(str(tools.directory()))}:$PATH\n"
+    return f"export KUBECONFIG={kubeconfig}\nexport PATH={shlex.quote(str(tools.path('kubectl').parent))}:$PATH\n"
 
 
 if __name__ == "__main__":

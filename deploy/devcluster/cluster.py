@@ -35,6 +35,18 @@ START_ORDER = ("etcd", "apiserver", "controller-manager", "scheduler", "kwok")
 START_TIMEOUT = 120.0
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+SYSTEM_NAMESPACE = "tuneyard-system"
+AUDIT_LOG = "audit.log"
+_AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "Metadata", "userGroups": [f"system:serviceaccounts:{SYSTEM_NAMESPACE}"]},
+        {"level": "None"},
+    ],
+}
+"""What Tuneyard's own service accounts ask for, as the API server saw and answered it."""
 
 
 class ClusterError(RuntimeError):
@@ -138,14 +150,14 @@ def status(directory: Path) -> dict[str, int | None]:
 
 def connect(directory: Path) -> Cluster:
     """The cluster that `start` made in a folder."""
-    return Cluster(directory / "kubeconfig", str(tools.directory() / "kubectl"))
+    return Cluster(directory / "kubeconfig", str(tools.path("kubectl")))
 
 
 class _Launch:
     """One start of a cluster: its folder, its binaries and the processes that it has begun."""
 
     def __init__(self, directory: Path, *, outlive_parent: bool) -> None:
-        self.binaries = tools.ensure()
+        tools.ensure()
         try:
             directory.mkdir(mode=0o700, parents=True)
         except FileExistsError:
@@ -180,7 +192,7 @@ class _Launch:
         with (self.directory / f"{name}.log").open("wb") as log, (self.directory / f"{name}.pid").open("w") as pid_file:
             fcntl.flock(pid_file, fcntl.LOCK_EX)  # inherited: held until the process ends
             process = subprocess.Popen(
-                [str(self.binaries / binary), *arguments],
+                [str(tools.path(binary)), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -253,6 +265,10 @@ class _Launch:
             f"--token-auth-file={keys.tokens}",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
+            f"--audit-policy-file={self.directory}/audit.yaml",
+            f"--audit-log-path={self.directory}/{AUDIT_LOG}",
+            "--audit-log-maxsize=100",
+            "--audit-log-maxbackup=1",
         ]
 
     def _controller_manager(self) -> list[str]:
@@ -293,7 +309,8 @@ class _Launch:
             "clientConnection": {"kubeconfig": str(self.cluster.kubeconfig), "qps": 1000, "burst": 2000},
             "leaderElection": {"leaderElect": False},
         }
-        for name, content in (("kubeconfig", kubeconfig), ("scheduler.yaml", scheduler)):
+        files = {"kubeconfig": kubeconfig, "scheduler.yaml": scheduler, "audit.yaml": _AUDIT}
+        for name, content in files.items():
             path = self.directory / name
             path.touch(mode=0o600)
             path.write_text(yaml.safe_dump(content, sort_keys=False))

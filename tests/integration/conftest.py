@@ -51,7 +51,7 @@ def cluster() -> Iterator[Cluster]:
     """A cluster with Tuneyard's CRDs and admission policy."""
     given = os.environ.get("TUNEYARD_TEST_KUBECONFIG") or os.environ.get("KUBECONFIG")
     if given:
-        own = tools.directory() / "kubectl"
+        own = tools.path("kubectl")
         there = Cluster(Path(given), str(own) if own.exists() else "kubectl")
         _install_crds(there)
         yield there
