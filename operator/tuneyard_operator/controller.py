@@ -157,6 +157,15 @@ class Controller:
         seen = pods.gone(pod, key.attempt, now) if kind == "DELETED" else pods.seen(pod, key.attempt)
         runner.state.set_attempt(key.index, seen, now, key.trial_uid)
         runner.wake.set()
+        overdue = pods.overdue(pod)
+        if kind != "DELETED" and overdue is not None:
+            self.spawn(self._give_up(pod, max(0.0, overdue - now)))
+
+    async def _give_up(self, pod: Object, delay: float) -> None:
+        """A pod that should have ended by then is as good as gone, unless it has ended."""
+        await asyncio.sleep(delay)
+        if pod["metadata"]["uid"] in self.running_pods:
+            self._on_pod("DELETED", pod)
 
     @property
     def healthy(self) -> bool:

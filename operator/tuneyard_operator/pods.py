@@ -10,6 +10,7 @@ from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.render import GENERATION_ANNOTATION
 
 Object = dict[str, Any]
+_OVERDUE_SECONDS: Final = 30.0
 _ORDINARY_WAITS: Final = frozenset({None, "ContainerCreating", "PodInitializing"})
 
 
@@ -62,6 +63,18 @@ def gone(pod: Object, attempt: int, now: float) -> AttemptSeen:
     reason, message = _disruption(pod) or ("PodGone", "the pod was deleted before it had ended")
     node = (pod.get("spec") or {}).get("nodeName")
     return AttemptSeen(attempt, "ended", node, started, now, reason=reason, message=message, disrupted=True)
+
+
+def overdue(pod: Object) -> float | None:
+    """When a pod that was told to end, and has not, is given up: its node does not answer. None while it may run.
+
+    A kubelet that lives ends a pod within its grace period. One that is dead leaves it so until somebody removes the
+    node, which may be never; the trial need not wait for that.
+    """
+    told = pod["metadata"].get("deletionTimestamp")
+    if told is None or (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}:
+        return None
+    return epoch_seconds(told) + _OVERDUE_SECONDS  # the API server has added the grace period to it
 
 
 def job_without_pod(job: Object | None, attempt: int, now: float, last_event: str | None) -> AttemptSeen | None:

@@ -186,3 +186,17 @@ def test_whose_pod_it_is(change: dict[str, str | None]) -> None:
     labels = {key: value for key, value in {**copy.copy(LABELS), **change}.items() if value is not None}
     assert pods.key({"metadata": {"labels": labels}}) == (None if change else pods.AttemptKey("u-s", "u-3", 3, 1))
     assert pods.key({"metadata": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("item", "due"),
+    [
+        (pod("Running", RUNS), None),
+        (pod("Running", RUNS, meta=DELETED), epoch_seconds(T2) + 30),
+        (pod("Pending", meta=DELETED), epoch_seconds(T2) + 30),
+        (pod("Failed", terminated(143), meta=DELETED), None),
+    ],
+    ids=["nobody wants it to end", "told to end while it ran", "told to end before it ran", "it has ended"],
+)
+def test_when_a_pod_that_was_told_to_end_is_given_up(item: Object, due: float | None) -> None:
+    assert pods.overdue(item) == due
