@@ -116,7 +116,7 @@ def test_the_definitions_are_accepted_without_a_warning(cluster: Cluster) -> Non
     done = cluster.kubectl(
         "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--warnings-as-errors", "-f", str(CRDS)
     )
-    assert done.stdout.count("serverside-applied") == 5
+    assert done.stdout.count("serverside-applied") == 7
     assert done.stderr == ""
 
 

@@ -5,6 +5,7 @@ import yaml
 from study_table import entries, manifest
 
 from tuneyard_api import generate
+from tuneyard_api.authors import JOB_FIELDS
 from tuneyard_api.kinds import KINDS
 from tuneyard_api.policy import POLICY_RULES
 from tuneyard_api.rules import RULES
@@ -153,7 +154,14 @@ def test_every_rule_is_broken_by_a_study_of_the_table():
     assert silent == ["metadata.name must not contain a dot, because pods are named after it; write - instead"]
 
 
-def test_the_policy_is_two_documents_that_belong_together():
-    policy, binding = yaml.safe_load_all(generate.files()["study-policy.yaml"])
+@pytest.mark.parametrize("name", ["study-policy.yaml", "author-policy.yaml"])
+def test_a_policy_is_two_documents_that_belong_together(name):
+    policy, binding = yaml.safe_load_all(generate.files()[name])
     assert policy["spec"]["failurePolicy"] == "Fail"
     assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+
+
+def test_each_field_of_a_study_either_makes_other_jobs_or_does_not():
+    harmless = {"objectives", "constraints", "strategy", "trials", "maxDuration", "queue", "priority", "retry", "suspend"}
+    assert {*JOB_FIELDS} | harmless == {*study_spec()}
+    assert harmless.isdisjoint(JOB_FIELDS)
