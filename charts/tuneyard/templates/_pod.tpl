@@ -138,3 +138,23 @@ readinessProbe:
         - path: namespace
           fieldRef: {fieldPath: metadata.namespace}
 {{- end }}
+
+{{- /* What the pod of helm test and the pods of its trials have in common. */}}
+{{- define "tuneyard.testPodSettings" -}}
+{{- with .Values.podSecurityContext -}}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.test.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.test.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

@@ -19,7 +19,8 @@ examples:
   tuneyard stop digits                     start no further trials (tuneyard run goes on)
   tuneyard delete digits                   end it and forget it
 
-In a cluster, `tuneyard operator`, `tuneyard scheduler` and `tuneyard strategy` are the processes behind kubectl.
+In a cluster, `tuneyard operator`, `tuneyard scheduler` and `tuneyard strategy` are the processes behind kubectl;
+`tuneyard verify` shows whether they work.
 """
 _CHOICE = re.compile(r"argument .*: invalid choice: '(.*?)' \(choose from (.*)\)")
 
@@ -67,6 +68,7 @@ def create() -> argparse.ArgumentParser:
     _add_operator(commands)
     _add_scheduler(commands)
     _add_strategy(commands)
+    _add_verify(commands)
     return parser
 
 
@@ -146,6 +148,18 @@ def _add_strategy(commands: Commands[_Parser]) -> None:
         "--create-token", action="store_true", help="write a random token into that file unless it exists"
     )
     _add_logging(strategy)
+
+
+def _add_verify(commands: Commands[_Parser]) -> None:
+    verify = _command(
+        commands, "verify", "verify:verify", "run a study in a cluster, see that it completes, and remove it"
+    )
+    verify.add_argument("file", type=Path, metavar="FILE", help="the study's manifest; a small one will do")
+    verify.add_argument("--kubeconfig", metavar="FILE", help="the cluster (default: as kubectl finds it)")
+    verify.add_argument("--namespace", metavar="NAME", help="where to run it (default: the manifest's, or kubectl's)")
+    verify.add_argument(
+        "--timeout", type=duration, default=300.0, metavar="TIME", help="how long it may take (default: 5m)"
+    )
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
