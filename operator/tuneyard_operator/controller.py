@@ -105,7 +105,7 @@ class Controller:
         if runner is None:
             runner = self._runners[uid] = _Runner(self, state, self._keep_jobs)
             for item in self._trials.pop(uid, {}).values():
-                runner.set_trial(item)
+                self._on_trial("ADDED", item)
             for item in self._pods.pop(uid, {}).values():
                 self._on_pod("ADDED", item)
             self.spawn(runner.run())
@@ -129,6 +129,8 @@ class Controller:
         runner = self._runners.get(uid)
         if runner is None:
             _keep(self._trials, uid, kind, item)
+        elif not runner.may_have(item):
+            return
         elif kind == "DELETED":
             runner.state.remove_trial(item)
             runner.wake.set()
@@ -145,14 +147,16 @@ class Controller:
         if key is None:
             return
         uid = pod["metadata"]["uid"]
-        if kind == "DELETED" or pod["status"].get("phase") in {"Succeeded", "Failed"}:
-            self.running_pods.pop(uid, None)
-        else:
-            self.running_pods[uid] = key
         runner = self._runners.get(key.study_uid)
         if runner is None:
             _keep(self._pods, key.study_uid, kind, pod)
             return
+        if not runner.may_have(pod):
+            return
+        if kind == "DELETED" or pod["status"].get("phase") in {"Succeeded", "Failed"}:
+            self.running_pods.pop(uid, None)
+        else:
+            self.running_pods[uid] = key
         now = self.world.now()
         seen = pods.gone(pod, key.attempt, now) if kind == "DELETED" else pods.seen(pod, key.attempt)
         runner.state.set_attempt(key.index, seen, now, key.trial_uid)
@@ -187,11 +191,11 @@ def _keep(store: dict[str, dict[str, Object]], uid: str, kind: str, item: Object
     """Hold an object for a study that has not been heard of yet."""
     held = store.setdefault(uid, {})
     if kind == "DELETED":
-        held.pop(item["metadata"]["name"], None)
+        held.pop(item["metadata"]["uid"], None)
         if not held:
             del store[uid]
     else:
-        held[item["metadata"]["name"]] = item
+        held[item["metadata"]["uid"]] = item
 
 
 class _Runner:
@@ -207,6 +211,10 @@ class _Runner:
         self._ended: deque[tuple[float, str]] = deque()
         self._supplying = False
         self._supply_at = 0.0
+
+    def may_have(self, item: Object) -> bool:
+        """Whether an object that says it is the study's may be: people can write any label in their own namespace."""
+        return bool(item["metadata"]["namespace"] == self.state.namespace)
 
     def set_trial(self, item: Object) -> None:
         """Take a trial's present object."""

@@ -2,17 +2,16 @@
 
 import asyncio
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from operator_objects import Object, Yard
+from operator_objects import Object, Yard, trial
 
 from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, TRIAL_UID_LABEL, UID_LABEL, timestamp
 from tuneyard_api.trial import Outcome
 from tuneyard_operator import pods
 from tuneyard_operator.attempts import classify
-from tuneyard_operator.controller import Controller
+from tuneyard_operator.controller import Controller, _Runner
 
 LABELS = {UID_LABEL: "u-s", TRIAL_UID_LABEL: "u-0", INDEX_LABEL: "0", ATTEMPT_LABEL: "0"}
 
@@ -20,8 +19,8 @@ LABELS = {UID_LABEL: "u-s", TRIAL_UID_LABEL: "u-0", INDEX_LABEL: "0", ATTEMPT_LA
 def terminating(**meta: Any) -> Object:
     """The pod of trial 0, told to end just now."""
     told = {"deletionTimestamp": timestamp(time.time())}
-    return {"metadata": {"name": "p", "uid": "pod-1", "labels": LABELS, **told, **meta}, "spec": {"nodeName": "n1"},
-            "status": {"phase": "Running"}}  # fmt: skip
+    whole = {"name": "p", "namespace": "ns", "uid": "pod-1", "labels": LABELS, **told, **meta}
+    return {"metadata": whole, "spec": {"nodeName": "n1"}, "status": {"phase": "Running"}}
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def controller(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> Controller:
     monkeypatch.setattr(pods, "_OVERDUE_SECONDS", 0.05)
     made = Controller(None, None, report_url=None, keep_jobs=0)  # type: ignore[arg-type]
     made.engine.studies["u-s"] = yard.state
-    made._runners["u-s"] = SimpleNamespace(state=yard.state, wake=asyncio.Event())  # type: ignore[assignment]
+    made._runners["u-s"] = _Runner(made, yard.state, 0.0)
     return made
 
 
@@ -57,3 +56,26 @@ async def test_a_pod_that_ends_in_time_is_judged_by_its_end(controller: Controll
     controller._on_pod("MODIFIED", over)
     await asyncio.sleep(1.2)
     assert classify(yard.state.trials[0].seen).outcome is Outcome.SUCCEEDED
+
+
+async def test_labels_that_somebody_wrote_in_another_namespace_count_for_nothing(
+    controller: Controller, yard: Yard
+) -> None:
+    seen, parameters = yard.state.trials[0].seen, yard.state.trials[0].parameters
+    elsewhere = {"namespace": "mallory", "labels": LABELS}
+    for kind in ("ADDED", "DELETED"):
+        controller._on_pod(kind, terminating(**elsewhere))
+        forged = trial(0, 99, {"phase": "Succeeded", "value": 0.0}, **elsewhere)
+        controller._on_trial(kind, forged | {"spec": {"study": "s", "index": 0, "parameters": {"lr": "rm -rf"}}})
+        assert controller.running_pods == {}, "nor may that pod report"
+    assert yard.state.trials[0].seen is seen
+    assert yard.state.trials[0].parameters == parameters
+
+
+async def test_what_is_forged_before_its_study_is_known_counts_for_nothing(controller: Controller, yard: Yard) -> None:
+    runner = controller._runners.pop("u-s")
+    real = trial(7, 90, {}, namespace="ns", labels=LABELS)
+    controller._on_trial("ADDED", real)
+    controller._on_trial("ADDED", trial(7, 99, {}, uid="forged", namespace="mallory", labels=LABELS))
+    held = controller._trials["u-s"].values()
+    assert [item["metadata"]["uid"] for item in held if runner.may_have(item)] == ["u-7"]
