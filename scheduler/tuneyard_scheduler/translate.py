@@ -49,15 +49,21 @@ def pod(item: Object) -> PodView | None:
     meta, spec = item["metadata"], item["spec"]
     labels = meta.get("labels") or {}
     resources = _gpus(spec)
-    attempt = None
-    if STUDY_LABEL in labels and INDEX_LABEL in labels:
-        key = study_key(meta["namespace"], labels[STUDY_LABEL])
-        attempt = AttemptKey(key, int(labels[INDEX_LABEL]), int(labels.get(ATTEMPT_LABEL, 0)))
+    attempt = _attempt(meta["namespace"], labels)
     if attempt is None and not resources:
         return None
     return PodView(
         meta["uid"], spec.get("nodeName"), resources, attempt, labels.get(UID_LABEL), labels.get(TRIAL_UID_LABEL)
     )
+
+
+def _attempt(namespace: str, labels: Mapping[str, str]) -> AttemptKey | None:
+    """The attempt that a pod is of. Anybody can write labels: a pod whose labels make no sense is somebody else's."""
+    try:
+        study = study_key(namespace, labels[STUDY_LABEL])
+        return AttemptKey(study, int(labels[INDEX_LABEL]), int(labels.get(ATTEMPT_LABEL, 0)))
+    except (KeyError, ValueError):
+        return None
 
 
 def _gpus(spec: Mapping[str, Any]) -> dict[str, int]:

@@ -83,6 +83,11 @@ class TestPod:
     def test_others_without_gpus_are_left_out(self, containers: list[dict[str, Any]]) -> None:
         assert translate.pod(pod(*containers)) is None
 
+    def test_labels_that_make_no_sense_hide_no_gpus(self) -> None:
+        view = translate.pod(pod({"resources": {"limits": {"nvidia.com/gpu": "2"}}}, study="digits", index="x"))
+        assert view is not None
+        assert (view.attempt, view.resources) == (None, {"nvidia.com/gpu": 2})
+
     def test_ours_count_even_without_gpus(self) -> None:
         view = translate.pod(pod({}, study="digits", study_uid="u9", index="12", attempt="3"))
         assert view is not None
