@@ -81,7 +81,7 @@ def test_an_upgrade_in_the_middle_of_a_study_loses_nothing(
         studies.apply(real_study("upgraded", steps=3, trials={"max": 16, "parallel": 3}))
         until(lambda: studies.status("upgraded").get("trials", {}).get("succeeded", 0) >= 2, "two trials succeed", 120)
         before = {pod["metadata"]["uid"] for pod in release.objects("pods")}
-        release.upgrade("--set", "operator.logLevel=debug", "--set", "scheduler.logLevel=debug")
+        release.upgrade("--set", "log.level=debug")
         assert not before & {pod["metadata"]["uid"] for pod in release.objects("pods")}, "all pods are new"
         status = studies.wait("upgraded", timeout=240)
     assert status["trials"]["succeeded"] == 16
