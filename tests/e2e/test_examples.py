@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import yaml
-from _e2e import EXAMPLES, Studies
+from _e2e import EXAMPLES
+from _studies import Studies
 
 
 def example(name: str, **trials: Any) -> dict[str, Any]:
