@@ -24,6 +24,7 @@ const (
 	resource = "nvidia.com/gpu"
 	endpoint = "fakegpu.sock"
 	patience = 30 * time.Second
+	pause    = 200 * time.Millisecond
 )
 
 type gpus struct {
@@ -78,8 +79,11 @@ func register() error {
 	return err
 }
 
-// serve runs one server until the kubelet's socket is another one: a kubelet that restarts forgets its plugins.
+// serve runs one server until the kubelet starts anew: it then empties the folder of sockets and listens in it.
 func serve(devices *gpus) error {
+	for !exists(plugin.KubeletSocket) {
+		time.Sleep(pause)
+	}
 	socket := filepath.Join(plugin.DevicePluginPath, endpoint)
 	if err := os.Remove(socket); err != nil && !os.IsNotExist(err) {
 		return err
@@ -96,12 +100,15 @@ func serve(devices *gpus) error {
 		return err
 	}
 	log.Printf("the kubelet knows %d fake GPUs", len(devices.devices))
-	for { // the kubelet empties the folder when it starts
-		if _, err := os.Stat(socket); err != nil {
-			return nil
-		}
-		time.Sleep(time.Second)
+	for exists(socket) {
+		time.Sleep(pause)
 	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func main() {
@@ -109,9 +116,6 @@ func main() {
 	count := flag.Int("gpus", 1, "how many fake GPUs to offer")
 	node := flag.String("node", "node", "the node's name, part of the GPUs' names")
 	flag.Parse()
-	if err := os.MkdirAll(plugin.DevicePluginPath, 0o750); err != nil {
-		log.Fatal(err)
-	}
 	for {
 		if err := serve(newGPUs(*node, *count)); err != nil {
 			log.Printf("%v; once more in a second", err)
