@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 
 import pytest
 import yaml
-from chart_objects import CHART, VALUES, Helm, Objects, program
+from _chart import CHART, VALUES, Helm, Objects, program
 
 from devcluster import tools
 

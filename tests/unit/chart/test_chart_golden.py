@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chart_objects import CHART, Object, Objects, program
+from _chart import CHART, Object, Objects, program
 
 from devcluster import tools
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from chart_objects import CHART, CLUSTER_WIDE, ROOT, Helm, Object, Objects, containers, selects
+from _chart import CHART, CLUSTER_WIDE, ROOT, Helm, Object, Objects, containers, selects
 
 from tuneyard.cli.parser import create
 from tuneyard_api.kinds import KINDS

@@ -14,9 +14,9 @@ import yaml
 
 from devcluster import tools
 
-ROOT: Final = Path(__file__).resolve().parents[3]
+ROOT: Final = Path(__file__).resolve().parents[2]
 CHART: Final = ROOT / "charts" / "tuneyard"
-VALUES: Final = Path(__file__).parent / "values"
+VALUES: Final = ROOT / "tests" / "unit" / "chart" / "values"
 CLUSTER_WIDE: Final = {
     "ClusterRole",
     "ClusterRoleBinding",
