@@ -107,14 +107,20 @@ class Cluster:
         self.wait_for_node(name, since=began)
 
     def wait_for_node(self, name: str, *, since: str = "") -> None:
-        """Until a real node is ready, with its GPUs, and has said so after a moment (ISO 8601, UTC)."""
+        """Until a real node is ready, with its GPUs.
+
+        Args:
+            name: The node.
+            since: When it was started once more (ISO 8601, UTC): what it said before does not count.
+        """
         gpus = self._nodes().gpus
         named = f"--field-selector=metadata.name={name}"
 
         def ready() -> bool:
-            leases = self.objects("leases", "-n", "kube-node-lease", named)
-            if not any(lease["spec"]["renewTime"] > since for lease in leases):
-                return False
+            if since:
+                leases = self.objects("leases", "-n", "kube-node-lease", named)
+                if not any(lease["spec"]["renewTime"] > since for lease in leases):
+                    return False
             [status] = [node["status"] for node in self.objects("nodes", named)] or [{}]
             conditions = {entry["type"]: entry["status"] for entry in status.get("conditions", [])}
             here = int(status.get("allocatable", {}).get("nvidia.com/gpu", 0))
