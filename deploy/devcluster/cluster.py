@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from devcluster import cgroups, components, nodes, pki, tools
+from devcluster import cgroups, components, machine, nodes, pki, tools
 from devcluster.components import AUDIT, AUDIT_LOG, Control
 from devcluster.nodes import Nodes
 from devcluster.processes import ClusterError, die_with_parent, free_port, kill, live_pid, spawn, until
@@ -211,6 +211,8 @@ class _Launch:
     """One start of a cluster: its folder and the processes that it has begun."""
 
     def __init__(self, directory: Path, *, real: int, outlive_parent: bool) -> None:
+        if real:
+            machine.ensure(directory)
         tools.ensure(tools.CONTROL_PLANE, *([tools.NODE] if real else []))
         try:
             directory.mkdir(mode=0o700, parents=True)

@@ -7,6 +7,7 @@ kube-proxy end with it. Only control groups and files stay, for `stop` to remove
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,12 +17,11 @@ from typing import Any, Final
 
 import yaml
 
-from devcluster import cgroups, network, oci, tools
+from devcluster import cgroups, machine, network, oci, tools
 from devcluster.network import Network
 from devcluster.pki import Credentials
 from devcluster.processes import ClusterError, live_pid, only_child, reap, spawn, until
 
-CNI: Final = "/usr/lib/cni"  # Debian's
 DNS: Final = "10.96.0.10"
 PAUSE: Final = "docker.io/library/pause:catatonit"
 CONTAINERD_SOCKET: Final = "/run/containerd/containerd.sock"
@@ -110,7 +110,7 @@ class Nodes:
         """
         (self.directory / "resolv.conf").touch()
         pause = self.directory / "pause.tar"
-        oci.write(pause, PAUSE, {"pause": Path("/usr/bin/catatonit")}, ["/pause", "-P"])
+        oci.write(pause, PAUSE, {"pause": Path(shutil.which("catatonit") or "catatonit")}, ["/pause", "-P"])
         for index, name in enumerate(self.names, 1):
             folder = self._folder(name)
             (folder / "cni").mkdir(parents=True, mode=0o700)
@@ -290,6 +290,6 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
   SystemdCgroup = false
 [plugins."io.containerd.cri.v1.runtime".cni]
-  bin_dirs = ["{CNI}"]
+  bin_dirs = ["{machine.cni()}"]
   conf_dir = "{folder}/cni"
 """
