@@ -1,4 +1,4 @@
-"""Tuneyard's images by their Dockerfiles, without a container engine and without a registry: buildah runs them.
+"""Tuneyard's images by their Dockerfile, without a container engine and without a registry: buildah runs them.
 
 The base image, which a registry would give, is made of Debian's packages. What was built is kept in the user's cache
 by a hash of all that it was built from, so that only a change costs time; buildah keeps the layers, so that a change
@@ -26,6 +26,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 IMAGES = ("tuneyard", "examples")
 KEPT = 3
 """Builds, and sets of layers, that stay in the cache; older ones go."""
+RECIPE = Path("deploy", "images", "Dockerfile")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 """What a build takes over from this machine's pip: how to reach an index, not what to install."""
@@ -48,11 +49,11 @@ def name(image: str, source: Path = SOURCE) -> str:
 
 
 def inputs(source: Path = SOURCE) -> list[Path]:
-    """All files that the Dockerfiles see, as .dockerignore says."""
+    """All files that the images are built from: the Dockerfile, and what .dockerignore lets it see."""
     lines = (source / ".dockerignore").read_text().splitlines()
     allowed = [path for line in lines if line.startswith("!") for path in source.glob(line[1:])]
     files = {file for path in allowed for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()}
-    return sorted(file for file in files if "__pycache__" not in file.parts)
+    return [source / RECIPE, *sorted(file for file in files if "__pycache__" not in file.parts)]
 
 
 def key(source: Path = SOURCE) -> str:
@@ -61,9 +62,8 @@ def key(source: Path = SOURCE) -> str:
 
 
 def layers_key(source: Path = SOURCE) -> str:
-    """A hash of what the large layers are built from: base, Dockerfiles and locked dependencies."""
-    recipes = source / "deploy" / "images"
-    return _hash(source, sorted([*recipes.rglob("Dockerfile"), *recipes.rglob("*.lock")]))
+    """A hash of what the large layers are built from: base, Dockerfile and locked dependencies."""
+    return _hash(source, [path for path in inputs(source) if path == source / RECIPE or path.suffix == ".lock"])
 
 
 def _hash(source: Path, files: Sequence[Path]) -> str:
@@ -182,13 +182,12 @@ class _Buildah:
         self._bud("--file", dockerfile, "--tag", self.base, context)
 
     def build(self, source: Path, image: str, archive: Path) -> None:
-        """Run a Dockerfile and write its image as an archive."""
-        arguments: list[str | Path] = ["--pull-never", "--build-arg", f"BASE={self.base}"]
+        """Build a target of the Dockerfile and write its image as an archive."""
+        arguments: list[str | Path] = ["--pull-never", "--target", image, "--build-arg", f"BASE={self.base}"]
         arguments += ["--build-arg", f"VERSION={version(source)}", "--secret", f"id=pip,src={self.settings}"]
         if CERTIFICATES.is_file():  # for the time of the build: those that this machine trusts
             arguments += ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
-        dockerfile = source / "deploy" / "images" / image / "Dockerfile"
-        self._bud(*arguments, "--file", dockerfile, "--tag", name(image, source), source)
+        self._bud(*arguments, "--file", source / RECIPE, "--tag", name(image, source), source)
         layout = self.scratch / image
         debian.run([*self.command, "push", name(image, source), f"oci:{layout}:{version(source)}"])
         oci.pack(layout, name(image, source), archive)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 SUITE = "trixie"
 PACKAGES = ("ca-certificates", "python-is-python3", "python3", "python3-venv")
-"""Beyond the least that Debian needs: what the Dockerfiles ask of their base."""
+"""Beyond the least that Debian needs: what the Dockerfile asks of its base."""
 UNNEEDED = (
     "var/cache/*",
     "var/lib/apt/lists/*",
@@ -18,7 +18,7 @@ UNNEEDED = (
     "usr/share/info",
     "usr/share/locale",
     "usr/share/man",
-    "usr/lib/python3*/**/__pycache__",  # compiled anew by the Dockerfiles, for files without times
+    "usr/lib/python3*/**/__pycache__",  # compiled anew by the Dockerfile, for files without times
     "usr/share/python3/**/__pycache__",
 )
 
@@ -52,7 +52,7 @@ def _install(packages: Sequence[str]) -> None:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise ImageError(f"Debian packages are missing; install them: {command}")
     for part in ("apt-get update", command):
-        run(part.split(), {**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        run([*part.split(), "-o", "DPkg::Lock::Timeout=120"], {**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
 
 
 def base(archive: Path) -> None:
@@ -66,7 +66,7 @@ def base(archive: Path) -> None:
     """
     if os.geteuid() != 0:
         raise ImageError(
-            "Only root can make a Debian from its packages; run this as root, or build deploy/images/*/Dockerfile "
+            "Only root can make a Debian from its packages; run this as root, or build deploy/images/Dockerfile "
             "with Docker or Podman"
         )
     tools = programs({"debootstrap": "debootstrap", "unshare": "util-linux"})
