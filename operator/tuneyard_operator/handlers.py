@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import datetime as dt
 import logging
 from contextlib import AsyncExitStack
@@ -28,6 +27,7 @@ from tuneyard_scheduler.serving import serving
 logger = logging.getLogger(__name__)
 
 _LOGIN_SECONDS: Final = 600.0
+_OFFER_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class _Replica:
         try:
             # Planning must not begin before all trials are known: Studies come after this.
             await controller.start(options.namespace)
+            await _studies_served(self._kube)
             self._controller = reports.controller = controller
             logger.info("operator started; reports go to %s", report_url)
             told = asyncio.Event()
@@ -93,6 +94,8 @@ class _Replica:
                     registry=_registry(self._kube, controller, told),
                     settings=_settings(),
                     standalone=True,
+                    # For its peering, which is off; kopf asks for this user's name otherwise: a container has none.
+                    identity="tuneyard",  # type: ignore[arg-type]
                     clusterwide=options.namespace is None,
                     namespaces=[options.namespace] if options.namespace else [],
                 )
@@ -108,6 +111,18 @@ class _Replica:
                 await strategies.close()
 
 
+async def _studies_served(kube: Kube) -> None:
+    """Until the API server offers Studies: kopf looks once, at its start."""
+    while True:
+        try:
+            offered = (await kube.request("GET", f"/apis/{GROUP}/{VERSION}"))["resources"]
+            if any(resource["name"] == "studies" for resource in offered):
+                return
+        except KubeError as error:
+            logger.warning("waiting for the kind Study: %s", error)
+        await asyncio.sleep(_OFFER_SECONDS)
+
+
 def _strategies(options: Options) -> StrategyClient:
     if options.strategy_url is None:
         return InProcess()
@@ -119,6 +134,7 @@ def _strategies(options: Options) -> StrategyClient:
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
+    settings.scanning.disabled = True  # it would watch CRDs and namespaces, which our role does not allow
     settings.networking.connect_timeout = 10
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
@@ -131,10 +147,11 @@ def _registry(kube: Kube, controller: Controller, told: asyncio.Event) -> kopf.O
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
+    async def login(**_: Any) -> kopf.AiohttpSession:
         """Connect as our own client does; asked again now and then, since tokens are rotated."""
+        server, session = await kube.session()
         expiration = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=_LOGIN_SECONDS)
-        return kopf.ConnectionInfo(**dataclasses.asdict(await kube.credentials()), expiration=expiration)
+        return kopf.AiohttpSession(server=server, aiohttp_session=session, expiration=expiration)
 
     @kopf.on.event(GROUP, VERSION, "studies", registry=handlers)
     async def study(event: kopf.RawEvent, **_: Any) -> None:

@@ -15,7 +15,6 @@ import logging
 import os
 import random
 from collections.abc import Callable, Container
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
@@ -60,18 +59,6 @@ class KubeError(Exception):
     def temporary(self) -> bool:
         """Whether the same request may succeed later."""
         return self.status in {0, 429} or self.status >= 500
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """How to connect to an API server and as whom; paths name files, a token is a bearer token."""
-
-    server: str
-    ca_path: str | None
-    insecure: bool
-    token: str | None = field(repr=False)
-    certificate_path: str | None
-    private_key_path: str | None
 
 
 def path(kind: str, namespace: str | None = None, name: str | None = None, sub: str | None = None) -> str:
@@ -129,18 +116,16 @@ class Kube:
             ) from error
         return cls(configuration, context.get("context", {}).get("namespace") or "default")
 
-    async def credentials(self) -> Credentials:
-        """What another client (kopf's) needs to connect as this one does."""
-        given = self._api.configuration
-        header = await given.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
-        return Credentials(
-            server=given.host,
-            ca_path=given.ssl_ca_cert,
-            insecure=not given.verify_ssl,
-            token=header.removeprefix("Bearer ") or None,
-            certificate_path=given.cert_file,
-            private_key_path=given.key_file,
-        )
+    async def session(self) -> tuple[str, aiohttp.ClientSession]:
+        """The API server's URL, and a session that it lets in, for another client (kopf's) to use and to close.
+
+        The session has the token of this moment: who goes on for long asks again.
+        """
+        headers = {"User-Agent": "tuneyard"}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "GET", None)
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._api.rest_client.ssl_context)
+        proxy = self._api.configuration.proxy
+        return self._api.configuration.host, aiohttp.ClientSession(connector=connector, headers=headers, proxy=proxy)
 
     async def __aenter__(self) -> Self:
         return self
