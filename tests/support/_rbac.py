@@ -35,8 +35,8 @@ def installed(cluster: Cluster, release: str = "tuneyard", **values: str) -> Ite
     cluster.kubectl(
         "apply", "-f", "-", stdin=f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {SYSTEM_NAMESPACE}}}}}"
     )
-    cluster.kubectl("apply", "-f", "-", stdin=manifest)
     try:
+        cluster.kubectl("apply", "-f", "-", stdin=manifest)
         yield
     finally:
         cluster.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=manifest)
