@@ -1,7 +1,6 @@
 # `make` lists what can be made. Everything is installed into .venv and the user's cache, nothing elsewhere.
 
 PYTHON ?= python3
-NODES ?= 4
 ARGS ?=
 
 bin := .venv/bin
@@ -10,7 +9,7 @@ devcluster := PYTHONPATH=deploy $(bin)/python -m devcluster
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check crds lock tools cluster-up cluster-down bench-throughput bench-laptop bench-simulation clean
+.PHONY: help setup demo test test-unit check crds lock tools cluster cluster-fake cluster-down bench-throughput bench-laptop bench-simulation clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -54,10 +53,13 @@ lock: setup ## resolve the dependencies anew into requirements.lock (ARGS: for u
 tools: setup ## build Kubernetes' control plane, etcd and kwok, once (about 15 minutes on 2 cores)
 	PYTHON=$(CURDIR)/$(bin)/python deploy/build-tools >/dev/null
 
-cluster-up: setup ## start a control plane with fake GPU nodes in .cluster (NODES=4)
-	$(devcluster) up --nodes $(NODES)
+cluster: setup ## start a cluster that runs containers and install Tuneyard in it, or upgrade both (NODES=1)
+	$(devcluster) tuneyard --nodes $(or $(NODES),1)
 
-cluster-down: setup ## end it and remove everything of it
+cluster-fake: setup ## start a control plane with fake GPU nodes: no root, no containers (NODES=4)
+	$(devcluster) up --nodes $(or $(NODES),4)
+
+cluster-down: setup ## end either of them and remove everything of it
 	$(devcluster) down
 
 bench-throughput: setup tools ## trials per second on fake GPUs, beside an ideal driver

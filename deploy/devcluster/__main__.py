@@ -1,25 +1,34 @@
-"""The command line: `python -m devcluster up|down|status|env`."""
+"""The command line: `python -m devcluster up|tuneyard|down|status|env`."""
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
 
-from devcluster import cluster, tools
+from devcluster import cluster, local, tools
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="devcluster", description="A Kubernetes control plane with fake GPU nodes, on this machine, without root."
-    )
-    parser.add_argument("command", choices=["up", "down", "status", "env"])
-    parser.add_argument("--directory", type=Path, default=Path(".cluster"), help="where it lives (%(default)s)")
-    parser.add_argument("--nodes", type=int, default=4, help="fake nodes of 8 GPUs (%(default)s)")
+    parser = argparse.ArgumentParser(prog="devcluster", description="A Kubernetes cluster on this machine.")
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument("--directory", type=Path, default=Path(".cluster"), help="where it lives (%(default)s)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    bare = commands.add_parser("up", parents=[place], help="start a bare cluster")
+    bare.add_argument("--nodes", type=int, default=4, help="fake nodes of 8 GPUs (%(default)s)")
+    bare.add_argument("--real", type=int, default=0, help="real nodes, for root on Linux (%(default)s)")
+    whole = commands.add_parser("tuneyard", parents=[place], help="start a cluster of real nodes with Tuneyard in it")
+    whole.add_argument("--nodes", type=int, default=1, help="how many nodes (%(default)s)")
+    for command, gpus in ((bare, 0), (whole, 2)):
+        command.add_argument("--gpus", type=int, default=gpus, help="fake GPUs of each real node (%(default)s)")
+    commands.add_parser("down", parents=[place], help="remove it")
+    commands.add_parser("status", parents=[place], help="say what runs")
+    commands.add_parser("env", parents=[place], help="print what a shell needs to use it")
     options = parser.parse_args(arguments)
-    directory = options.directory.absolute()
+    run = {"up": _up, "tuneyard": _tuneyard, "down": _down, "status": _status, "env": _env}[options.command]
     try:
-        return {"up": _up, "down": _down, "status": _status, "env": _env}[options.command](directory, options.nodes)
+        return run(options.directory.absolute(), options)
     except (cluster.ClusterError, tools.ToolsError) as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1
@@ -27,41 +36,53 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _up(directory: Path, nodes: int) -> int:
+def _up(directory: Path, options: argparse.Namespace) -> int:
     if None in cluster.status(directory).values():
         cluster.stop(directory)  # what a restart of the machine left
-        cluster.start(directory, nodes=nodes)
+        cluster.start(directory, nodes=options.nodes, real=options.real, gpus=options.gpus)
     sys.stdout.write(
-        f"A Kubernetes control plane with fake GPU nodes runs in {directory}. In your shell:\n\n"
+        f"A bare Kubernetes cluster runs in {directory}. In your shell:\n\n"
         f"{_exports(directory)}kubectl apply --server-side -f crds/\nkubectl get nodes\n\n"
         "`make cluster-down` removes it.\n"
     )
     return 0
 
 
-def _down(directory: Path, _nodes: int) -> int:
-    cluster.stop(directory)
+def _tuneyard(directory: Path, options: argparse.Namespace) -> int:
+    local.up(directory, count=options.nodes, gpus=options.gpus)
+    sys.stdout.write(
+        f"Tuneyard runs on a cluster of this machine. In your shell:\n\n{_exports(directory)}"
+        "kubectl apply -f examples/digits.yaml\nkubectl get studies -w\n\n"
+        "`make cluster` brings what you change into it, `make cluster-down` removes it.\n"
+    )
     return 0
 
 
-def _status(directory: Path, _nodes: int) -> int:
+def _down(directory: Path, _options: argparse.Namespace) -> int:
+    local.down(directory)
+    return 0
+
+
+def _status(directory: Path, _options: argparse.Namespace) -> int:
     pids = cluster.status(directory)
     lines = [f"{name:<20}{f'running, pid {pid}' if pid else 'not running'}\n" for name, pid in pids.items()]
     sys.stdout.write("".join(lines))
     return 0 if all(pids.values()) else 1
 
 
-def _env(directory: Path, _nodes: int) -> int:
-    if cluster.status(directory)["apiserver"] is None:
-        raise cluster.ClusterError(f"No cluster runs in {directory}; `make cluster-up` starts one.")
+def _env(directory: Path, _options: argparse.Namespace) -> int:
+    if not local.is_kind(directory) and cluster.status(directory)["apiserver"] is None:
+        raise cluster.ClusterError(f"No cluster runs in {directory}; `make cluster` or `make cluster-fake` starts one.")
     sys.stdout.write(_exports(directory))
     return 0
 
 
 def _exports(directory: Path) -> str:
-    """Lines for a shell: where the cluster is, and the kubectl of its version."""
+    """Lines for a shell: where the cluster is, and the kubectl and helm that belong to it."""
     kubeconfig = shlex.quote(str(cluster.connect(directory).kubeconfig))
-    return f"export KUBECONFIG={kubeconfig}\nexport PATH={shlex.quote(str(tools.path('kubectl').parent))}:$PATH\n"
+    programs = [path for path in (tools.path("kubectl"), tools.path("helm")) if path.exists()]
+    folders = shlex.quote(os.pathsep.join(str(path.parent) for path in programs))
+    return f"export KUBECONFIG={kubeconfig}\nexport PATH={folders}:$PATH\n"
 
 
 if __name__ == "__main__":

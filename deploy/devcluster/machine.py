@@ -65,10 +65,15 @@ def ensure(directory: Path) -> None:
                 f"Real nodes cannot see {path}: they have their own {', '.join(HIDDEN)}. Move it elsewhere."
             )
     if packages := missing():
-        _install(packages)
+        install(packages)
 
 
-def _install(packages: list[str]) -> None:
+def install(packages: list[str]) -> None:
+    """Install Debian packages.
+
+    Raises:
+        ClusterError: It cannot be done; the message says which are needed.
+    """
     command = f"apt-get install --no-install-recommends {' '.join(packages)}"
     if shutil.which("apt-get") is None:
         raise ClusterError(f"Real nodes need programs that are not here; Debian's packages are {', '.join(packages)}.")

@@ -24,6 +24,7 @@ from typing import Final
 MODULES = Path(__file__).resolve().parents[1] / "tools"
 CONTROL_PLANE: Final = "control-plane"
 NODE: Final = "node"
+KUBECTL: Final = "kubectl"
 HELM: Final = "helm"
 KIND: Final = "kind"
 CHART_DOCS: Final = "chart-docs"
@@ -48,6 +49,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "coredns": ("github.com/coredns/coredns",),
         "fakegpu": ("tuneyard.dev/deploy/tools/fakegpu",),
     },
+    KUBECTL: {"kubernetes": ("k8s.io/kubernetes/cmd/kubectl",)},  # of the control plane, for who needs no other part
     HELM: {"helm": ("helm.sh/helm/v4/cmd/helm",)},
     KIND: {"kind": ("sigs.k8s.io/kind",)},
     CHART_DOCS: {"helm-docs": ("github.com/norwoodj/helm-docs/cmd/helm-docs",)},
