@@ -51,7 +51,7 @@ def test_a_component_that_ends_at_once_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(tools, "ensure", lambda *_: None)
     monkeypatch.setattr(tools, "path", lambda name: tmp_path / name)
     (tmp_path / "server").write_text("#!/bin/sh\necho address already in use; exit 7\n")
-    (tmp_path / "kube-apiserver").write_text("#!/bin/sh\nsleep 60\n")
+    (tmp_path / "kube-apiserver").write_text("#!/bin/sh\nexec sleep 60\n")
     for name in ("server", "kube-apiserver"):
         (tmp_path / name).chmod(0o755)
     with pytest.raises(cluster.ClusterError, match=r"(?s)ended with status 7.*address already in use"):
