@@ -50,8 +50,8 @@ lock: setup ## resolve the dependencies anew into requirements.lock (ARGS: for u
 	$(bin)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header --quiet \
 		--output-file requirements.lock $(ARGS)
 
-tools: setup ## build Kubernetes' control plane, etcd and kwok, once (about 15 minutes on 2 cores)
-	PYTHON=$(CURDIR)/$(bin)/python deploy/build-tools >/dev/null
+tools: setup ## build Kubernetes' control plane, etcd, kwok and Helm, once (about 15 minutes on 2 cores)
+	PYTHON=$(CURDIR)/$(bin)/python deploy/build-tools control-plane helm >/dev/null
 
 cluster: setup ## start a cluster that runs containers and install Tuneyard in it, or upgrade both (NODES=1)
 	$(devcluster) tuneyard --nodes $(or $(NODES),1)
