@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from devcluster import cgroups, components, machine, nodes, pki, tools
+from devcluster import cgroups, components, machine, network, nodes, pki, tools
 from devcluster.components import AUDIT, AUDIT_LOG, Control
 from devcluster.nodes import Nodes
 from devcluster.processes import ClusterError, die_with_parent, free_port, kill, live_pid, spawn, until
@@ -190,6 +190,7 @@ def stop(directory: Path) -> None:
     for name in reversed(ALL):
         kill(directory / f"{name}.pid")
     if real:
+        network.leave(real.network)
         cgroups.remove(real.network.interface)
     shutil.rmtree(directory, ignore_errors=True)
 
@@ -227,10 +228,10 @@ class _Launch:
     def run(self, fake: int, gpus: int) -> Cluster:
         address = "127.0.0.1"
         if self.real:
-            network = nodes.start_switch(self.directory, outlive_parent=self.outlive_parent)
-            real = Nodes(self.directory, network.number, self.real, gpus, self.outlive_parent)
+            joined = nodes.start_switch(self.directory, outlive_parent=self.outlive_parent)
+            real = Nodes(self.directory, joined.number, self.real, gpus, self.outlive_parent)
             real.save()
-            address = network.host
+            address = joined.host
         self.control = Control(
             directory=self.directory,
             address=address,

@@ -108,6 +108,12 @@ def plug(network: Network, switch: int, node: int, index: int, nodes: int) -> No
     _ip(f"route replace {network.pods(index)} via {network.node(index)}")
 
 
+def leave(network: Network) -> None:
+    """Remove this machine's interface at once: without its switch the kernel does so a moment later."""
+    command = ["ip", "link", "delete", network.interface]
+    subprocess.run(command, capture_output=True, check=False)
+
+
 def _taken() -> list[str]:
     """The destinations of this machine's routes."""
     done = subprocess.run(["ip", "-json", "-4", "route"], capture_output=True, text=True, check=True)  # noqa: S607
