@@ -9,7 +9,7 @@ devcluster := PYTHONPATH=deploy $(bin)/python -m devcluster
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check crds lock tools cluster cluster-fake cluster-down bench-throughput bench-laptop bench-simulation clean
+.PHONY: help setup demo test test-unit test-e2e check crds lock tools cluster cluster-fake cluster-down bench-throughput bench-laptop bench-simulation clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -28,11 +28,14 @@ $(stamp): requirements.lock pyproject.toml deploy/tools/uv.txt
 demo: setup ## search for a good neural network on this machine, no cluster needed
 	$(bin)/tuneyard run examples/digits.yaml
 
-test: setup tools ## run all tests, those on a real Kubernetes API server too (ARGS: for pytest)
-	$(bin)/pytest $(ARGS)
+test: setup tools ## run all tests but end-to-end, those on a real Kubernetes API server too (ARGS: for pytest)
+	$(bin)/pytest -m "not e2e" $(ARGS)
 
 test-unit: setup ## run the tests that need no API server (ARGS: for pytest)
-	$(bin)/pytest -m "not integration" $(ARGS)
+	$(bin)/pytest -m "not integration and not e2e" $(ARGS)
+
+test-e2e: setup ## run the tests of an installation in real containers: root on Linux (ARGS: for pytest)
+	$(bin)/pytest -m e2e $(ARGS)
 
 check: setup ## lint, formatting, types, import contracts, generated files
 	$(bin)/ruff check

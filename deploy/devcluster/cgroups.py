@@ -20,15 +20,28 @@ def hierarchies(root: Path = ROOT) -> list[Path]:
 
 
 def create(name: str, root: Path = ROOT) -> None:
-    """Create a group such as "tuneyard200/node-1" everywhere, with all controllers that there are."""
-    for hierarchy in hierarchies(root):
-        group = hierarchy / name
-        group.mkdir(parents=True, exist_ok=True)
-        control = hierarchy / "cgroup.controllers"
-        offered = control.read_text().split() if control.exists() else []
-        for above in reversed(group.relative_to(hierarchy).parents):
-            for controller in sorted(set(CONTROLLERS) & set(offered)):
-                (hierarchy / above / "cgroup.subtree_control").write_text(f"+{controller}")
+    """Create a group such as "tuneyard200/node-1" everywhere, with all controllers that there are.
+
+    Raises:
+        ClusterError: It is not allowed here.
+    """
+    try:
+        for hierarchy in hierarchies(root):
+            _create(hierarchy, name)
+    except OSError as error:
+        raise ClusterError(
+            f"Real nodes need control groups below {root}, and none can be made here: {error}."
+        ) from None
+
+
+def _create(hierarchy: Path, name: str) -> None:
+    group = hierarchy / name
+    group.mkdir(parents=True, exist_ok=True)
+    control = hierarchy / "cgroup.controllers"
+    offered = control.read_text().split() if control.exists() else []
+    for above in reversed(group.relative_to(hierarchy).parents):
+        for controller in sorted(set(CONTROLLERS) & set(offered)):
+            (hierarchy / above / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 def remove(name: str, root: Path = ROOT) -> None:

@@ -112,11 +112,15 @@ class Cluster:
         Args:
             name: The node.
             since: When it was started once more (ISO 8601, UTC): what it said before does not count.
+
+        Raises:
+            ClusterError: It has ended, or is not ready in time.
         """
-        gpus = self._nodes().gpus
+        real = self._nodes()
         named = f"--field-selector=metadata.name={name}"
 
         def ready() -> bool:
+            real.check(name)
             if since:
                 leases = self.objects("leases", "-n", "kube-node-lease", named)
                 if not any(lease["spec"]["renewTime"] > since for lease in leases):
@@ -124,7 +128,7 @@ class Cluster:
             [status] = [node["status"] for node in self.objects("nodes", named)] or [{}]
             conditions = {entry["type"]: entry["status"] for entry in status.get("conditions", [])}
             here = int(status.get("allocatable", {}).get("nvidia.com/gpu", 0))
-            return conditions.get("Ready") == "True" and here == gpus
+            return conditions.get("Ready") == "True" and here == real.gpus
 
         until(ready, f"{name} is not ready", START_TIMEOUT)
 

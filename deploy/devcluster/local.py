@@ -101,16 +101,28 @@ def _up_with_nodes(directory: Path, count: int, gpus: int) -> Cluster:
     with tempfile.TemporaryDirectory(prefix="tuneyard-images-") as scratch:
         _say("Building the images ...")
         run(sys.executable, "-m", "images", scratch, environment={"PYTHONPATH": str(ROOT / "deploy")})
-        if None in (cluster.status(directory).values() if directory.exists() else [None]):
-            cluster.stop(directory)  # what a restart of the machine left
-            _say(f"Starting {count} real node{'s' if count > 1 else ''} ...")
-            cluster.start(directory, nodes=0, real=count, gpus=gpus)
-        started = cluster.connect(directory)
+        started = _running(directory, count, gpus)
         for image in TARGETS:
             started.load_image(Path(scratch, f"{image}.tar"))
         built = digest(Path(scratch, "tuneyard.tar"))
     _install(started, built)
     return started
+
+
+def _running(directory: Path, count: int, gpus: int) -> Cluster:
+    """The cluster of a folder, with all of its nodes; a new one where none runs."""
+    found = cluster.connect(directory)
+    pids = cluster.status(directory)
+    dead = [name for name, pid in pids.items() if pid is None]
+    real = nodes.of(directory)
+    if real is not None and set(dead) <= set(real.names):
+        for name in dead:
+            _say(f"Starting {name} again ...")
+            found.start_node(name)
+        return found
+    cluster.stop(directory)  # what a restart of the machine left
+    _say(f"Starting {count} real node{'s' if count > 1 else ''} ...")
+    return cluster.start(directory, nodes=0, real=count, gpus=gpus)
 
 
 def _install(on: Cluster, built: str) -> None:

@@ -8,6 +8,7 @@ kube-proxy end with it. Only control groups and files stay, for `stop` to remove
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -74,6 +75,16 @@ class Nodes:
         await_namespace(pid)
         network.plug(self.network, switch, pid, index, self.count)
 
+    def check(self, name: str) -> None:
+        """See that a node has not ended.
+
+        Raises:
+            ClusterError: It has; the message says what it said last.
+        """
+        if live_pid(self._pid_file(name)) is None:
+            said = (self.directory / f"{name}.log").read_text(errors="replace")
+            raise ClusterError(f"{name} has ended; its logs are in {self._folder(name)}:\n{said[-1500:]}")
+
     def kill(self, name: str) -> None:
         """Kill everything of a node at once, as when its power fails; returns when all is gone."""
         self._index(name)
@@ -81,7 +92,9 @@ class Nodes:
         pid = live_pid(pid_file)
         if pid is None:
             return
-        os.kill(only_child(pid), 9)  # `unshare` waits for it, and the kernel for all processes of its namespace
+        os.kill(
+            only_child(pid), signal.SIGKILL
+        )  # `unshare` waits for it, and the kernel for all processes of its namespace
         until(lambda: live_pid(pid_file) is None, f"{name} did not end", 20)
         reap(pid)
         cgroups.remove(self._group(name))
