@@ -15,7 +15,7 @@ RESTRICTED: Final = {
 }
 TRAIN: Final = """\
 import os, time, tuneyard
-x = tuneyard.parameters(x=0.5).x
+x = tuneyard.parameters(x=0.5)["x"]
 for step in range(int(os.environ["STEPS"])):
     time.sleep(0.5)
     tuneyard.report(step=step, loss=x + 1 / (step + 1))

@@ -208,6 +208,7 @@ def test_nothing_is_left_of_a_cluster(image: Path, how: str) -> None:
         devcluster.until(lambda: not in_namespaces(spaces), "something of the killed cluster lives on", 10)
         devcluster.until(lambda: not living(directory, interface), "something of the killed cluster is still there", 10)
         devcluster.stop(directory)
+        directory.parent.rmdir()
         assert traces(directory, interface) == []
     assert in_namespaces(spaces) == []
     assert [path.read_text() for path in settings] == before

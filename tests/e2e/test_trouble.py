@@ -15,7 +15,7 @@ def test_a_program_that_fails_once_is_retried(studies: Studies) -> None:
 import os, sys, tuneyard
 if os.environ["TUNEYARD_ATTEMPT"] == "0":
     sys.exit("the data server was busy")
-tuneyard.report(step=0, loss=tuneyard.parameters(x=0.5).x)
+tuneyard.report(step=0, loss=tuneyard.parameters(x=0.5)["x"])
 """
     studies.apply(
         real_study("again", program, retry={"limit": 2, "backoff": {"initial": "1s"}}, trials={"max": 2, "parallel": 2})
@@ -93,7 +93,7 @@ def test_whole_gpus_are_given_one_to_a_trial(cluster: Cluster, studies: Studies)
 import os, time, tuneyard
 print("device", os.environ["NVIDIA_VISIBLE_DEVICES"], "on", os.environ["NODE"], flush=True)
 time.sleep(2)
-tuneyard.report(step=0, loss=tuneyard.parameters(x=0.5).x)
+tuneyard.report(step=0, loss=tuneyard.parameters(x=0.5)["x"])
 """
     manifest = real_study("gpus", program, gpu={"count": 1}, trials={"max": gpus + 2, "parallel": gpus + 2})
     node = {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}

@@ -95,14 +95,16 @@ class _Run:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def look_at_trials(self) -> None:
-        """Check that what the trials reported on their way has arrived.
+        """Check that all trials succeeded, and that what they reported on their way has arrived.
 
         Raises:
-            Problem: it has not.
+            Problem: one did not, or its reports have not.
         """
         for index in range(self._trials):
             status = await self._trial(index)
-            if status.get("phase") == "Succeeded" and not status.get("curve"):
+            if status.get("phase") != "Succeeded":
+                raise Problem(f"trial {index} did not succeed: {_told(status)}")
+            if not status.get("curve"):
                 raise Problem(
                     f"trial {index} ended well, but none of its reports arrived at the operator; "
                     "see whether network policies let pods of this namespace reach its Service"

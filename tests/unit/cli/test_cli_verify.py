@@ -103,9 +103,10 @@ def test_a_blink_of_the_api_server_is_borne(kube, said):
         ([{"phase": "Failed"}], [{"phase": "Failed", "message": "exit code 1"}], "trial 0: Failed, exit code 1"),
         ([RUNNING], [{"phase": "Pending", "message": "no node has room"}], "trial 0: Pending, no node has room"),
         ([{}], [{}], "is the operator running, and does it watch this namespace?"),
+        ([COMPLETE], [GOOD, {"phase": "Failed", "message": "exit code 1"}], "trial 1 did not succeed: Failed, exit"),
         ([COMPLETE], [GOOD, {"phase": "Succeeded"}], "trial 1 ended well, but none of its reports arrived"),
     ],
-    ids=["failed", "too-slow", "nobody-cares", "no-reports"],
+    ids=["failed", "too-slow", "nobody-cares", "one-failed", "no-reports"],
 )
 def test_trouble_is_told_and_the_study_left_for_a_look(kube, said, life, trials, says):
     kube.life, kube.trials = life, trials
