@@ -35,6 +35,10 @@ class Release:
         """What kubectl get lists of the release's namespace."""
         return self.cluster.objects("-n", self.namespace, *arguments)
 
+    def pods(self) -> list[dict[str, Any]]:
+        """Operator and scheduler; not what the chart's test left."""
+        return self.objects("pods", "-l", "app.kubernetes.io/component in (operator, scheduler)")
+
     def install(self) -> None:
         """Install the chart and wait until it is ready."""
         self.helm("install", self.name, str(CHART), "--wait", "--timeout", "5m")

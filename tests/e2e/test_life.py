@@ -23,8 +23,7 @@ def test_pods_are_restricted(release: Release, cluster: Cluster) -> None:
     """The namespace takes nothing else, and warns of nothing."""
     labels = cluster.objects("namespace", release.namespace)[0]["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
-    pods = release.objects("pods", "-l", "app.kubernetes.io/name=tuneyard")
-    assert len([pod for pod in pods if pod["status"]["phase"] == "Running"]) >= 4
+    assert [pod["status"]["phase"] for pod in release.pods()] == ["Running"] * 4
 
 
 def test_a_pod_s_token_is_good_for_reports_only(studies: Studies) -> None:
@@ -80,9 +79,9 @@ def test_an_upgrade_in_the_middle_of_a_study_loses_nothing(
     with witness(cluster, studies.namespace) as seen:
         studies.apply(real_study("upgraded", steps=3, trials={"max": 16, "parallel": 3}))
         until(lambda: studies.status("upgraded").get("trials", {}).get("succeeded", 0) >= 2, "two trials succeed", 120)
-        before = {pod["metadata"]["uid"] for pod in release.objects("pods")}
+        before = {pod["metadata"]["uid"] for pod in release.pods()}
         release.upgrade("--set", "log.level=debug")
-        assert not before & {pod["metadata"]["uid"] for pod in release.objects("pods")}, "all pods are new"
+        assert not before & {pod["metadata"]["uid"] for pod in release.pods()}, "all pods are new"
         status = studies.wait("upgraded", timeout=240)
     assert status["trials"]["succeeded"] == 16
     once(seen, "upgraded", 16, parallel=3)
@@ -96,7 +95,7 @@ def test_uninstall_keeps_studies_and_an_install_goes_on_with_them(
     release.helm("uninstall", release.name, "--wait")
     assert studies.objects("study", "kept")[0]["metadata"]["name"] == "kept"
     assert len(cluster.objects("crds")) >= 3
-    until(lambda: not release.objects("pods"), "no pod is left", 60)
+    until(lambda: not release.pods(), "no pod is left", 60)
     leftovers = cluster.kubectl(
         "get", "clusterroles,clusterrolebindings", "-o", "name", "-l", f"app.kubernetes.io/instance={release.name}"
     ).stdout
