@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Final
 
 from devcluster import cluster, machine, nodes, tools
 from devcluster.cluster import Cluster, ClusterError
+from images import oci
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CHART: Final = ROOT / "charts" / "tuneyard"
@@ -104,7 +104,7 @@ def _up_with_nodes(directory: Path, count: int, gpus: int) -> Cluster:
         started = _running(directory, count, gpus)
         for image in TARGETS:
             started.load_image(Path(scratch, f"{image}.tar"))
-        built = digest(Path(scratch, "tuneyard.tar"))
+        built = oci.read(Path(scratch, "tuneyard.tar")).digest
     _install(started, built)
     return started
 
@@ -147,13 +147,6 @@ def _install(on: Cluster, built: str) -> None:
 def version() -> str:
     """Tuneyard's version, the tag of its images."""
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
-
-
-def digest(archive: Path) -> str:
-    """The digest of the only image of an OCI archive."""
-    with tarfile.open(archive) as tar:
-        index = tar.extractfile("index.json")
-        return "" if index is None else str(json.load(index)["manifests"][0]["digest"])
 
 
 def run(*command: str | Path, environment: Mapping[str, str] | None = None) -> str:

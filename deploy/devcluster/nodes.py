@@ -7,7 +7,6 @@ kube-proxy end with it. Only control groups and files stay, for `stop` to remove
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +17,13 @@ from typing import Any, Final
 
 import yaml
 
-from devcluster import cgroups, machine, network, oci, tools
+import images
+from devcluster import cgroups, machine, network, tools
 from devcluster.network import Network
 from devcluster.pki import Credentials
 from devcluster.processes import ClusterError, live_pid, only_child, reap, spawn, until
 
 DNS: Final = "10.96.0.10"
-PAUSE: Final = "docker.io/library/pause:catatonit"
 CONTAINERD_SOCKET: Final = "/run/containerd/containerd.sock"
 GPU_LABELS: Final = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.memory": "81559"}
 _STATE: Final = "nodes.json"
@@ -122,8 +121,10 @@ class Nodes:
             server: URL of the API server.
         """
         (self.directory / "resolv.conf").touch()
-        pause = self.directory / "pause.tar"
-        oci.write(pause, PAUSE, {"pause": Path(shutil.which("catatonit") or "catatonit")}, ["/pause", "-P"])
+        try:
+            images.pause(self.directory / "pause.tar")
+        except images.ImageError as error:
+            raise ClusterError(str(error)) from None
         for index, name in enumerate(self.names, 1):
             folder = self._folder(name)
             (folder / "cni").mkdir(parents=True, mode=0o700)
@@ -295,7 +296,7 @@ def containerd_configuration(folder: Path) -> str:
 version = 3
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 [plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "{PAUSE}"
+  sandbox = "{images.PAUSE}"
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]

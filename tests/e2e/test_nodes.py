@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
+import images
 from devcluster import cluster as devcluster
-from devcluster import machine, nodes, oci
+from devcluster import machine, nodes
 from devcluster.cluster import Cluster, running_cluster
 
-BUSYBOX = Path("/bin/busybox")
-IMAGE = "busybox:test"
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [
@@ -28,10 +27,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image with a shell."""
-    if not BUSYBOX.exists():
-        machine.install(["busybox-static"])
-    archive = tmp_path_factory.mktemp("image") / "busybox.tar"
-    oci.write(archive, f"docker.io/library/{IMAGE}", {"bin/busybox": BUSYBOX}, ["/bin/busybox", "sh", "-c"])
+    archive = tmp_path_factory.mktemp("image") / "tiny.tar"
+    images.tiny(archive)
     return archive
 
 
@@ -45,9 +42,8 @@ def bed(image: Path) -> Iterator[Cluster]:
 
 def run(on: Cluster, name: str, script: str, *, node: str = "node-1", labels: Any = None, gpus: int = 0) -> None:
     """Create a pod that runs a script of busybox's programs."""
-    path = "export PATH=/bin; /bin/busybox --install /bin\n"
     limits = {"nvidia.com/gpu": str(gpus)} if gpus else {}
-    container = {"name": "main", "image": IMAGE, "args": [path + script], "resources": {"limits": limits}}
+    container = {"name": "main", "image": images.TINY, "args": ["-c", script], "resources": {"limits": limits}}
     spec = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 0,
@@ -100,7 +96,7 @@ def test_a_container_sees_the_fake_gpus_that_it_was_given(bed: Cluster) -> None:
 def test_a_running_container_can_be_entered(bed: Cluster) -> None:
     run(bed, "open", "sleep 600")
     bed.kubectl("wait", "pod/open", "--for=condition=Ready", "--timeout=60s")
-    assert bed.kubectl("exec", "open", "--", "/bin/busybox", "hostname").stdout == "open\n"
+    assert bed.kubectl("exec", "open", "--", "hostname").stdout == "open\n"
     bed.kubectl("delete", "pod", "open")
 
 
@@ -174,7 +170,7 @@ LIFE = """
     from devcluster.cluster import running_cluster
     with running_cluster(nodes=0, real=1) as cluster:
         cluster.load_image(Path(sys.argv[1]))
-        cluster.kubectl("run", "p", "--image=busybox:test", "--restart=Never", "--", "/bin/busybox sleep 600")
+        cluster.kubectl("run", "p", "--image=docker.io/local/tiny:1", "--restart=Never", "--", "-c", "sleep 600")
         cluster.kubectl("wait", "pod/p", "--for=condition=Ready", "--timeout=60s")
         print(cluster.kubeconfig.parent, flush=True)
         sys.stdin.read()

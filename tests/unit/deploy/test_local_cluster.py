@@ -1,17 +1,14 @@
-"""Real nodes as far as they can be told without starting one: addresses, configurations, what is missing."""
+"""A cluster with real nodes without starting one: addresses, configurations, what is missing."""
 
-import hashlib
-import io
 import json
 import subprocess
-import tarfile
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from devcluster import cgroups, cluster, components, local, machine, network, nodes, oci, pki, tools
+import images
+from devcluster import cgroups, cluster, components, local, machine, network, nodes, pki, tools
 from devcluster.__main__ import main
 from devcluster.nodes import Nodes
 from devcluster.processes import ClusterError
@@ -39,7 +36,7 @@ def test_addresses_of_a_cluster_are_all_different() -> None:
 @pytest.fixture
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nodes:
     """Two nodes that were prepared, and not started."""
-    monkeypatch.setattr(oci, "write", lambda *_: None)
+    monkeypatch.setattr(images, "pause", lambda _: None)
     prepared = Nodes(tmp_path, number=201, count=2, gpus=2, outlive_parent=False)
     prepared.save()
     prepared.prepare(pki.create(tmp_path / "pki", address=prepared.network.host), "https://10.201.0.1:6443")
@@ -69,7 +66,7 @@ def test_a_kubelet_asks_the_api_server_who_may_ask_it(tmp_path: Path) -> None:
 
 def test_containerd_s_configuration_is_toml(tmp_path: Path) -> None:
     settings = tomllib.loads(nodes.containerd_configuration(tmp_path))
-    assert settings["plugins"]["io.containerd.cri.v1.images"]["pinned_images"]["sandbox"] == nodes.PAUSE
+    assert settings["plugins"]["io.containerd.cri.v1.images"]["pinned_images"]["sandbox"] == images.PAUSE
 
 
 def test_each_node_has_pods_and_programs_of_its_own(two: Nodes) -> None:
@@ -126,37 +123,6 @@ def test_a_control_group_in_use_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "tuneyard200" / "busy").touch()  # what no rmdir takes away
     with pytest.raises(ClusterError, match="tuneyard200 is still in use"):
         cgroups.remove("tuneyard200", tmp_path)
-
-
-def test_an_image_of_a_program_is_a_valid_archive(tmp_path: Path) -> None:
-    program = tmp_path / "program"
-    program.write_bytes(b"#!")
-    archive = tmp_path / "image.tar"
-    oci.write(archive, "docker.io/library/p:1", {"bin/p": program}, ["/bin/p"])
-    with tarfile.open(archive) as tar:
-        blobs = {member.name: tar.extractfile(member) for member in tar}
-        content = {name: blob.read() for name, blob in blobs.items() if blob is not None}
-    assert {f"blobs/sha256/{_hash(blob)}" for name, blob in content.items() if name.startswith("blobs/")} == {
-        name for name in content if name.startswith("blobs/")
-    }
-    [entry] = json.loads(content["index.json"])["manifests"]
-    assert entry["annotations"]["io.containerd.image.name"] == "docker.io/library/p:1"
-    [layer] = _blob(content, entry)["layers"]
-    with tarfile.open(fileobj=io.BytesIO(content[_path(layer)])) as tar:
-        assert tar.getmember("bin/p").mode == 0o755
-    assert local.digest(archive) == entry["digest"]
-
-
-def _hash(blob: bytes) -> str:
-    return hashlib.sha256(blob).hexdigest()
-
-
-def _path(descriptor: dict[str, Any]) -> str:
-    return "blobs/" + descriptor["digest"].replace(":", "/")
-
-
-def _blob(content: dict[str, bytes], descriptor: dict[str, Any]) -> dict[str, Any]:
-    return dict(json.loads(content[_path(descriptor)]))
 
 
 def test_what_is_missing_is_named_by_package(monkeypatch: pytest.MonkeyPatch) -> None:
