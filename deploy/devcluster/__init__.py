@@ -19,5 +19,6 @@ In a test or a benchmark:
         cluster.kill_node("node-2")  # SIGKILL to all of it; the API server says NotReady 40 s later
         cluster.start_node("node-2")  # returns when it is ready; its images are still there
 
-On the command line: `python -m devcluster up [--nodes 4] [--real 0] [--gpus 0]`, and `down` when done.
+On the command line: `python -m devcluster up [--nodes 4] [--real 0] [--gpus 0]` starts a bare cluster, `tuneyard
+[--nodes 1] [--gpus 2]` one that has Tuneyard in it (`devcluster.local`), `down` removes either.
 """

@@ -23,12 +23,11 @@ from typing import Any
 import yaml
 
 from devcluster import cgroups, components, machine, network, nodes, pki, tools
-from devcluster.components import AUDIT, AUDIT_LOG, Control
+from devcluster.components import AUDIT, Control
 from devcluster.nodes import Nodes
 from devcluster.processes import ClusterError, die_with_parent, free_port, kill, live_pid, spawn, until
 
 __all__ = [
-    "AUDIT_LOG",
     "Cluster",
     "ClusterError",
     "connect",
@@ -130,7 +129,11 @@ class Cluster:
             here = int(status.get("allocatable", {}).get("nvidia.com/gpu", 0))
             return conditions.get("Ready") == "True" and here == real.gpus
 
-        until(ready, f"{name} is not ready", START_TIMEOUT)
+        try:
+            until(ready, f"{name} is not ready", START_TIMEOUT)
+        except ClusterError as error:
+            said = real.kubelet_log(name)
+            raise ClusterError(f"{error}\nIts kubelet said last:\n{said}" if said else str(error)) from None
 
     def _nodes(self) -> Nodes:
         found = nodes.of(self.kubeconfig.parent)

@@ -84,6 +84,11 @@ class Nodes:
             said = (self.directory / f"{name}.log").read_text(errors="replace")
             raise ClusterError(f"{name} has ended; its logs are in {self._folder(name)}:\n{said[-1500:]}")
 
+    def kubelet_log(self, name: str) -> str:
+        """What a node's kubelet said last."""
+        log = self._folder(name) / "kubelet.log"
+        return log.read_text(errors="replace")[-1500:] if log.exists() else ""
+
     def kill(self, name: str) -> None:
         """Kill everything of a node at once, as when its power fails; returns when all is gone."""
         self._index(name)
@@ -291,7 +296,11 @@ def cni_configuration(pods: str) -> dict[str, Any]:
 
 
 def containerd_configuration(folder: Path) -> str:
-    """How a containerd runs; without oom_score_adj, which takes a capability that root lacks in some containers."""
+    """How a containerd runs.
+
+    Without oom_score_adj, which takes a capability that root lacks in some containers, and without AppArmor, whose
+    profiles would stay in the kernel.
+    """
     return f"""\
 version = 3
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
@@ -299,6 +308,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
   sandbox = "{images.PAUSE}"
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
+  disable_apparmor = true
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
