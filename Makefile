@@ -9,7 +9,7 @@ devcluster := PYTHONPATH=deploy $(bin)/python -m devcluster
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-e2e check crds lock tools cluster cluster-fake cluster-down bench-throughput bench-laptop bench-simulation clean
+.PHONY: help setup demo test test-unit test-e2e check crds lock tools cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-simulation clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -61,6 +61,9 @@ cluster: setup ## start a cluster that runs containers and install Tuneyard in i
 
 cluster-fake: setup ## start a control plane with fake GPU nodes: no root, no containers (NODES=4)
 	$(devcluster) up --nodes $(or $(NODES),4)
+
+cluster-load: setup ## put images of your own into the cluster that runs containers (ARGS=image.tar)
+	$(devcluster) load $(ARGS)
 
 cluster-down: setup ## end either of them and remove everything of it
 	$(devcluster) down

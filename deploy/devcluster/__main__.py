@@ -1,4 +1,4 @@
-"""The command line: `python -m devcluster up|tuneyard|down|status|env`."""
+"""The command line: `python -m devcluster up|tuneyard|load|down|status|env`."""
 
 import argparse
 import os
@@ -22,11 +22,15 @@ def main(arguments: list[str] | None = None) -> int:
     whole.add_argument("--nodes", type=int, default=1, help="how many nodes (%(default)s)")
     for command, gpus in ((bare, 0), (whole, 2)):
         command.add_argument("--gpus", type=int, default=gpus, help="fake GPUs of each real node (%(default)s)")
+    load = commands.add_parser("load", parents=[place], help="put images into it, since its nodes reach no registry")
+    load.add_argument("archives", type=Path, nargs="+", metavar="ARCHIVE", help="an OCI archive of an image")
     commands.add_parser("down", parents=[place], help="remove it")
     commands.add_parser("status", parents=[place], help="say what runs")
     commands.add_parser("env", parents=[place], help="print what a shell needs to use it")
     options = parser.parse_args(arguments)
-    run = {"up": _up, "tuneyard": _tuneyard, "down": _down, "status": _status, "env": _env}[options.command]
+    run = {"up": _up, "tuneyard": _tuneyard, "load": _load, "down": _down, "status": _status, "env": _env}[
+        options.command
+    ]
     try:
         return run(options.directory.absolute(), options)
     except (cluster.ClusterError, tools.ToolsError) as error:
@@ -55,6 +59,16 @@ def _tuneyard(directory: Path, options: argparse.Namespace) -> int:
         "kubectl apply -f examples/digits.yaml\nkubectl get studies -w\n\n"
         "`make cluster` brings what you change into it, `make cluster-down` removes it.\n"
     )
+    return 0
+
+
+def _load(directory: Path, options: argparse.Namespace) -> int:
+    for archive in options.archives:
+        if not archive.is_file():
+            raise cluster.ClusterError(
+                f"There is no file {archive}; `docker save` or `podman save` writes such archives."
+            )
+        local.load(directory, archive.absolute())
     return 0
 
 

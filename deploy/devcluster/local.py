@@ -51,6 +51,19 @@ def up(directory: Path, *, count: int, gpus: int) -> Cluster:
     return _up_with_nodes(directory, count, gpus)
 
 
+def load(directory: Path, archive: Path) -> None:
+    """Put the images of an archive into all nodes of the cluster in a folder.
+
+    Raises:
+        ClusterError: There is no such cluster, or the archive is none.
+    """
+    if is_kind(directory):
+        tools.ensure(tools.KIND)
+        run(tools.path("kind"), "load", "image-archive", archive, "--name", NAME)
+    else:
+        cluster.connect(directory).load_image(archive)
+
+
 def down(directory: Path) -> None:
     """Remove what `up` or `cluster.start` made in a folder; nothing happens where there is none."""
     if is_kind(directory):

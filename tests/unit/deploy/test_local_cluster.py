@@ -94,6 +94,14 @@ def test_a_cluster_without_real_nodes_says_so(tmp_path: Path) -> None:
         cluster.connect(tmp_path).load_image(tmp_path / "image.tar")
 
 
+def test_what_cannot_be_loaded_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["load", "--directory", str(tmp_path), str(tmp_path / "image.tar")]) == 1
+    assert "There is no file" in capsys.readouterr().err
+    (tmp_path / "image.tar").touch()
+    assert main(["load", "--directory", str(tmp_path), str(tmp_path / "image.tar")]) == 1
+    assert "no real nodes" in capsys.readouterr().err
+
+
 def test_only_a_cluster_with_real_nodes_leaves_loopback(tmp_path: Path) -> None:
     for real, address in ((False, "127.0.0.1"), (True, "10.201.0.1")):
         keys = pki.create(tmp_path / str(real), address=address)
@@ -176,6 +184,8 @@ def test_kind_gets_its_nodes_images_and_the_chart(tmp_path: Path, monkeypatch: p
     assert "helm --kubeconfig" in ran[-1]
     local.up(directory, count=2, gpus=0)
     assert "\n".join(ran).count("kind create cluster") == 1, "what is up is upgraded"
+    local.load(directory, tmp_path / "image.tar")
+    assert "kind load image-archive" in ran[-1]
     local.down(directory)
     assert "kind delete cluster --name tuneyard" in ran[-1]
     assert not directory.exists()
