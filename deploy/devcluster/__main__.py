@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from devcluster import cluster, local, tools
+from devcluster import cluster, local, nodes, tools
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _up(directory: Path, options: argparse.Namespace) -> int:
+    if local.is_kind(directory) or (nodes.of(directory) is not None and not options.real):
+        raise cluster.ClusterError(f"The cluster in {directory} runs containers; `make cluster-down` removes it.")
     if None in cluster.status(directory).values():
         cluster.stop(directory)  # what a restart of the machine left
         cluster.start(directory, nodes=options.nodes, real=options.real, gpus=options.gpus)

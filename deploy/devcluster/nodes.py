@@ -116,7 +116,8 @@ class Nodes:
                 command = [str(tools.path("ctr")), "--address", socket, *_IMPORT, str(archive)]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode != 0:
-                    raise ClusterError(f"{name} does not take {archive}: {done.stderr.strip()}")
+                    last = done.stderr.strip().rpartition("\n")[2]  # what is before it are warnings
+                    raise ClusterError(f"{name} does not take {archive}: {last}")
 
     def prepare(self, credentials: Credentials, server: str) -> None:
         """Write the files of all nodes, before their first start.

@@ -18,10 +18,7 @@ from devcluster.cluster import Cluster, running_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(machine.obstacle() is not None, reason=f"there are no real nodes here: {machine.obstacle()}"),
-]
+pytestmark = pytest.mark.skipif(machine.obstacle() is not None, reason=f"no real nodes here: {machine.obstacle()}")
 
 
 @pytest.fixture(scope="module")

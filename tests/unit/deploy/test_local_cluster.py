@@ -184,6 +184,7 @@ def test_kind_gets_its_nodes_images_and_the_chart(tmp_path: Path, monkeypatch: p
     assert "helm --kubeconfig" in ran[-1]
     local.up(directory, count=2, gpus=0)
     assert "\n".join(ran).count("kind create cluster") == 1, "what is up is upgraded"
+    assert main(["up", "--directory", str(directory)]) == 1, "what runs containers is not thrown away for fake nodes"
     local.load(directory, tmp_path / "image.tar")
     assert "kind load image-archive" in ran[-1]
     local.down(directory)
