@@ -168,8 +168,9 @@ class Engine:
             case WriteTrial(status=status):
                 state.set_trial(await world.patch_trial(state, trial, status), world.now())
             case ReadLog(attempt=attempt):
+                trial.log_failures += 1
                 text = await world.read_log(state, trial.index, attempt)
-                trial.log_metrics = from_log(text, state.spec.objectives)
+                trial.log_metrics, trial.log_failures = from_log(text, state.spec.objectives), 0
             case InspectAttempt():
                 seen = await world.inspect_attempt(state, trial)
                 trial.placed_at = world.now()

@@ -45,6 +45,8 @@ STATUS_FULL_SECONDS: Final = 30.0
 """How often the study's status is written at most; and when only its estimates changed."""
 CURVE_SECONDS: Final = 30.0
 """How often a running trial's curve is written at most."""
+LOG_TRIES: Final = 60
+"""How often a log is asked for, once a second, before the attempt counts as lost: its node may never answer again."""
 MAX_ASK: Final = 200
 MAX_LOOK_AHEAD: Final = 64
 
@@ -256,7 +258,10 @@ def _end_attempt(state: StudyState, trial: TrialState, seen: AttemptSeen, now: f
         return _conclude(state, trial, found, seen, now)
     objectives = state.spec.objectives
     if trial.log_metrics is None and any(objective.log_pattern for objective in objectives):
-        return ReadLog(trial.index, trial.version, trial.attempt)
+        if trial.log_failures < LOG_TRIES:
+            return ReadLog(trial.index, trial.version, trial.attempt)
+        unread = End(Outcome.INFRASTRUCTURE, "LogUnreadable", "its log cannot be read: its node does not answer")
+        return _conclude(state, trial, unread, seen, now)
     sources = (trial.log_metrics or {}, trial.reports.last, from_termination_message(seen.termination))
     try:
         metrics = observe(objectives, sources, trial.reports.problem)

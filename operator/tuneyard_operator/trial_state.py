@@ -46,6 +46,8 @@ class TrialState:
     """When the curve may be written again."""
     reports: Reports = field(default_factory=Reports)
     log_metrics: dict[str, Any] | None = None
+    log_failures: int = 0
+    """How often its log could not be read, in a row."""
 
     @classmethod
     def from_object(cls, item: Object) -> Self:
@@ -79,7 +81,8 @@ class TrialState:
             return
         self.seen, self.started, self.placed_at = before.seen, before.started, before.placed_at
         self.blocked_since, self.told, self.curve_due = before.blocked_since, before.told, before.curve_due
-        self.reports, self.log_metrics = before.reports, before.log_metrics
+        self.reports = before.reports
+        self.log_metrics, self.log_failures = before.log_metrics, before.log_failures
 
     @property
     def active(self) -> bool:

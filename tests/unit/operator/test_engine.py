@@ -111,6 +111,20 @@ async def test_a_log_is_read_for_its_metrics() -> None:
     assert stage.state.trials[0].value == 0.7
 
 
+async def test_a_log_that_cannot_be_read_now_is_read_later_and_its_failures_are_counted() -> None:
+    stage = Stage(objectives=[{"metric": "accuracy", "goal": "maximize", "logPattern": "acc {value}"}]).put(0)
+    await stage.do()
+    stage.state.set_attempt(0, AttemptSeen(0, "ended", exit_code=0), NOW)
+    for failures in (1, 2):
+        stage.world.fails["log"] = WorldError("no route to the node")
+        for action in stage.plan():
+            await stage.engine.perform(stage.state, action)
+        assert stage.state.trials[0].log_failures == failures
+        stage.world.time += 1
+    await stage.do()
+    assert stage.state.trials[0].log_failures == 0
+
+
 async def test_an_attempt_of_which_nothing_was_seen_is_looked_for_now_and_then() -> None:
     stage = Stage().put(0)
     await stage.do()

@@ -8,6 +8,7 @@ from operator_objects import NOW, Object, Yard
 from tuneyard_api.common import timestamp
 from tuneyard_api.trial import Outcome, TrialStatus
 from tuneyard_operator.actions import InspectAttempt, ReadLog, StartAttempt, StopAttempt, WriteTrial
+from tuneyard_operator.planner import LOG_TRIES
 from tuneyard_scheduler.retry import Retry, decide
 
 GOOD = {"exit_code": 0, "termination": '{"accuracy": 0.9}', "finished": NOW + 60, "started": NOW}
@@ -144,6 +145,19 @@ def test_metrics_of_a_log_are_read_first() -> None:
     yard.state.trials[0].log_metrics = {"accuracy": "0.7"}
     yard.state.touched.add(0)
     assert yard.write()["value"] == 0.7
+
+
+def test_a_log_that_cannot_be_read_is_not_asked_for_for_ever() -> None:
+    """The trial runs again: it succeeded, but nobody knows how well."""
+    yard = Yard(objectives=[{"metric": "accuracy", "goal": "maximize", "logPattern": "acc {value}"}]).runs(0)
+    yard.sees(0, "ended", exit_code=0)
+    yard.state.trials[0].log_failures = LOG_TRIES - 1
+    assert yard.plan() == [ReadLog(0, yard.version, 0)]
+    yard.state.trials[0].log_failures = LOG_TRIES
+    yard.state.touched.add(0)
+    patch = yard.write()
+    assert (patch["phase"], patch["attempts"][0]["outcome"]) == ("Pending", "Infrastructure")
+    assert "its log cannot be read" in patch["message"]
 
 
 def test_the_curve_of_a_running_trial_is_written_now_and_then() -> None:
