@@ -7,7 +7,18 @@ import pytest
 from _e2e import condition, real_study
 from _studies import Studies, until
 
-from devcluster.cluster import Cluster
+from devcluster.cluster import Cluster, ClusterError
+
+SPREAD = {
+    "topologySpreadConstraints": [
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"tuneyard.dev/study": "lost"}},
+        }
+    ]
+}
 
 
 def test_a_program_that_fails_once_is_retried(studies: Studies) -> None:
@@ -82,6 +93,34 @@ def test_trials_of_a_node_that_is_drained_run_elsewhere(cluster: Cluster, studie
     for first, *_, last in moved:
         assert first["outcome"] == "Infrastructure"
         assert last["outcome"] == "Succeeded"
+
+
+def test_trials_of_a_node_that_dies_run_elsewhere(cluster: Cluster, studies: Studies) -> None:
+    """Nobody removes the node, so its pods stay there for ever, neither running nor ended; the trials need not."""
+    manifest = real_study("lost", steps=40, trials={"max": 2, "parallel": 2})
+    manifest["spec"]["template"]["spec"] |= SPREAD | {
+        "tolerations": [
+            {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
+            for what in ("not-ready", "unreachable")
+        ]
+    }
+    studies.apply(manifest)
+    running = until(
+        lambda: [pod for pod in studies.objects("pods") if pod["status"]["phase"] == "Running"][1:], "both run", 120
+    )
+    node = running[0]["spec"]["nodeName"]
+    try:
+        cluster.kill_node(node)
+    except ClusterError:
+        pytest.skip("the nodes of this cluster are not ours to kill")
+    try:
+        status = studies.wait("lost", timeout=300)
+        assert status["trials"]["succeeded"] == 2
+        attempts = [trial["status"]["attempts"] for trial in studies.trials("lost")]
+        lost = [first for first, *more in attempts if more]
+        assert {(first["outcome"], first["node"]) for first in lost} == {("Infrastructure", node)}
+    finally:
+        cluster.start_node(node)
 
 
 def test_whole_gpus_are_given_one_to_a_trial(cluster: Cluster, studies: Studies) -> None:
