@@ -6,10 +6,11 @@ ARGS ?=
 bin := .venv/bin
 stamp := .venv/.installed
 devcluster := PYTHONPATH=deploy $(bin)/python -m devcluster
+root := $(filter Linux-0,$(shell uname)-$(shell id -u))# real nodes take root on Linux
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-e2e check crds lock tools cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-simulation clean
+.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-simulation bench-install clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -28,13 +29,13 @@ $(stamp): requirements.lock pyproject.toml deploy/tools/uv.txt
 demo: setup ## search for a good neural network on this machine, no cluster needed
 	$(bin)/tuneyard run examples/digits.yaml
 
-test: setup tools ## run all tests but end-to-end, those on a real Kubernetes API server too (ARGS: for pytest)
-	$(bin)/pytest -m "not e2e" $(ARGS)
+test: setup tools $(if $(root),images) ## run all tests that this machine allows, on real clusters too (ARGS: for pytest)
+	$(bin)/pytest $(ARGS)
 
 test-unit: setup ## run the tests that need no API server (ARGS: for pytest)
 	$(bin)/pytest -m "not integration and not e2e" $(ARGS)
 
-test-e2e: setup ## run the tests of an installation in real containers: root on Linux (ARGS: for pytest)
+test-e2e: setup tools $(if $(root),images) ## run the tests in real containers: root on Linux, or TUNEYARD_E2E_KUBECONFIG
 	$(bin)/pytest -m e2e $(ARGS)
 
 check: setup ## lint, formatting, types, import contracts, generated files
@@ -53,8 +54,11 @@ lock: setup ## resolve the dependencies anew into requirements.lock (ARGS: for u
 	$(bin)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header --quiet \
 		--output-file requirements.lock $(ARGS)
 
-tools: setup ## build Kubernetes' control plane, etcd, kwok and Helm, once (about 15 minutes on 2 cores)
-	PYTHON=$(CURDIR)/$(bin)/python deploy/build-tools control-plane helm >/dev/null
+tools: setup ## build the programs of a cluster, once (about 20 minutes on 2 cores)
+	PYTHON=$(CURDIR)/$(bin)/python deploy/build-tools control-plane helm $(if $(root),node) >/dev/null
+
+images: setup ## build the container images without Docker into dist/images, as archives: root on Debian or Ubuntu
+	PYTHONPATH=deploy $(bin)/python -m images dist/images
 
 cluster: setup ## start a cluster that runs containers and install Tuneyard in it, or upgrade both (NODES=1)
 	$(devcluster) tuneyard --nodes $(or $(NODES),1)
@@ -76,6 +80,9 @@ bench-laptop: setup ## what the engine costs on this machine, beside its trials
 
 bench-simulation: setup ## simulated schedules with faults per second, all invariants checked
 	$(bin)/python benchmarks/simulation.py $(ARGS)
+
+bench-install: setup tools images ## memory, size, time to fail over of an installation in real containers: root on Linux
+	PYTHONPATH=deploy $(bin)/python benchmarks/install.py $(ARGS)
 
 clean: ## end the cluster, remove .venv and the caches in this folder
 	test ! -d .cluster || $(devcluster) down

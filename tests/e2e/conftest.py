@@ -14,16 +14,8 @@ import images
 from devcluster import tools
 from devcluster.cluster import Cluster, running_cluster
 
-HERE = Path(__file__).parent
 NODES = 2
 GPUS = 1
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker("e2e")
 
 
 @pytest.fixture(scope="session")
