@@ -74,6 +74,8 @@ class Emit:
     reason: str
     message: str
     warning: bool = False
+    turn: str = ""
+    """What the news follows: planned again after a failure or a crash, it is known to be the same news by that."""
 
 
 TrialAction = StartAttempt | WriteTrial | ReadLog | InspectAttempt

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tuneyard_api.common import UID_LABEL
 from tuneyard_api.validation import InvalidStudy
-from tuneyard_operator import pods, status
+from tuneyard_operator import pods, status, telemetry
 from tuneyard_operator.engine import Engine
 from tuneyard_operator.planner import wanted
 from tuneyard_operator.pods import AttemptKey
@@ -20,6 +20,7 @@ from tuneyard_operator.state import StudyState
 from tuneyard_operator.strategy_client import StrategyClient, learns
 from tuneyard_operator.world import WorldError
 from tuneyard_operator.worlds.kubernetes import KubernetesWorld
+from tuneyard_scheduler import logs
 from tuneyard_scheduler.kube import Kube, path
 
 logger = logging.getLogger(__name__)
@@ -198,6 +199,21 @@ def _keep(store: dict[str, dict[str, Object]], uid: str, kind: str, item: Object
         held[item["metadata"]["uid"]] = item
 
 
+class _Bell(asyncio.Event):
+    """An event that knows since when it has been set."""
+
+    heard: float | None = None
+
+    def set(self) -> None:
+        if not self.is_set():
+            self.heard = time.monotonic()
+        super().set()
+
+    def clear(self) -> None:
+        self.heard = None
+        super().clear()
+
+
 class _Runner:
     """One study's task: plan when something changed or a time has come."""
 
@@ -205,7 +221,7 @@ class _Runner:
         self._controller = controller
         self._engine = controller.engine
         self.state = state
-        self.wake = asyncio.Event()
+        self.wake = _Bell()
         self.beat = time.monotonic()
         self._keep_jobs = keep_jobs
         self._ended: deque[tuple[float, str]] = deque()
@@ -223,9 +239,13 @@ class _Runner:
 
     async def run(self) -> None:
         """Until the study is gone."""
+        with logs.about(namespace=self.state.namespace, study=self.state.name):
+            await self._run()
+
+    async def _run(self) -> None:
         while self._engine.studies.get(self.state.uid) is self.state:
+            heard, self.beat = self.wake.heard, time.monotonic()
             self.wake.clear()
-            self.beat = time.monotonic()
             try:
                 for action in self._engine.plan(self.state):
                     self._controller.spawn(self._perform(action))
@@ -234,6 +254,8 @@ class _Runner:
             except Exception:
                 # One study's bug must not take the others down; it is told, and tried again with the next event.
                 logger.exception("study %s: planning failed", self.state.name)
+            if heard is not None:
+                telemetry.RECONCILE_SECONDS.observe(time.monotonic() - heard)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.wake.wait(), self._pause())
 
@@ -244,7 +266,9 @@ class _Runner:
         return min(_TICK_SECONDS, max(0.005, due))
 
     async def _perform(self, action: Any) -> None:
-        await self._engine.perform(self.state, action)
+        trial = self.state.trials.get(getattr(action, "index", -1))
+        with logs.about(**({"trial": trial.name} if trial is not None else {})):
+            await self._engine.perform(self.state, action)
         self.wake.set()
 
     def _supply_if_wanted(self) -> None:
@@ -256,13 +280,13 @@ class _Runner:
             self._controller.spawn(self._supply())
 
     async def _supply(self) -> None:
+        pause = _SUPPLY_RETRY_SECONDS  # after what nobody has foreseen, too
         try:
-            if not await self._engine.supply(self.state):
-                self._supply_at = self._controller.world.now() + 0.05
+            pause = 0.0 if await self._engine.supply(self.state) else 0.05
         except WorldError as error:
-            self._supply_at = self._controller.world.now() + _SUPPLY_RETRY_SECONDS
             logger.warning("study %s: no further trials yet: %s", self.state.name, error)
         finally:
+            self._supply_at = self._controller.world.now() + pause
             self._supplying = False
             self.wake.set()
 

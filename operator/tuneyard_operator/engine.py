@@ -8,6 +8,7 @@ planned again after a while; an action that took effect without an answer is fou
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Any, Final
 
 from tuneyard_operator import planner
@@ -41,6 +42,8 @@ class Engine:
         self.world = world
         self.strategies = strategies
         self.studies: dict[str, StudyState] = {}
+        self.outcomes: Counter[str] = Counter()
+        """How the attempts ended whose end this process has recorded."""
 
     def set_study(self, study: Object) -> StudyState:
         """Take a Study's present object; returns its state."""
@@ -109,7 +112,7 @@ class Engine:
             if isinstance(action, WriteStudy):
                 await self._write_study(state, action)
             elif isinstance(action, Emit):
-                await self.world.emit(state, action.reason, action.message, warning=action.warning)
+                await self.world.emit(state, action)
             elif isinstance(action, StopAttempt):
                 await self._stop(state, action)
             else:
@@ -165,8 +168,13 @@ class Engine:
             case StartAttempt() if state.may_start:
                 await world.start_attempt(state, trial)
                 trial.started = True
-            case WriteTrial(status=status):
+                logger.info("trial %s: attempt %d started", trial.name, trial.attempt)
+            case WriteTrial(status=status, end=end):
                 state.set_trial(await world.patch_trial(state, trial, status), world.now())
+                if end is not None and trial.active:
+                    self.outcomes[end.outcome] += 1
+                    said = f" ({end.message})" if end.message else ""
+                    logger.info("trial %s: attempt %d ended: %s%s", trial.name, trial.attempt, end.outcome, said)
             case ReadLog(attempt=attempt):
                 trial.log_failures += 1
                 text = await world.read_log(state, trial.index, attempt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ from typing import Any, Final
 import kopf
 
 from tuneyard_api.common import GROUP, VERSION
-from tuneyard_operator import intake
+from tuneyard_operator import intake, telemetry
 from tuneyard_operator.controller import Controller
 from tuneyard_operator.intake import Intake
 from tuneyard_operator.strategy_client import InProcess, StrategyClient
@@ -23,6 +23,7 @@ from tuneyard_scheduler import process
 from tuneyard_scheduler.kube import Kube, KubeError
 from tuneyard_scheduler.lease import LeadershipLost
 from tuneyard_scheduler.serving import serving
+from tuneyard_scheduler.telemetry import showing
 
 logger = logging.getLogger(__name__)
 
@@ -81,12 +82,15 @@ class _Replica:
         options = self._options
         strategies = _strategies(options)
         report_url = options.report_url or f"http://{process.own_address()}:{options.listen[1]}{intake.PATH}"
-        controller = Controller(self._kube, strategies, report_url=report_url, keep_jobs=options.keep_jobs)
+        measured = telemetry.MeasuredStrategies(strategies)
+        controller = Controller(self._kube, measured, report_url=report_url, keep_jobs=options.keep_jobs)
+        shown = ExitStack()
         try:
             # Planning must not begin before all trials are known: Studies come after this.
             await controller.start(options.namespace)
             await _studies_served(self._kube)
             self._controller = reports.controller = controller
+            shown.enter_context(showing(telemetry.StateCollector(controller.engine)))
             logger.info("operator started; reports go to %s", report_url)
             told = asyncio.Event()
             bringing = asyncio.ensure_future(
@@ -105,6 +109,7 @@ class _Replica:
             if bringing.done():
                 bringing.result()
         finally:
+            shown.close()
             self._controller = reports.controller = None
             await controller.stop()
             if isinstance(strategies, HttpStrategies):

@@ -13,6 +13,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import web
 
+from tuneyard_operator import telemetry
 from tuneyard_operator.controller import Controller
 from tuneyard_operator.tokens import TokenVerifier, Unauthorized
 from tuneyard_scheduler.kube import KubeError
@@ -51,6 +52,11 @@ class Intake:
             yield
 
     async def _post(self, request: web.Request) -> web.Response:
+        answer = await self._take(request)
+        telemetry.REPORTS.labels(answer.status).inc()
+        return answer
+
+    async def _take(self, request: web.Request) -> web.Response:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             return _refuse(401, "send the token of TUNEYARD_TOKEN_FILE as Authorization: Bearer")

@@ -343,5 +343,6 @@ def _plan_status(state: StudyState, end: StudyEnd | None, now: float) -> list[Ac
     state.status_written = after
     state.status_busy = True
     state.status_full_at = now + STATUS_FULL_SECONDS
-    told = status.news(before, after)
-    return [WriteStudy(after, before), *(Emit(reason, message, warning) for reason, message, warning in told)]
+    turn = status.turn(before)
+    news = (Emit(reason, message, warning, turn) for reason, message, warning in status.news(before, after))
+    return [WriteStudy(after, before), *news]

@@ -5,6 +5,7 @@ All of it is computed from the state; only times of transitions and the start ar
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -185,6 +186,12 @@ def alike(before: Object, after: Object) -> bool:
     """Whether two statuses differ in nothing but estimates, which change all the time."""
     keys = (before.keys() | after.keys()) - _ESTIMATES
     return all(before.get(key) == after.get(key) for key in keys)
+
+
+def turn(before: Object) -> str:
+    """What tells one change of phase from an alike one earlier or later: the status that it follows."""
+    since = sorted((entry["type"], entry["lastTransitionTime"]) for entry in before.get("conditions", []))
+    return json.dumps([before.get("phase"), before.get("observedGeneration"), since])
 
 
 def news(before: Object, after: Object) -> Iterator[tuple[str, str, bool]]:

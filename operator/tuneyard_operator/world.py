@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # a command that only looks at what is stored need not wait for the strategies' numpy
+    from tuneyard_operator.actions import Emit
     from tuneyard_operator.attempts import AttemptSeen
     from tuneyard_operator.state import StudyState
     from tuneyard_operator.trial_state import TrialState
@@ -60,5 +61,5 @@ class World(Protocol):
     async def write_study(self, state: StudyState, status: Object) -> None:
         """Replace the Study's status."""
 
-    async def emit(self, state: StudyState, reason: str, message: str, *, warning: bool) -> None:
-        """Tell people."""
+    async def emit(self, state: StudyState, news: Emit) -> None:
+        """Tell people, once: the same news may come again after a failure or a crash."""

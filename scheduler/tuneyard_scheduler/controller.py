@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
 
-from tuneyard_scheduler import process
+from tuneyard_scheduler import process, telemetry
 from tuneyard_scheduler.cycle import schedule
 from tuneyard_scheduler.kube import Kube, path
 from tuneyard_scheduler.mirror import KINDS, Mirror
@@ -56,6 +56,10 @@ class Controller:
 
     async def run(self) -> None:
         """Schedule for ever."""
+        with telemetry.showing(telemetry.StateCollector(self.state)):
+            await self._run()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:
                 watching = self._kube.reflect(
@@ -100,7 +104,9 @@ class Controller:
     def _cycle(self) -> float | None:
         """Decide, and have it written; the time of the next cycle if nothing happens before."""
         now, room = self._clock(), self._writer.room
-        decisions = schedule(self.state, now, limit=room)
+        with telemetry.CYCLE_SECONDS.time():
+            decisions = schedule(self.state, now, limit=room)
+        telemetry.count_placements(self.state, decisions.placements, now)
         self._cut_short = len(decisions.placements) == room
         self._writer.submit(decisions.placements)
         self._reporter.note(decisions.waiting, now)

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import random
+import time
 from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, Final, Self
@@ -24,6 +25,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.config.config_exception import ConfigException
 
 from tuneyard_api.common import GROUP, VERSION
+from tuneyard_scheduler import telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -168,11 +170,15 @@ class Kube:
         """One request; the answer as text (logs)."""
         if method != "GET" and not self.may_write():
             raise KubeError(0, "NotLeading", f"{method} {url_path}: another replica may lead by now")
+        code, began = 0, time.monotonic()
         try:
             response = await self._open(method, url_path, body, params, content_type, aiohttp.ClientTimeout(timeout))
             data = await response.read()
+            code = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubeError(0, "Unreachable", f"{method} {url_path}: {error or type(error).__name__}") from error
+        finally:
+            telemetry.count_request(method, url_path, code, time.monotonic() - began)
         if response.status >= 400:
             raise _refusal(response.status, data)
         return data.decode(errors="replace")
@@ -290,6 +296,7 @@ class _Reflector:
         limit = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_WATCH_SECONDS + 30)
         try:
             response = await self._kube._open("GET", self._path, None, params, "application/json", limit)
+            telemetry.count_request("WATCH", self._path, response.status)
             async with response:
                 if response.status >= 400:
                     raise _refusal(response.status, await response.read())

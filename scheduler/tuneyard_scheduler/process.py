@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tuneyard_scheduler import telemetry
 from tuneyard_scheduler.kube import Kube
 from tuneyard_scheduler.lease import Lease
 
@@ -62,9 +63,11 @@ async def lead(lease: Lease | None, work: Callable[[], Awaitable[None]]) -> None
         LeadershipLost: another replica may lead by now; this process had better end.
     """
     if lease is None:
+        telemetry.LEADER.set(1)
         await work()
         return
     await lease.acquire()
+    telemetry.LEADER.set(1)
     tasks = [asyncio.ensure_future(lease.keep()), asyncio.ensure_future(work())]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -74,6 +77,7 @@ async def lead(lease: Lease | None, work: Callable[[], Awaitable[None]]) -> None
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=_END_SECONDS)
+        telemetry.LEADER.set(0)
         await lease.release()
 
 

@@ -142,8 +142,16 @@ def trial(item: Object) -> TrialView:
         avoid=_lost_on(status.get("attempts") or ()),
         owner=next((o["uid"] for o in meta.get("ownerReferences") or () if o["kind"] == "Study"), None),
         uid=meta["uid"],
+        since=_waits_since(item) if phase is Phase.PENDING else 0.0,
         version=meta.get("resourceVersion"),
     )
+
+
+def _waits_since(item: Object) -> float:
+    """When the trial was created, or its last attempt ended; 0 where that one never began."""
+    attempts = (item.get("status") or {}).get("attempts")
+    since = attempts[-1].get("finished") if attempts else item["metadata"].get("creationTimestamp")
+    return epoch_seconds(since) if since else 0.0
 
 
 def _lost_on(attempts: Any) -> tuple[str, ...]:

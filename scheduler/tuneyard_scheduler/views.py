@@ -70,6 +70,8 @@ class TrialView:
     owner: str | None = None
     """The uid of the study that it belongs to; a trial of an earlier study with the same key is ignored."""
     uid: str | None = None
+    since: float = 0.0
+    """From when it waits for its place, be it for a backoff first; the cycle does not look at it."""
     version: str | None = None
     """The object's version, for whoever writes the placement; the cycle does not look at it."""
 

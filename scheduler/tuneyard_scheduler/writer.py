@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from tuneyard_scheduler import translate
+from tuneyard_scheduler import logs, translate
 from tuneyard_scheduler.kube import MERGE_PATCH, Kube, KubeError, path
 from tuneyard_scheduler.mirror import Mirror
 from tuneyard_scheduler.state import ClusterState
@@ -66,21 +66,25 @@ class PlacementWriter:
     async def _work(self) -> None:
         while True:
             place, failures = await self._queue.get()
-            try:
-                holds = await self.write(place)
-            except KubeError as error:
-                delay = min(_MAX_DELAY, 0.1 * 2**failures)
-                logger.error(  # noqa: TRY400
-                    "placement of trial %s/%s is tried again in %.1f s: %s",
-                    *translate.trial_name(place.study, place.index),
-                    delay,
-                    error,
-                )
-                retry = (place, min(failures + 1, 16))
-                asyncio.get_running_loop().call_later(delay, self._queue.put_nowait, retry)
-            else:
-                self._open -= 1
-                self._settled(holds)
+            namespace, name = translate.trial_name(place.study, place.index)
+            with logs.about(namespace=namespace, study=name.rpartition("-")[0], trial=name):
+                await self._try(place, failures)
+
+    async def _try(self, place: Place, failures: int) -> None:
+        """Write, and see to it that it is written again where that settled nothing."""
+        try:
+            holds = await self.write(place)
+        except KubeError as error:
+            delay = min(_MAX_DELAY, 0.1 * 2**failures)
+            namespace, name = translate.trial_name(place.study, place.index)
+            logger.error(  # noqa: TRY400
+                "placement of trial %s/%s is tried again in %.1f s: %s", namespace, name, delay, error
+            )
+            retry = (place, min(failures + 1, 16))
+            asyncio.get_running_loop().call_later(delay, self._queue.put_nowait, retry)
+        else:
+            self._open -= 1
+            self._settled(holds)
 
     async def write(self, place: Place) -> bool:
         """Write once; whether the place holds.
@@ -105,7 +109,7 @@ class PlacementWriter:
             self._state.forget(place)
             logger.debug("dropped the placement of trial %s/%s: %s", namespace, name, error)
             return False
-        logger.debug("placed trial %s/%s attempt %d on %s", namespace, name, place.attempt, place.node)
+        logger.info("trial %s/%s: attempt %d placed on %s", namespace, name, place.attempt, place.node or "any node")
         return True
 
     async def _read(self, namespace: str, name: str, uid: str | None) -> None:

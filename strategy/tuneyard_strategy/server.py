@@ -56,4 +56,4 @@ def serve(host: str, port: int, token_file: Path) -> None:
     from tuneyard_strategy.advisor import Advisor  # noqa: PLC0415
     from tuneyard_strategy.service import create_app  # noqa: PLC0415
 
-    uvicorn.run(create_app(Advisor(), token), host=host, port=port, access_log=False)
+    uvicorn.run(create_app(Advisor(), token), host=host, port=port, access_log=False, log_config=None)

@@ -81,7 +81,7 @@ def test_an_upgrade_in_the_middle_of_a_study_loses_nothing(
         until(lambda: studies.status("upgraded").get("trials", {}).get("succeeded", 0) >= 2, "two trials succeed", 120)
         before = {pod["metadata"]["uid"] for pod in release.pods()}
         release.upgrade("--set", "log.level=debug")
-        assert not before & {pod["metadata"]["uid"] for pod in release.pods()}, "all pods are new"
+        until(lambda: not before & {pod["metadata"]["uid"] for pod in release.pods()}, "all pods are new", 60)
         status = studies.wait("upgraded", timeout=240)
     assert status["trials"]["succeeded"] == 16
     once(seen, "upgraded", 16, parallel=3)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any, Final
@@ -10,11 +13,14 @@ from typing import Any, Final
 from tuneyard_api.common import ATTEMPT_LABEL, TRIAL_UID_LABEL, micro_timestamp
 from tuneyard_api.trial import Phase
 from tuneyard_operator import pods, render
+from tuneyard_operator.actions import Emit
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_operator.world import Conflict, Rejected, WorldError
 from tuneyard_scheduler.kube import JSON_PATCH, MERGE_PATCH, Kube, KubeError, path
+
+logger = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -185,29 +191,34 @@ class KubernetesWorld:
             if error.status != 404:
                 raise
 
-    async def emit(self, state: StudyState, reason: str, message: str, *, warning: bool) -> None:
-        """Create an Event on the Study."""
+    async def emit(self, state: StudyState, news: Emit) -> None:
+        """Create an Event on the Study. Its name is made of what it tells, so that the same news is there once."""
+        logger.log(
+            logging.WARNING if news.warning else logging.INFO, "study %s: %s: %s", state.name, news.reason, news.message
+        )
         now = self.now()
+        told = hashlib.sha256(f"{state.uid} {news.reason} {news.turn}".encode()).hexdigest()[:16]
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{state.name}.", "namespace": state.namespace},
+            "metadata": {"name": f"{state.name}.{told}", "namespace": state.namespace},
             "involvedObject": {
                 "apiVersion": state.object["apiVersion"], "kind": "Study", "name": state.name,
                 "namespace": state.namespace, "uid": state.uid,
             },
-            "reason": reason,
-            "message": message[:1000],
-            "type": "Warning" if warning else "Normal",
+            "reason": news.reason,
+            "message": news.message[:1000],
+            "type": "Warning" if news.warning else "Normal",
             "eventTime": micro_timestamp(now),
             "firstTimestamp": None,
             "lastTimestamp": None,
-            "action": reason,
+            "action": news.reason,
             "reportingComponent": "tuneyard.dev/operator",
             "reportingInstance": "operator",
             "source": {"component": "tuneyard-operator"},
         }  # fmt: skip
-        await self._request("POST", path("events", state.namespace), body=event)
+        with contextlib.suppress(Conflict):
+            await self._request("POST", path("events", state.namespace), body=event)
 
     async def delete_jobs(self, trials: Iterable[str], namespace: str) -> None:
         """Delete the Jobs of the trials of these uids, which have ended, in one request."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from tuneyard_api.common import GROUP
 from tuneyard_api.trial import Phase
 from tuneyard_operator import render
+from tuneyard_operator.actions import Emit
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
@@ -223,10 +224,10 @@ class LocalWorld:
         except Conflict:
             return  # it was deleted; that is noticed elsewhere
 
-    async def emit(self, state: StudyState, reason: str, message: str, *, warning: bool) -> None:
+    async def emit(self, state: StudyState, news: Emit) -> None:
         """See World."""
         del state
-        self._hear(Told(reason, message, warning))
+        self._hear(Told(news.reason, news.message, news.warning))
 
 
 def _folder(state: StudyState) -> Path:

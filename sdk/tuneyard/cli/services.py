@@ -55,8 +55,10 @@ def scheduler(options: Namespace) -> int:
 
 def strategy(options: Namespace) -> int:
     """Run the strategy service until it is told to end."""
+    from tuneyard_scheduler import logs  # noqa: PLC0415
     from tuneyard_strategy import server  # noqa: PLC0415
 
+    logs.setup(options.log_level, options.log_format)
     host, port = options.listen
     try:
         if options.create_token:

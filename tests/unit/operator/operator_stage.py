@@ -93,8 +93,8 @@ class World:
     async def write_study(self, state: StudyState, status: Object) -> None:
         self._called("study", status["phase"])
 
-    async def emit(self, state: StudyState, reason: str, message: str, *, warning: bool) -> None:
-        self._called("emit", reason)
+    async def emit(self, state: StudyState, news: Emit) -> None:
+        self._called("emit", news.reason)
 
 
 class Stage:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from operator_objects import Object, Yard, trial
+from prometheus_client import REGISTRY
 
 from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, TRIAL_UID_LABEL, UID_LABEL, timestamp
 from tuneyard_api.trial import Outcome
@@ -79,3 +80,32 @@ async def test_what_is_forged_before_its_study_is_known_counts_for_nothing(contr
     controller._on_trial("ADDED", trial(7, 99, {}, uid="forged", namespace="mallory", labels=LABELS))
     held = controller._trials["u-s"].values()
     assert [item["metadata"]["uid"] for item in held if runner.may_have(item)] == ["u-7"]
+
+
+async def test_what_is_known_is_planned_and_timed_from_its_first_news(controller: Controller, yard: Yard) -> None:
+    def sample(suffix: str) -> float:
+        return REGISTRY.get_sample_value(f"tuneyard_reconcile_seconds_{suffix}") or 0.0
+
+    runner, count, total = controller._runners["u-s"], sample("count"), sample("sum")
+    runner.wake.set()
+    await asyncio.sleep(0.05)
+    runner.wake.set()
+    yard.state.status_busy = runner._supplying = True
+    task = asyncio.create_task(runner.run())
+    await asyncio.sleep(0.05)
+    controller.engine.studies.clear()
+    runner.wake.set()
+    await task
+    assert sample("count") == count + 1
+    assert sample("sum") - total >= 0.05
+
+
+async def test_an_ask_that_fails_in_an_unforeseen_way_is_not_tried_again_at_once(
+    controller: Controller, yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
+    yard.state.status_busy = True
+    task = asyncio.create_task(controller._runners["u-s"].run())
+    await asyncio.sleep(0.3)
+    controller.engine.studies.clear()
+    await task
+    assert caplog.text.count("unexpected: 'NoneType' object has no attribute 'ask'") == 1

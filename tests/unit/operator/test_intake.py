@@ -45,8 +45,11 @@ class ApiServer:
 
 
 def token(kid: str = "one", key: Any = KEY, algorithm: str = "RS256", **claims: Any) -> str:
-    """A token as the kubelet mounts it; a claim that is None is left out."""
-    whole = {"iss": ISSUER, "aud": ["tuneyard"], "exp": time.time() + 600, "iat": time.time(),
+    """A token as the kubelet mounts it, for a day since tables of tests are made long before they run.
+
+    A claim that is None is left out.
+    """
+    whole = {"iss": ISSUER, "aud": ["tuneyard"], "exp": time.time() + 86_400, "iat": time.time(),
              "kubernetes.io": {"namespace": "ns", "pod": {"name": "p", "uid": "pod-1"}}} | claims  # fmt: skip
     kept = {name: value for name, value in whole.items() if value is not None}
     return jwt.encode(kept, key, algorithm=algorithm, headers={"kid": kid})

@@ -1,11 +1,13 @@
 """The requests of the Kubernetes world, and what it makes of the answers."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from operator_objects import Object, Yard, trial
 
 from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, TRIAL_UID_LABEL, UID_LABEL
+from tuneyard_operator.actions import Emit
 from tuneyard_operator.world import Conflict, Rejected, WorldError
 from tuneyard_operator.worlds.kubernetes import KubernetesWorld
 from tuneyard_scheduler.kube import Kube, KubeError, path
@@ -131,6 +133,18 @@ async def test_the_jobs_of_many_trials_go_in_one_request_with_their_pods() -> No
     await KubernetesWorld(kube, None).delete_jobs(["u-1", "u-2"], "ns")
     selector = f"{TRIAL_UID_LABEL} in (u-1,u-2)"
     assert kube.heard == [("DELETE", JOBS, None, {"labelSelector": selector, "propagationPolicy": "Background"})]
+
+
+async def test_the_same_news_is_one_event() -> None:
+    news = Emit("Started", "go", turn="before")
+    yard, names = Yard(), []
+    for told in (news, news, replace(news, turn="later"), replace(news, reason="Resumed")):
+        kube = Script(POST=refusal(409, "exists"))
+        await KubernetesWorld(kube, None).emit(yard.state, told)
+        [(_, _, event, _)] = kube.heard
+        names.append(event["metadata"]["name"])
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,19 @@ def test_news_is_told_once() -> None:
     assert news(yard.tick(2).edit(trials={"max": 3})) == ["Resumed"]
 
 
+def test_news_that_is_planned_again_is_known_by_its_turn_and_news_of_another_turn_is_not() -> None:
+    def turns(yard: Yard) -> list[str]:
+        yard.state.status_busy = False
+        return [action.turn for action in yard.actions() if isinstance(action, Emit)]
+
+    yard = Yard().pending(0)
+    first = turns(yard)
+    yard.state.status_written, yard.state.status_due = {}, 0.0  # the write failed
+    assert turns(yard.tick(1)) == first
+    stops = [turns(yard.tick(2).edit(suspend=suspend)) for suspend in (True, False, True)]
+    assert len({turn for [turn] in stops}) == 3
+
+
 def test_the_news_of_an_end_names_the_best() -> None:
     yard = Yard(trials={"max": 2}).ended(0, value=0.25).ended(1, phase="Failed")
     told = [action for action in yard.actions() if isinstance(action, Emit)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneyard_strategy.__main__ import main
+from tuneyard.cli import main
 from tuneyard_strategy.openapi import document
 from tuneyard_strategy.openapi import main as openapi
 
@@ -19,20 +19,27 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_a_missing_token_file_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--token-file", str(tmp_path / "none")]) == 2
-    assert re.fullmatch(r"error: the token file .*none cannot be read: No such file.*\n", capsys.readouterr().err)
+    assert main(["strategy", "--token-file", str(tmp_path / "none")]) == 2
+    assert re.fullmatch(r"tuneyard: the token file .*none cannot be read: No such file.*\n", capsys.readouterr().err)
 
 
 def test_an_empty_token_file_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "token").write_text("\n")
-    assert main(["--token-file", str(tmp_path / "token")]) == 2
+    assert main(["strategy", "--token-file", str(tmp_path / "token")]) == 2
     assert "is empty: write a random text into it" in capsys.readouterr().err
 
 
 def test_the_process_serves_and_ends_on_a_signal(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret\n")
     process = subprocess.Popen(
-        [sys.executable, "-m", "tuneyard_strategy", "--port", "0", "--token-file", str(tmp_path / "token")],
+        [
+            sys.executable,
+            "-m",
+            "tuneyard.cli",
+            "strategy",
+            "--listen=127.0.0.1:0",
+            f"--token-file={tmp_path / 'token'}",
+        ],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},

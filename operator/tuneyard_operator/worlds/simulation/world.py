@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tuneyard_operator import pods, render
+from tuneyard_operator.actions import Emit
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
@@ -151,10 +152,9 @@ class SimulationWorld:
 
         await self._call(f"write status of {state.name}", write)
 
-    async def emit(self, state: StudyState, reason: str, message: str, *, warning: bool) -> None:
+    async def emit(self, state: StudyState, news: Emit) -> None:
         """See World."""
-        del message, warning
-        await self._call(f"emit {reason} for {state.name}", lambda: None)
+        await self._call(f"emit {news.reason} for {state.name}", lambda: None)
 
     async def delete_jobs(self, trials: Iterable[str]) -> None:
         """Delete the Jobs of trials that have ended, as the Kubernetes world does."""
