@@ -54,8 +54,8 @@ lock: setup ## resolve the dependencies anew into requirements.lock (ARGS: for u
 	$(bin)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header --quiet \
 		--output-file requirements.lock $(ARGS)
 
-tools: setup ## build the programs of a cluster, once (about 20 minutes on 2 cores)
-	PYTHON=$(CURDIR)/$(bin)/python deploy/build-tools control-plane helm $(if $(root),node) >/dev/null
+tools: setup ## build the programs of a cluster, once (about 25 minutes on 2 cores)
+	PYTHON=$(CURDIR)/$(bin)/python deploy/build-tools control-plane helm chart-docs $(if $(root),node) >/dev/null
 
 images: setup ## build the container images without Docker into dist/images, as archives: root on Debian or Ubuntu
 	PYTHONPATH=deploy $(bin)/python -m images dist/images
