@@ -108,6 +108,8 @@ def test_the_sets_of_values_change_every_value() -> None:
         ("commonLabels.tier=1", "at '/commonLabels/tier': got number, want string"),
         ("listenHost=localhost", "at '/listenHost'"),
         ("test.timeout=5", "at '/test/timeout'"),
+        ("metrics.serviceMonitor.interval=30", "at '/metrics/serviceMonitor/interval': got number, want string"),
+        ("metrics.dashboard.labels.x=7", "at '/metrics/dashboard/labels/x': got number, want string"),
     ],
 )
 def test_mistakes_are_refused(helm: Helm, setting: str, says: str) -> None:
