@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tuneyard_api.trial import Phase
+from tuneyard_api.trial import Outcome, Phase
 from tuneyard_operator.engine import Engine
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.strategy_client import Answer, StrategyClient, StrategyError
@@ -75,8 +75,8 @@ class StateCollector(Collector):
         for told, count in sorted(phases.items()):
             studies.add_metric([told], count)
         attempts = CounterMetricFamily("tuneyard_attempts", SHOWN["tuneyard_attempts"], labels=["outcome"])
-        for outcome, count in sorted(self._engine.outcomes.items()):
-            attempts.add_metric([outcome], count)
+        for outcome in Outcome:  # those that did not happen too: a rate begins with the first one
+            attempts.add_metric([outcome], self._engine.outcomes[outcome])
         yield from (studies, trials, retries, hours, attempts)
 
 
@@ -91,10 +91,11 @@ class MeasuredStrategies:
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
         name, began = state.spec.strategy.name, time.monotonic()
+        failures = ASK_FAILURES.labels(name)
         try:
             answer = await self._client.ask(state, indices)
         except StrategyError:
-            ASK_FAILURES.labels(name).inc()
+            failures.inc()
             raise
         ASK_SECONDS.labels(name).observe(time.monotonic() - began)
         return answer

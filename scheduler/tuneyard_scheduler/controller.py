@@ -56,7 +56,7 @@ class Controller:
 
     async def run(self) -> None:
         """Schedule for ever."""
-        with telemetry.showing(telemetry.StateCollector(self.state)):
+        with telemetry.showing(telemetry.StateCollector(self.state, self._reporter.waiting)):
             await self._run()
 
     async def _run(self) -> None:

@@ -54,6 +54,10 @@ def _name_subject(record: logging.LogRecord) -> bool:
 
 
 def _json() -> logging.Formatter:
-    from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - only for who wants it
+    from pythonjsonlogger.core import RESERVED_ATTRS  # noqa: PLC0415 - only for who wants it
+    from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
 
-    return JsonFormatter(_FIELDS, rename_fields=_RENAMED, timestamp=True, exc_info_as_array=True)
+    left_out = [*RESERVED_ATTRS, "color_message"]  # uvicorn's, for terminals
+    return JsonFormatter(
+        _FIELDS, rename_fields=_RENAMED, reserved_attrs=left_out, timestamp=True, exc_info_as_array=True
+    )

@@ -47,6 +47,10 @@ class Reporter:
             else:
                 note.waiting = new
 
+    def waiting(self) -> Iterable[Waiting]:
+        """Who waits and why, as far as is known."""
+        return [note.waiting for note in self._notes.values()]
+
     async def run(self) -> None:
         """Report for ever."""
         while True:

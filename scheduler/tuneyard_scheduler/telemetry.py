@@ -7,7 +7,7 @@ drift from what the scheduler acts on. A replica that does not lead has none of 
 from __future__ import annotations
 
 from collections import Counter as Sums
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,8 +17,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tuneyard_scheduler.inventory import Inventory
+from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Place
+from tuneyard_scheduler.views import Place, Waiting
 
 _SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LONG: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
@@ -47,7 +48,8 @@ WAIT_SECONDS: Final = Histogram(
 
 GAUGES: Final = {
     "tuneyard_gpus": "GPUs by who holds them: trials, others, nobody (idle), or idle on a node that takes no pods.",
-    "tuneyard_queue_pending_trials": "Trials that wait for a place; queue is empty for studies that name none.",
+    "tuneyard_waiting_studies": "Studies whose next trial gets no place at present, by the reason.",
+    "tuneyard_queue_pending_trials": "Trials without a place, for whatever reason; queue is empty where none is named.",
     "tuneyard_queue_gpus": "GPUs that the trials of a queue hold.",
     "tuneyard_queue_limit_gpus": "GPUs that the trials of a queue may hold; absent where it has no limit.",
 }
@@ -101,8 +103,9 @@ def showing(collector: Collector) -> Iterator[None]:
 class StateCollector(Collector):
     """Reads the scheduler's state; costs a walk over nodes, studies and queues each time."""
 
-    def __init__(self, state: ClusterState) -> None:
+    def __init__(self, state: ClusterState, waiting: Callable[[], Iterable[Waiting]] = tuple) -> None:
         self._state = state
+        self._waiting = waiting
 
     def describe(self) -> Iterable[Metric]:
         """The names alone: registering must not read a state that is being built."""
@@ -114,6 +117,11 @@ class StateCollector(Collector):
         for (resource, state), count in sorted(self._gpus().items()):
             gpus.add_metric([resource, state], count)
         yield gpus
+        waiting = GaugeMetricFamily("tuneyard_waiting_studies", GAUGES["tuneyard_waiting_studies"], labels=["reason"])
+        reasons = Sums(study.reason for study in self._waiting())
+        for reason in Reason:
+            waiting.add_metric([reason], reasons[reason])
+        yield waiting
         pending, held, limits = (
             GaugeMetricFamily(name, GAUGES[name], labels=["queue"])
             for name in ("tuneyard_queue_pending_trials", "tuneyard_queue_gpus", "tuneyard_queue_limit_gpus")

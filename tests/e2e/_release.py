@@ -39,9 +39,9 @@ class Release:
         """Operator and scheduler; not what the chart's test left."""
         return self.objects("pods", "-l", "app.kubernetes.io/component in (operator, scheduler)")
 
-    def install(self) -> None:
+    def install(self, *options: str) -> None:
         """Install the chart and wait until it is ready."""
-        self.helm("install", self.name, str(CHART), "--wait", "--timeout", "5m")
+        self.helm("install", self.name, str(CHART), "--wait", "--timeout", "5m", *options)
 
     def upgrade(self, *options: str) -> None:
         """Upgrade, and wait until all pods are of the new revision."""

@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable
 
 import pytest
-from _e2e import real_study
+from _e2e import IMAGE, RESTRICTED, real_study
 from _release import Release
 from _studies import Studies, until
 from _witness import Witness, witness
 
 from devcluster.cluster import Cluster
+from tuneyard_operator import telemetry as operator
+from tuneyard_scheduler import telemetry as scheduler
 
 FAILOVER_SECONDS = 15.0
 
@@ -107,9 +109,54 @@ def test_uninstall_keeps_studies_and_an_install_goes_on_with_them(
 def test_logs_are_json_and_name_the_study(release: Release, studies: Studies) -> None:
     studies.apply(real_study("told", trials={"max": 1, "parallel": 1}))
     studies.wait("told", timeout=120)
-    lines = release.kubectl("logs", release.leader("operator"), "-c", "operator").splitlines()
-    parsed = [json.loads(line) for line in lines]
-    assert any(line.get("study") == "told" for line in parsed)
+    for component, containers in (("operator", ("operator", "strategy")), ("scheduler", ("scheduler",))):
+        for container in containers:
+            lines = release.kubectl("logs", release.leader(component), "-c", container).splitlines()
+            parsed = [json.loads(line) for line in lines]
+            about = [line for line in parsed if line.get("study") == "told"]
+            assert container == "strategy" or any(line.get("trial") == "told-0" for line in about)
+            assert all(line["namespace"] == studies.namespace for line in about)
+
+
+def test_prometheus_reads_the_metrics_of_those_who_lead(
+    release: Release, cluster: Cluster, studies: Studies, request: pytest.FixtureRequest
+) -> None:
+    studies.apply(real_study("measured", trials={"max": 2, "parallel": 2}))
+    studies.wait("measured", timeout=120)
+    release.kubectl("create", "serviceaccount", "prometheus")
+    reader = f"{release.name}-metrics-reader"
+    subject = f"{release.namespace}:prometheus"
+    cluster.kubectl("create", "clusterrolebinding", reader, f"--clusterrole={reader}", f"--serviceaccount={subject}")
+    request.addfinalizer(lambda: cluster.kubectl("delete", "clusterrolebinding", reader))
+    for component, names in (("operator", operator.NAMES), ("scheduler", scheduler.NAMES)):
+        [pod] = release.objects("pod", release.leader(component))
+        shown = scrape(release, f"scrape-{component}", f"https://{pod['status']['podIP']}:8443/metrics")
+        assert sorted(name for name in names if f"# TYPE {name} " not in shown) == []
+        assert "tuneyard_leader 1.0" in shown
+        if component == "operator":
+            ours = f'namespace="{studies.namespace}",phase="Succeeded",study="measured"'
+            assert f"tuneyard_trials{{{ours}}} 2.0" in shown
+
+
+def scrape(release: Release, name: str, url: str) -> str:
+    """What a pod of Prometheus' account gets from a URL."""
+    program = """\
+import ssl, sys, urllib.request
+token = open("/var/run/secrets/kubernetes.io/serviceaccount/token").read()
+request = urllib.request.Request(sys.argv[1], headers={"Authorization": f"Bearer {token}"})
+print(urllib.request.urlopen(request, context=ssl._create_unverified_context(), timeout=10).read().decode())
+"""
+    container = {
+        "name": "scrape",
+        "image": IMAGE,
+        "command": ["python", "-c", program, url],
+        "securityContext": RESTRICTED,
+    }
+    spec = {"serviceAccountName": "prometheus", "restartPolicy": "Never", "containers": [container]}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    release.cluster.kubectl("-n", release.namespace, "create", "-f", "-", stdin=json.dumps(manifest))
+    release.kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    return release.kubectl("logs", name)
 
 
 def once(seen: Witness, study: str, trials: int, *, parallel: int) -> None:

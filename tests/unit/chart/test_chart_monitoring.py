@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import get_args
 
+import promql_parser
 import pytest
 from _chart import CHART, VALUES, Helm, Object, Objects, selects
 
@@ -123,7 +124,6 @@ def test_one_namespace_is_looked_into(render: Render) -> None:
 
 
 def test_expressions_are_promql(expressions: list[str]) -> None:
-    promql_parser = pytest.importorskip("promql_parser")
     for expression in expressions:
         promql_parser.parse(expression)
 

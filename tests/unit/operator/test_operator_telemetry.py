@@ -31,7 +31,7 @@ async def test_trials_by_phase_and_attempts_by_outcome() -> None:
     assert shown("tuneyard_trials", phase="Failed", **one) == 0
     assert shown("tuneyard_trial_retries", **one) == 2
     assert shown("tuneyard_studies", phase="Pending") == 1
-    assert shown("tuneyard_attempts_total", outcome="ProgramFailed") is None
+    assert shown("tuneyard_attempts_total", outcome="ProgramFailed") == 0
     over = AttemptSeen(0, "ended", exit_code=1, started=stage.world.time - 1, finished=stage.world.time)
     stage.state.set_attempt(0, over, stage.world.time)
     await stage.do()

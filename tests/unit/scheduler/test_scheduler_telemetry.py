@@ -64,6 +64,21 @@ def test_gpus_are_of_trials_of_others_idle_or_out_of_reach(bench: Any) -> None:
     assert shown("tuneyard_queue_pending_trials", queue="") == 3
 
 
+def test_studies_that_wait_are_told_apart_by_their_reason(bench: Any) -> None:
+    bench.node("n1", 2)
+    bench.study("ns/a", 4, trials=2)
+    bench.study("ns/b", 8, trials=1)
+    bench.study("ns/c", 1, trials=3, parallel=1)
+    waiting = schedule(bench.state, 0.0).waiting
+    registry = CollectorRegistry()
+    registry.register(StateCollector(bench.state, lambda: waiting))
+    found = {
+        reason: registry.get_sample_value("tuneyard_waiting_studies", {"reason": reason})
+        for reason in ("NoNodeFits", "ParallelLimit", "Suspended")
+    }
+    assert found == {"NoNodeFits": 2, "ParallelLimit": 1, "Suspended": 0}
+
+
 def test_waiting_counts_from_when_a_trial_could_start(bench: Any) -> None:
     bench.node("n1", 8)
     bench.study("ns/a", 1, queue=None)
