@@ -85,8 +85,14 @@ class Lease:
         """Wait until this candidate leads."""
         logger.info("waiting for the lease %s", self._name)
         while not await self._attempt():  # noqa: ASYNC110 - the lease is on a server, there is no event
-            await asyncio.sleep(RETRY * random.uniform(0.8, 1.2))  # noqa: S311
+            await asyncio.sleep(self._pause())
         logger.info("this replica, %s, leads", self._identity)
+
+    def _pause(self) -> float:
+        """Seconds to the next look: not later than when the lease as it was last seen runs out."""
+        pause = RETRY * random.uniform(0.8, 1.2)  # noqa: S311
+        left = self._seen_at + self._seen_duration - self._clock()
+        return min(pause, left + 0.01) if left > 0 else pause
 
     async def keep(self) -> None:
         """Renew for as long as that works.
@@ -148,10 +154,15 @@ class Lease:
         """Whether it may be taken: there is none, it was let go, it is ours, or it was not renewed in time."""
         if self._seen is None:
             return True
-        spec = self._seen["spec"]
-        if spec.get("holderIdentity") in {None, "", self._identity}:
+        if self._seen["spec"].get("holderIdentity") in {None, "", self._identity}:
             return True
-        return self._clock() >= self._seen_at + float(spec.get("leaseDurationSeconds") or DURATION)
+        return self._clock() >= self._seen_at + self._seen_duration
+
+    @property
+    def _seen_duration(self) -> float:
+        """Seconds for which the holder may go without a renewal; it says so itself."""
+        spec = self._seen["spec"] if self._seen is not None else {}
+        return float(spec.get("leaseDurationSeconds") or DURATION)
 
     async def _read(self) -> Object | None:
         try:

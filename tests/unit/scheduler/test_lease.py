@@ -111,6 +111,24 @@ async def test_a_leader_that_died_is_relieved_after_the_lease_s_duration(
     assert not first.held
 
 
+async def test_who_waits_looks_again_the_moment_that_the_lease_runs_out(
+    make: Any, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.now += seconds
+
+    monkeypatch.setattr(lease_module, "asyncio", SimpleNamespace(sleep=sleep))
+    await make("one")._attempt()
+    began, second = clock.now, make("two")
+    await second.acquire()
+    assert clock.now - began == pytest.approx(DURATION, abs=0.1)
+    assert max(pauses) <= 1.2 * lease_module.RETRY
+    assert len(pauses) <= 8
+
+
 async def test_who_comes_later_waits_for_the_whole_duration_by_its_own_clock(make: Any, clock: SimpleNamespace) -> None:
     await make("one")._attempt()
     clock.now += 5000  # whatever other clocks say, it has seen this renewal only now
