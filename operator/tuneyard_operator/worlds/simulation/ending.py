@@ -135,7 +135,7 @@ def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Po
 def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> bool:
     """Whether an attempt with this pod may be on record with this outcome."""
     if pod is None:
-        return outcome in {Outcome.INFRASTRUCTURE, Outcome.STOPPED, Outcome.BLOCKED}
+        return outcome in {Outcome.INFRASTRUCTURE, Outcome.STOPPED, Outcome.BLOCKED, Outcome.PREEMPTED}
     kind, exit_code = pod.program.kind, pod.exit_code
     match outcome:
         case Outcome.SUCCEEDED:
@@ -153,7 +153,7 @@ def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> 
             noticed = epoch_seconds(attempt["finished"])
             ran = min(noticed, (pod.ended or noticed) + LATE) - (pod.started or noticed)
             return limit is not None and ran >= seconds(limit) - 2
-        case Outcome.INFRASTRUCTURE:
+        case Outcome.INFRASTRUCTURE | Outcome.PREEMPTED:
             return pod.disturbed is not None
         case Outcome.BLOCKED | Outcome.STOPPED:
             return True

@@ -231,6 +231,8 @@ class Invariants:
                 placement = status["placement"]
                 taken[key] = (_study_of(trial), placement.get("node"), placement["gpus"])
         for place, uid in scheduler.unsettled.items():
+            if not isinstance(place, Place):
+                continue
             trial_now = self.api.objects["trials"].get(f"{place.study.partition('/')[2]}-{place.index}")
             if uid is not None and trial_now is not None and _could_take(trial_now, uid, place.attempt):
                 taken[uid, place.attempt] = (_study_of(trial_now), place.node, place.gpus)
