@@ -61,6 +61,9 @@ def check_end(
         _must(api.exists(trial["metadata"]["ownerReferences"][0]["uid"]), "a trial outlived its study")
     for book in scheduler.state.studies():
         _must(book.attempts == 0 and book.gpus == 0, f"the scheduler still counts {book.attempts} attempts")
+    for queue in scheduler.state.queues:
+        _must(queue.used == 0, f"the scheduler still counts {queue.used} GPUs of queue {queue.name}")
+    _must(not scheduler.state.leaving, f"the scheduler still waits for {scheduler.state.leaving}")
     for node in scheduler.state.inventory.nodes():
         for resource in node.capacity:
             used = scheduler.state.inventory.used(node.name, resource)
