@@ -37,6 +37,16 @@ class Leaving(NamedTuple):
         return self.trial.rpartition("-")[0]
 
 
+class Holding(NamedTuple):
+    """A place on record, with GPUs that are held there: what a trial could give back."""
+
+    order: tuple[float, int]
+    """The smallest has its place for the shortest time."""
+    node: str
+    resource: str
+    gpus: float
+
+
 class Share(NamedTuple):
     """What a trial takes: the contribution that is booked for it."""
 
@@ -52,7 +62,7 @@ class Share(NamedTuple):
 class TrialBook:
     """One trial: the record, the place assumed before the record shows it, and its pods."""
 
-    __slots__ = ("assumed", "ended", "leaving", "pods", "share", "view")
+    __slots__ = ("assumed", "ended", "holding", "leaving", "pods", "share", "view")
 
     def __init__(self) -> None:
         self.view: TrialView | None = None
@@ -63,6 +73,18 @@ class TrialBook:
         self.share = Share()
         self.leaving: Leaving | None = None
         """What it was told to give back, until it has."""
+        self.holding: Holding | None = None
+        """What it could be told to give back."""
+
+    def could_give(self) -> Holding | None:
+        """What it could be told to give back now."""
+        view = self.view
+        if view is None or view.placement is None or self.leaving is not None or not self.share.gpus:
+            return None
+        node, resource = view.placement.node, view.placement.resource
+        if view.phase not in (Phase.PLACED, Phase.RUNNING) or node is None or resource is None:
+            return None
+        return Holding((-view.since, -view.index), node, resource, view.placement.gpus)
 
     @property
     def blank(self) -> bool:
@@ -132,7 +154,7 @@ class StudyBook:
         """Indices of the trials that wait for a place."""
         self.ready: MinSet[int] = MinSet()
         """Those of them whose backoff has passed."""
-        self.holding: set[int] = set()
-        """Indices of the trials that hold GPUs."""
+        self.holding: MinSet[tuple[float, int]] = MinSet()
+        """The trials that could give GPUs back, by `Holding.order`."""
         self.last_place = 0.0
         """When one of its trials last got a place, as far as is known."""

@@ -8,6 +8,7 @@ now decide differently.
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
@@ -32,6 +33,8 @@ class ClusterState:
         self.leaving: dict[tuple[str, int], Leaving] = {}
         """GPUs that are on their way to the queues that are guaranteed them, by the trial that holds them still."""
         self._pods: dict[str, PodView] = {}
+        self._leaving_on: defaultdict[tuple[str, str], dict[tuple[str, int], Leaving]] = defaultdict(dict)
+        self._holders: defaultdict[tuple[str, str], set[tuple[str, int]]] = defaultdict(set)
         self._backoff: list[tuple[float, str, int]] = []
 
     # Nodes
@@ -100,7 +103,9 @@ class ClusterState:
         if view.placement is not None:
             study.last_place = max(study.last_place, view.since)
         changed = self._recount(study, view.index, trial)
-        return self._hear_reclaim(study, view.index, trial) or changed
+        heard = self._hear_reclaim(study, view.index, trial)
+        self._note_holding(study, view.index, trial)
+        return changed or heard
 
     def remove_trial(self, study_key: str, index: int) -> bool:
         """The trial is gone. Its pods count until they are gone as well."""
@@ -213,6 +218,10 @@ class ClusterState:
         """What is known of a study."""
         return self._studies.get(key)
 
+    def holders(self, node: str, resource: str) -> Iterable[tuple[str, int]]:
+        """The trials that could give GPUs of a node back: their study's key and index."""
+        return self._holders.get((node, resource), ())
+
     def trial(self, study_key: str, index: int) -> TrialBook | None:
         """What is known of a trial."""
         study = self._studies.get(study_key)
@@ -267,13 +276,11 @@ class ClusterState:
             self._keep_free(new.hold, 1)
         study.attempts += new.attempts - old.attempts
         study.gpus += new.gpus - old.gpus
-        if not new.gpus:
-            study.holding.discard(index)
-            if trial.leaving is not None:
-                self._leave(study, index, trial, None)
-        elif not old.gpus:
-            study.holding.add(index)
+        if not new.gpus and trial.leaving is not None:
+            self._leave(study, index, trial, None)
+        elif new.gpus and not old.gpus:
             self._hear_reclaim(study, index, trial)
+        self._note_holding(study, index, trial)
         waiting = len(study.pending)
         if new.pending != old.pending:
             self._queue_up(study, index, new)
@@ -291,13 +298,34 @@ class ClusterState:
     def _leave(self, study: StudyBook, index: int, trial: TrialBook, leaving: Leaving | None) -> None:
         """Note what a trial gives back; None: it has, or need not."""
         before, trial.leaving = trial.leaving, leaving
-        self.leaving.pop((study.key, index), None)
+        self._note_holding(study, index, trial)
+        key = study.key, index
+        if before is not None:
+            del self.leaving[key]
+            del self._leaving_on[before.node, before.resource][key]
+            self._keep_for_those_helped(before.node, before.resource)
         if leaving is not None:
-            self.leaving[study.key, index] = leaving
-        for node, resource in {(each.node, each.resource) for each in (before, leaving) if each is not None}:
-            here = [each for each in self.leaving.values() if (each.node, each.resource) == (node, resource)]
-            needed = sum({each.trial: each.needs for each in here}.values())
-            self.inventory.keep(node, resource, max(0.0, needed - sum(each.gpus for each in here)))
+            self.leaving[key] = self._leaving_on[leaving.node, leaving.resource][key] = leaving
+            self._keep_for_those_helped(leaving.node, leaving.resource)
+
+    def _keep_for_those_helped(self, node: str, resource: str) -> None:
+        """What is free on a node beside GPUs that are given back is kept, as far as those need it who get them."""
+        here = self._leaving_on[node, resource].values()
+        needed = sum({each.trial: each.needs for each in here}.values())
+        self.inventory.keep(node, resource, max(0.0, needed - sum(each.gpus for each in here)))
+
+    def _note_holding(self, study: StudyBook, index: int, trial: TrialBook) -> None:
+        """Keep those in order who could give GPUs back."""
+        old, new = trial.holding, trial.could_give()
+        if new == old:
+            return
+        trial.holding = new
+        if old is not None:
+            study.holding.discard(old.order)
+            self._holders[old.node, old.resource].discard((study.key, index))
+        if new is not None:
+            study.holding.add(new.order)
+            self._holders[new.node, new.resource].add((study.key, index))
 
     def _keep_free(self, hold: Hold | None, sign: int) -> None:
         if hold is not None:

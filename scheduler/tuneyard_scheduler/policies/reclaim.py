@@ -7,13 +7,14 @@ guarantee, and none again and again.
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from itertools import islice
+from typing import Final, NamedTuple
 
-from tuneyard_api.trial import Phase
-from tuneyard_scheduler.books import StudyBook
+from tuneyard_scheduler.books import Holding, StudyBook
 from tuneyard_scheduler.prospect import Prospect
 from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.reasons import Reason
@@ -25,24 +26,20 @@ OFTEN: Final = 8
 _HELPED: Final = frozenset({Reason.NO_NODE_FITS, Reason.QUEUE_LIMIT})
 
 
-@dataclass(frozen=True, slots=True)
-class Victim:
-    """A trial that may be stopped."""
+class Victim(NamedTuple):
+    """A trial that may be stopped. The smallest is the least advanced: it had its place last."""
 
-    since: float
+    order: tuple[float, int]
     study: str
-    index: int
+    trial: int
     attempt: int
-    priority: int
-    queue: QueueBook
-    node: str
-    resource: str
-    gpus: float
+    queue: str
+    holding: Holding
 
     @property
-    def order(self) -> tuple[float, str, int]:
-        """The largest is the least advanced: the one that had its place last."""
-        return self.since, self.study, self.index
+    def gpus(self) -> float:
+        """What it gives back."""
+        return self.holding.gpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +72,8 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
         queue = state.queue_of(study)
         if queue is None or queue.view is None or queue.view.reclaim == "Never" or queue.used >= queue.guaranteed:
             continue
-        plan = plan or _Plan(state)
         for trial in _unhelped(state, study, study.view):
+            plan = plan or _Plan(state)
             victims = plan.victims(queue, study.view)
             if not victims or (most is not None and len(told) + len(victims) > most):
                 break
@@ -87,31 +84,18 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
 def _unhelped(state: ClusterState, study: StudyBook, view: StudyView) -> Iterator[str]:
     """The trials of a study that could run, if only they had a place, and for whom nobody gives way yet."""
     helped = {leaving.trial for leaving in state.leaving.values() if leaving.study == study.key}
-    skip = {int(trial.rpartition("-")[2]) for trial in helped}
-    for _ in range(min(len(study.ready), view.parallel - study.attempts) - len(helped)):
-        index = study.ready.smallest(skip)
-        if index is None:
-            return
-        skip.add(index)
-        yield f"{study.key}-{index}"
+    more = max(0, min(len(study.ready), view.parallel - study.attempts) - len(helped))
+    trials = (f"{study.key}-{index}" for index in study.ready.ascending())
+    return islice((trial for trial in trials if trial not in helped), more)
 
 
 class _Plan:
-    """Finds victims; each trial is looked at once a cycle, and only where somebody is below the guarantee."""
+    """Finds victims, and reckons with those that are found."""
 
     def __init__(self, state: ClusterState) -> None:
         self._state = state
         self._prospect = Prospect(state)
-        self._by_queue: defaultdict[str, list[Victim]] = defaultdict(list)
-        self._by_node: defaultdict[tuple[str, str], list[Victim]] = defaultdict(list)
-        for study in state.studies():
-            queue = state.queue_of(study)
-            if queue is not None and any(each.borrowed for each in queue.path()):
-                for victim in _holders(study, queue):
-                    self._by_queue[queue.name].append(victim)
-                    self._by_node[victim.node, victim.resource].append(victim)
-        for found in self._by_queue.values():
-            found.sort(key=lambda victim: victim.order, reverse=True)
+        self._studies: defaultdict[str, list[StudyBook]] | None = None
 
     def victims(self, queue: QueueBook, view: StudyView) -> list[Victim]:
         """Whom to stop for a further trial of this study; empty where nobody can, or need be."""
@@ -119,32 +103,68 @@ class _Plan:
         if need is None:
             return []
         borrowers = self._borrowers(need)
-        latest = (victim for name in borrowers for victim in self._by_queue[name] if self._may_go(victim, need))
+        latest = (victim for name in borrowers for victim in self._latest(name, need))
         free = self._state.inventory.free(need.gpu.resource, need.gpu.model)
         if free.fullest(need.gpu.count) is not None:
             return self._enough(latest, need, need.excess)
         tried: set[str] = set()
         for first in latest:
-            if first.node in tried or first.resource != need.gpu.resource or first.node not in free:
+            node, resource = first.holding.node, first.holding.resource
+            if node in tried or resource != need.gpu.resource or node not in free:
                 continue
-            tried.add(first.node)
-            missing = need.gpu.count - self._prospect.left(first.node, first.resource)
+            tried.add(node)
+            missing = need.gpu.count - self._prospect.left(node, resource)
             if missing <= 0:
                 return []  # it fits as soon as those have gone who were told to
-            here = [v for v in self._by_node[first.node, first.resource] if v.queue.name in borrowers]
-            here.sort(key=lambda victim: (-borrowers.index(victim.queue.name), victim.order), reverse=True)
-            chosen = self._enough((v for v in here if self._may_go(v, need)), need, max(missing, need.excess))
+            chosen = self._enough(self._on(node, need, borrowers), need, max(missing, need.excess))
             if chosen:
                 return chosen
         return []
 
+    def _by_queue(self) -> defaultdict[str, list[StudyBook]]:
+        """The studies that hold GPUs, by their queue; looked for once a cycle, and only if need be."""
+        if self._studies is None:
+            self._studies = defaultdict(list)
+            for study in self._state.studies():
+                if study.holding and study.queue is not None:
+                    self._studies[study.queue].append(study)
+        return self._studies
+
+    def _latest(self, queue: str, need: Need) -> Iterator[Victim]:
+        """The trials of a queue that may be stopped, the least advanced first."""
+        studies = [self._holders(study) for study in self._by_queue()[queue] if _may_go(study, need)]
+        return heapq.merge(*studies)
+
+    def _holders(self, study: StudyBook) -> Iterator[Victim]:
+        for _, negative in study.holding.ascending():
+            victim = self._victim(study, -negative)
+            if victim is not None:
+                yield victim
+
+    def _on(self, node: str, need: Need, borrowers: list[str]) -> list[Victim]:
+        """The trials on a node that may be stopped: of the queue that borrows most first, the least advanced first."""
+        found: list[Victim] = []
+        for key, index in self._state.holders(node, need.gpu.resource):
+            study = self._state.study(key)
+            if study is not None and study.queue in borrowers and _may_go(study, need):
+                victim = self._victim(study, index)
+                found += [victim] if victim is not None else []
+        return sorted(found, key=lambda victim: (borrowers.index(victim.queue), victim[:3]))
+
+    def _victim(self, study: StudyBook, index: int) -> Victim | None:
+        trial = study.trials[index]
+        view, holding = trial.view, trial.holding
+        if view is None or holding is None or study.queue is None or view.preempted >= OFTEN:
+            return None
+        return Victim(holding.order, study.key, index, view.attempt, study.queue, holding)
+
     def tell(self, victims: list[Victim], queue: QueueBook, trial: str, view: StudyView) -> list[Preempt]:
         """Decide it, and reckon with it from now on."""
         needs = view.gpu.count if view.gpu is not None else 0
-        told = [Preempt(v.study, v.index, v.attempt, queue.name, trial, needs) for v in victims]
+        told = [Preempt(v.study, v.trial, v.attempt, queue.name, trial, needs) for v in victims]
         for each, victim in zip(told, victims, strict=True):
             self._state.preempt(each)
-            self._prospect.expect(self._state.leaving[each.study, each.index], victim.queue)
+            self._prospect.expect(self._state.leaving[each.study, each.index], self._state.queues.get(victim.queue))
         return told
 
     def _need(self, queue: QueueBook, view: StudyView) -> Need | None:
@@ -172,7 +192,7 @@ class _Plan:
     def _borrowers(self, need: Need) -> list[str]:
         """The queues of which trials may be stopped, the one that borrows most first: compared from the top down."""
         found: list[tuple[list[float], str]] = []
-        for name in self._by_queue:
+        for name in self._by_queue():
             queue = self._state.queues.get(name)
             assert queue is not None, "a queue that is charged is known"
             if queue is need.queue or (need.within is not None and need.within not in queue.path()):
@@ -182,10 +202,6 @@ class _Plan:
                 found.append((excess[::-1], name))
         return [name for _, name in sorted(found, reverse=True)]
 
-    def _may_go(self, victim: Victim, need: Need) -> bool:
-        lower = need.queue.view is None or need.queue.view.reclaim == "Any" or victim.priority < need.priority
-        return lower and (victim.study, victim.index) not in self._state.leaving
-
     def _enough(self, victims: Iterable[Victim], need: Need, gpus: float) -> list[Victim]:
         """The first of these that together give so many GPUs, without any that is not needed; none if all do not."""
         chosen: list[Victim] = []
@@ -194,34 +210,25 @@ class _Plan:
         for victim in victims:
             if got >= gpus:
                 break
-            below = _below(victim.queue, need.queue)
+            holder = self._state.queues.get(victim.queue)
+            below = _below(holder, need.queue) if holder is not None else []
             if any(self._prospect.used(q) - freed[q.name] - victim.gpus < q.guaranteed for q in below):
                 continue
             for each in below:
                 freed[each.name] += victim.gpus
             chosen.append(victim)
             got += victim.gpus
-        for victim in sorted(chosen, key=lambda victim: victim.order):
+        for victim in sorted(chosen, reverse=True):
             if got - victim.gpus >= gpus:
                 got -= victim.gpus
                 chosen.remove(victim)
         return chosen if got >= gpus else []
 
 
-def _holders(study: StudyBook, queue: QueueBook) -> Iterator[Victim]:
-    """The trials of a study that hold GPUs and could be stopped."""
-    for index in study.holding:
-        trial = study.trials[index]
-        view = trial.view
-        if view is None or view.placement is None or view.phase not in {Phase.PLACED, Phase.RUNNING}:
-            continue
-        place = view.placement
-        if trial.leaving is not None or view.preempted >= OFTEN or place.node is None or place.resource is None:
-            continue
-        priority = study.view.priority if study.view is not None else 0
-        yield Victim(
-            view.since, study.key, index, view.attempt, priority, queue, place.node, place.resource, place.gpus
-        )
+def _may_go(study: StudyBook, need: Need) -> bool:
+    """Whether the policy of the queue in need lets trials of a study be stopped."""
+    lower = study.view is None or study.view.priority < need.priority
+    return lower or need.queue.view is None or need.queue.view.reclaim == "Any"
 
 
 def _below(queue: QueueBook, other: QueueBook) -> list[QueueBook]:
