@@ -2,27 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from tuneyard_api.common import Conditions, Model
 
+DEFAULT_QUEUE = "default"
+"""The queue of studies that name none. It need not exist: then it has no guarantee and no limit."""
+
+QueueName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+Gpus = Annotated[float, Field(ge=0, le=1_000_000)]
+
+
+class PreemptionSpec(Model):
+    """Whose trials are stopped for this queue."""
+
+    reclaim: Literal["Any", "LowerPriority", "Never"] = Field(
+        default="Any",
+        description="How the queue gets back what it is guaranteed and others borrow: by stopping the trials of any "
+        "borrower; of those studies only that have a lower priority; or Never, then it waits for borrowers to end.",
+    )
+
 
 class GpuQueueSpec(Model):
     """What the queue's studies may use together."""
 
-    limit: int | None = Field(
-        default=None, ge=0, le=1_000_000, description="GPUs in use by all studies of this queue, at most."
+    parent: QueueName | None = Field(
+        default=None,
+        description="The GpuQueue that this one is a part of. A queue that has parts has no studies of its own.",
+    )
+    guaranteed: Gpus | None = Field(
+        default=None,
+        description="GPUs that the queue gets whenever it has trials for them; others may borrow what it leaves idle. "
+        "Left out: what its parts are guaranteed together, or 0.",
+    )
+    limit: Gpus | None = Field(
+        default=None, description="GPUs in use by all studies of this queue, at most. Left out: no limit."
+    )
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        le=1_000_000,
+        description="Idle GPUs beyond the guarantees are shared out to queues of the same parent in this proportion.",
     )
     namespaces: list[Annotated[str, StringConstraints(min_length=1, max_length=63)]] | None = Field(
         default=None, max_length=1000, description="The namespaces whose studies may use it. Left out: all."
     )
+    preemption: PreemptionSpec = Field(
+        default_factory=PreemptionSpec, description="Whose trials are stopped for this queue."
+    )
 
 
 class GpuQueueStatus(Model):
-    """What the queue's studies use."""
+    """What the queue's studies use, those of its parts included."""
 
-    used: int | None = Field(default=None, description="GPUs in use.")
+    guaranteed: float | None = Field(default=None, description="GPUs that it is guaranteed.")
+    used: float | None = Field(default=None, description="GPUs in use.")
+    borrowed: float | None = Field(default=None, description="GPUs in use beyond the guarantee.")
     pending: int | None = Field(default=None, description="Trials that wait for a place.")
-    conditions: Conditions = Field(default_factory=list, max_length=8, description="None in this release.")
+    conditions: Conditions = Field(
+        default_factory=list,
+        max_length=8,
+        description="Ready (its trials may start) and Guaranteed (the guarantee can be kept), with reason and message.",
+    )

@@ -110,10 +110,23 @@ GPU_QUEUE = Kind(
     spec=GpuQueueSpec,
     status=GpuQueueStatus,
     columns=(
-        Column("Limit", ".spec.limit", "integer", "GPUs that its studies may use together."),
-        Column("Used", ".status.used", "integer", "GPUs in use."),
+        Column("Guaranteed", ".status.guaranteed", "number", "GPUs that it is guaranteed."),
+        Column("Used", ".status.used", "number", "GPUs in use."),
+        Column("Borrowed", ".status.borrowed", "number", "GPUs in use beyond the guarantee."),
         Column("Pending", ".status.pending", "integer", "Trials that wait for a place."),
+        Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "string", "Whether its trials may start."),
         AGE,
+        Column("Limit", ".spec.limit", "number", "GPUs that its studies may use together.", wide=True),
+        Column("Weight", ".spec.weight", "number", "Its part of what is idle beyond the guarantees.", wide=True),
+        Column("Parent", ".spec.parent", "string", "The queue that it is a part of.", wide=True),
+    ),
+    rules=(
+        Rule(
+            "!has(self.spec.parent) || self.spec.parent != self.metadata.name",
+            lambda _: True,
+            "a queue is not a part of itself; name another parent, or leave parent out",
+            ".spec.parent",
+        ),
     ),
 )
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel
 
 from tuneyard_api.common import DURATION_PATTERN, seconds
+from tuneyard_api.gpuqueue import GpuQueueSpec
 from tuneyard_api.rule import Rule
 from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, NumericParameter, Parameter
 from tuneyard_api.study import NAME_LIMIT, BackoffSpec, GpuSpec, Objective, Study, StudySpec, TrialsSpec
@@ -277,6 +278,15 @@ _TRIAL_SPEC = (
     ),
 )
 
+_GPU_QUEUE_SPEC = (
+    Rule(
+        "!has(self.guaranteed) || !has(self.limit) || self.guaranteed <= self.limit",
+        lambda queue: queue.guaranteed is None or queue.limit is None or queue.guaranteed <= queue.limit,
+        "guaranteed must not be above limit; lower guaranteed, or raise limit",
+        ".guaranteed",
+    ),
+)
+
 RULES: Mapping[type, tuple[Rule, ...]] = {
     Study: _STUDY,
     StudySpec: _STUDY_SPEC,
@@ -291,6 +301,7 @@ RULES: Mapping[type, tuple[Rule, ...]] = {
     BackoffSpec: _BACKOFF,
     PodSpec: _POD,
     TrialSpec: _TRIAL_SPEC,
+    GpuQueueSpec: _GPU_QUEUE_SPEC,
 }
 
 FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial")

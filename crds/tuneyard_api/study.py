@@ -163,10 +163,15 @@ class StudySpec(Model):
     )
     gpu: GpuSpec | None = Field(default=None, description="GPUs per trial. Leave it out for trials on the CPU.")
     queue: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
-        default=None, description="The GpuQueue whose limit counts. Leave it out for no limit."
+        default=None,
+        description="The GpuQueue that the trials' GPUs are of. Left out: the one named default, which need not exist.",
     )
     priority: int = Field(
-        default=0, ge=-1000, le=1000, description="Trials of a study with a higher number are placed first."
+        default=0,
+        ge=-1000,
+        le=1000,
+        description="Within a queue, trials of a study with a higher number are placed first. "
+        "An hour of waiting is worth as much as one more.",
     )
     retry: RetrySpec = Field(default_factory=RetrySpec, description="What happens to failed attempts.")
     suspend: bool = Field(

@@ -41,6 +41,7 @@ class Outcome(StrEnum):
     TIMED_OUT = "TimedOut"
     STOPPED = "Stopped"
     BLOCKED = "Blocked"
+    PREEMPTED = "Preempted"
 
 
 class TrialSpec(Model):
@@ -49,6 +50,15 @@ class TrialSpec(Model):
     study: str = Field(max_length=253, description="The Study's name.")
     index: int = Field(ge=0, description="The trial's number within its study, from 0.")
     parameters: Configuration = Field(description="The configuration.")
+
+
+class Reclaim(Model):
+    """Who is to have the GPUs of a placement instead: the attempt is stopped, and the trial runs again later."""
+
+    queue: str = Field(max_length=253, description="The GpuQueue that is guaranteed them.")
+    trial: str = Field(max_length=317, description="Namespace and name of the trial that waits for them.")
+    gpus: float = Field(default=0, ge=0, description="GPUs that are kept for it on the node.")
+    time: Time | None = Field(default=None, description="When it was decided (RFC 3339).")
 
 
 class Placement(Model):
@@ -63,6 +73,7 @@ class Placement(Model):
         default=None, max_length=253, description="Their resource name, for example nvidia.com/gpu."
     )
     time: Time | None = Field(default=None, description="When it was given (RFC 3339).")
+    reclaim: Reclaim | None = Field(default=None, description="Set once the GPUs have to be given back.")
 
 
 class AttemptStatus(Model):

@@ -37,6 +37,8 @@ UNSEEN_AFTER: Final = 15.0
 """Seconds after which an attempt of which nothing was seen is looked for."""
 LOST_AFTER: Final = 5.0
 """The same for one that is on record as running: a process that begins has listed all pods, and this one's is gone."""
+STOP_SECONDS: Final = 5.0
+"""After so long an attempt that was told to end, and does not show it, is told again."""
 BLOCKED_AFTER: Final = {"Unschedulable": 60.0}
 BLOCKED_AFTER_DEFAULT: Final = 5.0
 """Seconds that an attempt waits for an image (or the like) before its study counts as blocked."""
@@ -142,10 +144,7 @@ def plan(state: StudyState, now: float) -> list[Action]:
     """What to do now. Trials with an action are marked busy until the engine says that it is done."""
     if state.deleting:
         return []
-    due = sorted(stray for stray, at in state.strays.items() if at <= now)
-    actions: list[Action] = [StopAttempt(index, attempt) for index, attempt in due]
-    for stray in due:
-        del state.strays[stray]
+    actions: list[Action] = []
     end = study_end(state, now)
     if end is not None:
         state.touched |= state.pending | state.active
@@ -155,6 +154,10 @@ def plan(state: StudyState, now: float) -> list[Action]:
         if action is not None:
             state.busy.add(index)
             actions.append(action)
+    due = sorted(stray for stray, at in state.strays.items() if at <= now)
+    actions += [StopAttempt(index, attempt) for index, attempt in due]
+    for stray in due:
+        del state.strays[stray]
     actions += _plan_status(state, end, now)
     return actions
 
@@ -172,10 +175,9 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
     if end is not None:
         return _conclude(state, trial, End(Outcome.STOPPED, "StudyEnded", end.message), seen, now)
     if not trial.active:
-        if trial.index >= _allowed(state):
-            lowered = End(Outcome.STOPPED, "MaxTrialsLowered", f"trials.max was lowered to {state.spec.trials.max}")
-            return _conclude(state, trial, lowered, None, now)
-        return None
+        return _plan_pending(state, trial, now)
+    if trial.reclaim is not None:
+        return _plan_reclaim(state, trial, seen, now)
     if not trial.started:
         return _plan_start(state, trial, now)
     if seen is None:
@@ -189,6 +191,13 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
     return _plan_running(state, trial, seen, now)
 
 
+def _plan_pending(state: StudyState, trial: TrialState, now: float) -> TrialAction | None:
+    if trial.index < _allowed(state):
+        return None
+    lowered = End(Outcome.STOPPED, "MaxTrialsLowered", f"trials.max was lowered to {state.spec.trials.max}")
+    return _conclude(state, trial, lowered, None, now)
+
+
 def _plan_start(state: StudyState, trial: TrialState, now: float) -> TrialAction | None:
     """Start the attempt; or give its place back to others where the spec has to be mended first."""
     if state.may_start:
@@ -198,6 +207,28 @@ def _plan_start(state: StudyState, trial: TrialState, now: float) -> TrialAction
         return None
     given_back = End(Outcome.BLOCKED, "InvalidSpec", "gave its place back: the study's spec has to be mended first")
     return _conclude(state, trial, given_back, None, now)
+
+
+def _plan_reclaim(state: StudyState, trial: TrialState, seen: AttemptSeen | None, now: float) -> WriteTrial | None:
+    """The scheduler takes the place back: the attempt is told to end, and recorded when it has.
+
+    Not before, so that what it saves at its end is there for the next one. One that nothing was seen of is recorded at
+    once; should it come to be all the same, it is stopped as one that is over.
+    """
+    if seen is None:
+        return _conclude(state, trial, _preempted(trial), None, now)
+    if not seen.disrupted:
+        state.strays.setdefault((trial.index, trial.attempt), now)
+        state.wake(trial.index, now + STOP_SECONDS)
+    return None
+
+
+def _preempted(trial: TrialState) -> End:
+    told = trial.reclaim or {}
+    said = (
+        f"gave its GPUs back for trial {told.get('trial')} of GpuQueue '{told.get('queue')}', which is guaranteed them"
+    )
+    return End(Outcome.PREEMPTED, "Reclaimed", said)
 
 
 def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction | None:
@@ -253,6 +284,8 @@ def _plan_curve(state: StudyState, trial: TrialState, begun: float, now: float) 
 
 def _end_attempt(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction:
     """The attempt is over: find out what it was worth."""
+    if trial.reclaim is not None and seen.disrupted:
+        return _conclude(state, trial, _preempted(trial), seen, now)
     found = classify(seen)
     if found.outcome is not Outcome.SUCCEEDED:
         return _conclude(state, trial, found, seen, now)

@@ -90,6 +90,11 @@ class TrialState:
         return self.phase in {Phase.PLACED, Phase.RUNNING} and self.placement is not None
 
     @property
+    def reclaim(self) -> Object | None:
+        """For whom the current attempt has to give its GPUs back, if it has."""
+        return self.placement.get("reclaim") if self.placement else None
+
+    @property
     def gpus(self) -> int:
         """GPUs that the current attempt holds."""
         return int(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0

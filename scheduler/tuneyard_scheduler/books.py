@@ -1,4 +1,4 @@
-"""What the state keeps of a trial, a study and a queue, and how much each takes at present."""
+"""What the state keeps of a trial and of a study, and how much each takes at present."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.ordered import MinSet
-from tuneyard_scheduler.views import Place, PodView, QueueView, StudyView, TrialView
+from tuneyard_scheduler.views import Place, PodView, StudyView, TrialView
 
 
 class Hold(NamedTuple):
@@ -16,6 +16,35 @@ class Hold(NamedTuple):
     node: str
     resource: str
     gpus: int
+
+
+class Leaving(NamedTuple):
+    """GPUs that a trial holds and was told to give back."""
+
+    node: str
+    resource: str
+    gpus: float
+    queue: str
+    """The queue that gets them."""
+    trial: str
+    """The trial for which they are meant: its study's key, - and its index."""
+    needs: float
+    """GPUs that this one needs on a node."""
+
+    @property
+    def study(self) -> str:
+        """The key of the study of the trial for which they are meant."""
+        return self.trial.rpartition("-")[0]
+
+
+class Holding(NamedTuple):
+    """A place on record, with GPUs that are held there: what a trial could give back."""
+
+    order: tuple[float, int]
+    """The smallest has its place for the shortest time."""
+    node: str
+    resource: str
+    gpus: float
 
 
 class Share(NamedTuple):
@@ -33,7 +62,7 @@ class Share(NamedTuple):
 class TrialBook:
     """One trial: the record, the place assumed before the record shows it, and its pods."""
 
-    __slots__ = ("assumed", "ended", "pods", "share", "view")
+    __slots__ = ("assumed", "ended", "holding", "leaving", "pods", "share", "view")
 
     def __init__(self) -> None:
         self.view: TrialView | None = None
@@ -42,6 +71,20 @@ class TrialBook:
         self.ended: dict[str, PodView] = {}
         """The pods that were seen and have ended."""
         self.share = Share()
+        self.leaving: Leaving | None = None
+        """What it was told to give back, until it has."""
+        self.holding: Holding | None = None
+        """What it could be told to give back."""
+
+    def could_give(self) -> Holding | None:
+        """What it could be told to give back now."""
+        view = self.view
+        if view is None or view.placement is None or self.leaving is not None or not self.share.gpus:
+            return None
+        node, resource = view.placement.node, view.placement.resource
+        if view.phase not in (Phase.PLACED, Phase.RUNNING) or node is None or resource is None:
+            return None
+        return Holding((-view.since, -view.index), node, resource, view.placement.gpus)
 
     @property
     def blank(self) -> bool:
@@ -96,7 +139,7 @@ def _of_trial(pod: PodView, view: TrialView | None) -> bool:
 class StudyBook:
     """One study: its trials, and what they take together."""
 
-    __slots__ = ("attempts", "gpus", "key", "pending", "queue", "ready", "trials", "view")
+    __slots__ = ("attempts", "gpus", "holding", "key", "last_place", "pending", "queue", "ready", "trials", "view")
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -111,17 +154,7 @@ class StudyBook:
         """Indices of the trials that wait for a place."""
         self.ready: MinSet[int] = MinSet()
         """Those of them whose backoff has passed."""
-
-
-class QueueBook:
-    """One queue: what its studies take together."""
-
-    __slots__ = ("name", "pending", "used", "view")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.view: QueueView | None = None
-        self.used = 0
-        """GPUs in use."""
-        self.pending = 0
-        """Trials that wait for a place."""
+        self.holding: MinSet[tuple[float, int]] = MinSet()
+        """The trials that could give GPUs back, by `Holding.order`."""
+        self.last_place = 0.0
+        """When one of its trials last got a place, as far as is known."""

@@ -23,7 +23,7 @@ from tuneyard_scheduler.process import Options
 from tuneyard_scheduler.reporting import Reporter
 from tuneyard_scheduler.serving import serving
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.writer import PlacementWriter
+from tuneyard_scheduler.writer import DecisionWriter
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Controller:
         self._namespace = namespace
         self._beat: float | None = None
         self._mirror = Mirror(self.state)
-        self._writer = PlacementWriter(kube, self.state, self._mirror, self._settled, clock=clock)
+        self._writer = DecisionWriter(kube, self.state, self._mirror, self._settled, clock=clock)
         self._reporter = Reporter(kube, self.state, clock)
         self._synced = {kind: asyncio.Event() for kind in KINDS}
         self._changed = asyncio.Event()
@@ -107,8 +107,9 @@ class Controller:
         with telemetry.CYCLE_SECONDS.time():
             decisions = schedule(self.state, now, limit=room)
         telemetry.count_placements(self.state, decisions.placements, now)
-        self._cut_short = len(decisions.placements) == room
-        self._writer.submit(decisions.placements)
+        telemetry.count_preemptions(decisions.preempt)
+        self._cut_short = len(decisions.to_write) == room
+        self._writer.submit(decisions.to_write)
         self._reporter.note(decisions.waiting, now)
         return decisions.next_wakeup
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
-
 from tuneyard_scheduler.books import StudyBook
+from tuneyard_scheduler.line import Line
 from tuneyard_scheduler.policies import DEFAULT, Policies
 from tuneyard_scheduler.reasons import Refusal
 from tuneyard_scheduler.state import ClusterState
@@ -22,38 +21,33 @@ def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, l
             takes back one that could not be written.
         now: Epoch seconds.
         policies: The rules.
-        limit: Give no more places than this; whoever is still in line then is not told why.
+        limit: Give no more places than this; whoever is still in line then is not told why. Whom to stop counts too.
 
     Returns:
-        The places, in the order in which they were given; for each other study with waiting trials, the reason; and
-        when to look again if nothing happens before.
+        The places, in the order in which they were given; for each other study with waiting trials, the reason; which
+        attempts are to be stopped; and when to look again if nothing happens before.
     """
     # 1. Trials whose backoff has passed join those that are ready.
     state.release(now)
-    # 2. Studies with waiting trials stand in line.
-    line = [
-        (policies.order(study, study.view), study.key) for study in state.waiting_studies() if study.view is not None
-    ]
-    heapq.heapify(line)
+    # 2. Studies with waiting trials stand in line, in that of their queue.
+    line = Line(state, policies, now)
     # 3. Whose turn it is gets one place and stands in line again, or leaves with a reason.
     placements: list[Place] = []
     waiting: list[Waiting] = []
-    while line and (limit is None or len(placements) < limit):
-        key = line[0][1]
-        study = state.study(key)
-        if study is None or study.view is None or not study.pending:
-            heapq.heappop(line)
-            continue
+    while (limit is None or len(placements) < limit) and (study := line.first()) is not None:
+        assert study.view is not None, "only known studies stand in line"
         found = _serve(state, study, study.view, policies)
         if isinstance(found, Waiting):
             waiting.append(found)
-            heapq.heappop(line)
         else:
-            state.apply([found])
+            state.apply([found], now)
             placements.append(found)
-            heapq.heapreplace(line, (policies.order(study, study.view), key))
-    # 4. The next backoff that passes is the next thing that can change without an event.
-    return Decisions(placements, waiting, state.next_release())
+        line.settle(study, stays=isinstance(found, Place) and bool(study.pending))
+    # 4. Those that got nothing, and whose queue is guaranteed more, have borrowers stopped for them.
+    room = None if limit is None else limit - len(placements)
+    preempt = policies.reclaim(state, waiting, room)
+    # 5. The next backoff that passes is the next thing that can change without an event.
+    return Decisions(placements, waiting, preempt, state.next_release())
 
 
 def _serve(state: ClusterState, study: StudyBook, view: StudyView, policies: Policies) -> Place | Waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +28,9 @@ class FreeIndex:
 
     def __len__(self) -> int:
         return len(self._at)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._at
 
     def set(self, name: str, free: int) -> None:
         """File the node under this many free GPUs (below zero, when more is taken than it has, counts as zero)."""
@@ -64,14 +68,17 @@ class FreeIndex:
 class _Entry:
     node: Node | None = None
     used: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
 
 
 class Inventory:
     """All nodes. What is taken of a node is kept even while the node itself is not known."""
 
-    __slots__ = ("_classes", "_entries")
+    __slots__ = ("_classes", "_entries", "capacity")
 
     def __init__(self) -> None:
+        self.capacity = 0
+        """GPUs of all known nodes, of whatever make."""
         self._entries: dict[str, _Entry] = {}
         self._classes: dict[Class, FreeIndex] = {}
 
@@ -81,6 +88,7 @@ class Inventory:
         if entry.node == node:
             return False
         self._unfile(node.name, entry.node)
+        self.capacity += sum(node.capacity.values()) - _gpus(entry.node)
         entry.node = node
         for resource in node.capacity:
             self._file(node.name, entry, resource)
@@ -92,9 +100,9 @@ class Inventory:
         if entry is None or entry.node is None:
             return False
         self._unfile(name, entry.node)
+        self.capacity -= _gpus(entry.node)
         entry.node = None
-        if not entry.used:
-            del self._entries[name]
+        self._drop_blank(name, entry)
         return True
 
     def take(self, name: str, resources: Mapping[str, int], sign: int = 1) -> None:
@@ -107,13 +115,29 @@ class Inventory:
             else:
                 entry.used.pop(resource, None)
             self._file(name, entry, resource)
-        if entry.node is None and not entry.used:
-            del self._entries[name]
+        self._drop_blank(name, entry)
+
+    def keep(self, name: str, resource: str, gpus: float) -> None:
+        """Give this many of the node's free GPUs to nobody: they are on their way to somebody who needs more."""
+        entry = self._entries.setdefault(name, _Entry())
+        if gpus:
+            entry.kept[resource] = math.ceil(gpus)
+        else:
+            entry.kept.pop(resource, None)
+        self._file(name, entry, resource)
+        self._drop_blank(name, entry)
 
     def used(self, name: str, resource: str) -> int:
         """How many GPUs of the node are taken."""
         entry = self._entries.get(name)
         return entry.used.get(resource, 0) if entry else 0
+
+    def left(self, name: str, resource: str) -> int:
+        """GPUs of the node that nobody holds; below zero where more is taken than it has."""
+        entry = self._entries.get(name)
+        if entry is None or entry.node is None:
+            return 0
+        return entry.node.capacity.get(resource, 0) - entry.used.get(resource, 0)
 
     def nodes(self) -> Iterator[Node]:
         """The known nodes."""
@@ -123,11 +147,15 @@ class Inventory:
         """The nodes that take new pods and have this resource (of this model), by free GPUs."""
         return self._classes.get((resource, model)) or FreeIndex()
 
+    def _drop_blank(self, name: str, entry: _Entry) -> None:
+        if entry.node is None and not entry.used and not entry.kept:
+            self._entries.pop(name, None)
+
     def _file(self, name: str, entry: _Entry, resource: str) -> None:
         node = entry.node
         if node is None or not (node.ready and node.schedulable) or not node.capacity.get(resource):
             return
-        free = node.capacity[resource] - entry.used.get(resource, 0)
+        free = node.capacity[resource] - entry.used.get(resource, 0) - entry.kept.get(resource, 0)
         for key in _classes(node, resource):
             self._classes.setdefault(key, FreeIndex()).set(name, free)
 
@@ -136,6 +164,10 @@ class Inventory:
             for key in _classes(node, resource):
                 if key in self._classes:
                     self._classes[key].remove(name)
+
+
+def _gpus(node: Node | None) -> int:
+    return sum(node.capacity.values()) if node is not None else 0
 
 
 def _classes(node: Node | None, resource: str) -> tuple[Class, ...]:

@@ -6,14 +6,15 @@ import heapq
 from collections.abc import Container, Iterator
 from typing import Generic, TypeVar
 
-T = TypeVar("T", int, str)
+T = TypeVar("T", int, str, tuple[float, int])
+_SLACK = 64
 
 
 class MinSet(Generic[T]):
     """A set with `smallest`: every operation is O(log n) amortised.
 
     A heap that is cleaned when it is read: what was discarded stays in it until it comes to the top, and what is added
-    again meanwhile is not queued twice, so that the heap never outgrows the names that were ever in the set.
+    again meanwhile is not queued twice. One that consists of such for the most part is built anew.
     """
 
     __slots__ = ("_heap", "_members", "_queued")
@@ -38,6 +39,9 @@ class MinSet(Generic[T]):
         if item not in self._queued:
             self._queued.add(item)
             heapq.heappush(self._heap, item)
+            if len(self._heap) > 2 * len(self._members) + _SLACK:
+                self._queued = set(self._members)
+                self._heap = sorted(self._members)
 
     def discard(self, item: T) -> None:
         """Take it out; nothing happens when it is not there."""
@@ -59,3 +63,15 @@ class MinSet(Generic[T]):
         for item in skipped:
             heapq.heappush(self._heap, item)
         return found
+
+    def ascending(self) -> Iterator[T]:
+        """The members from the smallest on; k of them cost O(k log k). The set must not change meanwhile."""
+        first, heap = self.smallest(), self._heap  # in this order: it cleans the heap
+        ahead = [(first, 0)] if first is not None else []
+        while ahead:
+            item, at = heapq.heappop(ahead)
+            for below in (2 * at + 1, 2 * at + 2):
+                if below < len(heap):
+                    heapq.heappush(ahead, (heap[below], below))
+            if item in self._members:
+                yield item

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tuneyard_scheduler import translate
+from tuneyard_scheduler import queue_status, translate
 from tuneyard_scheduler.kube import MERGE_PATCH, Kube, KubeError, path
+from tuneyard_scheduler.queues import IMPLIED
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import Waiting
 
@@ -36,7 +37,8 @@ class Reporter:
         self._state = state
         self._clock = clock
         self._notes: dict[str, _Note] = {}
-        self._queues: dict[str, tuple[int, int]] = {}
+        self._queues: dict[str, translate.Object] = {}
+        """What was last written of each."""
 
     def note(self, waiting: Iterable[Waiting], now: float) -> None:
         """Take the reasons of a cycle. One that a trial has already is not written again, even in other words."""
@@ -61,7 +63,7 @@ class Reporter:
         """Write what is due."""
         try:
             await self._report_trials(self._clock())
-            await self._report_queues()
+            await self._report_queues(self._clock())
         except KubeError as error:
             logger.warning("reasons and figures are written later: %s", error)
 
@@ -75,15 +77,19 @@ class Reporter:
                 patch = translate.waits(note.waiting.reason, note.waiting.message, trial.view.version)
                 note.written = await self._write(path("trials", namespace, name, "status"), patch)
 
-    async def _report_queues(self) -> None:
-        for queue in list(self._state.queues()):
-            figures = (queue.used, queue.pending)
-            if queue.view is None:
+    async def _report_queues(self, now: float) -> None:
+        for queue in list(self._state.queues):
+            if queue.view is None or queue.view is IMPLIED:
                 self._queues.pop(queue.name, None)
-            elif self._queues.get(queue.name) != figures:
-                patch = {"status": {"used": queue.used, "pending": queue.pending}}
-                if await self._write(path("gpuqueues", name=queue.name, sub="status"), patch):
-                    self._queues[queue.name] = figures
+                continue
+            before = self._queues.get(queue.name, {})
+            conditions = before.get("conditions", queue.view.conditions)
+            capacity = self._state.inventory.capacity
+            status = queue_status.status(self._state.queues, queue, capacity, conditions, now)
+            if before == status:
+                continue
+            if await self._write(path("gpuqueues", name=queue.name, sub="status"), {"status": status}):
+                self._queues[queue.name] = status
 
     async def _write(self, url: str, patch: translate.Object) -> bool:
         """Whether it was written; False when the object is gone or has changed: then there is other news soon.

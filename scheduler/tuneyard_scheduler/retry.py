@@ -68,7 +68,7 @@ def decide(
             return Retry(now)
         said = f"lost {_times(count)} by no fault of its own; retry.infrastructureLimit is {retry.infrastructure_limit}"
         return GiveUp(Phase.FAILED, "InfrastructureFailed", said)
-    if outcome is Outcome.BLOCKED:
+    if outcome in {Outcome.BLOCKED, Outcome.PREEMPTED}:
         return Retry(now)
     return _ENDS[outcome]
 

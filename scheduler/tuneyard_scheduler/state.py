@@ -8,12 +8,15 @@ now decide differently.
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from tuneyard_api.trial import Phase
-from tuneyard_scheduler.books import Hold, QueueBook, Share, StudyBook, TrialBook
+from tuneyard_api.gpuqueue import DEFAULT_QUEUE
+from tuneyard_api.trial import Phase, Placement, Reclaim
+from tuneyard_scheduler.books import Hold, Leaving, Share, StudyBook, TrialBook
 from tuneyard_scheduler.inventory import Inventory
-from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, QueueView, StudyView, TrialView
+from tuneyard_scheduler.queues import QueueBook, QueueTree
+from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, Preempt, QueueView, StudyView, TrialView
 
 
 class ClusterState:
@@ -26,8 +29,12 @@ class ClusterState:
         self.inventory = Inventory()
         self._studies: dict[str, StudyBook] = {}
         self._waiting: dict[str, StudyBook] = {}
-        self._queues: dict[str, QueueBook] = {}
+        self.queues = QueueTree()
+        self.leaving: dict[tuple[str, int], Leaving] = {}
+        """GPUs that are on their way to the queues that are guaranteed them, by the trial that holds them still."""
         self._pods: dict[str, PodView] = {}
+        self._leaving_on: defaultdict[tuple[str, str], dict[tuple[str, int], Leaving]] = defaultdict(dict)
+        self._holders: defaultdict[tuple[str, str], set[tuple[str, int]]] = defaultdict(set)
         self._backoff: list[tuple[float, str, int]] = []
 
     # Nodes
@@ -44,18 +51,11 @@ class ClusterState:
 
     def set_queue(self, queue: QueueView) -> bool:
         """The queue is there, as given."""
-        book = self._queues.setdefault(queue.name, QueueBook(queue.name))
-        changed = book.view != queue
-        book.view = queue
-        return changed
+        return self.queues.set(queue)
 
     def remove_queue(self, name: str) -> bool:
         """The queue is gone; studies that name it wait."""
-        book = self._queues.get(name)
-        if book is None or book.view is None:
-            return False
-        book.view = None
-        return True
+        return self.queues.remove(name)
 
     # Studies
 
@@ -67,7 +67,7 @@ class ClusterState:
             return False
         study.view = view
         self._charge(study, -study.gpus, -len(study.pending))
-        study.queue = view.queue
+        study.queue = view.queue or DEFAULT_QUEUE
         self._charge(study, study.gpus, len(study.pending))
         if before is None or before.uid != view.uid:
             self._recount_all(study)
@@ -100,7 +100,12 @@ class ClusterState:
         trial.view = view
         if trial.assumed is not None and view.age > (trial.assumed.attempt, 0):
             trial.assumed = None
-        return self._recount(study, view.index, trial)
+        if view.placement is not None:
+            study.last_place = max(study.last_place, view.since)
+        changed = self._recount(study, view.index, trial)
+        heard = self._hear_reclaim(study, view.index, trial)
+        self._note_holding(study, view.index, trial)
+        return changed or heard
 
     def remove_trial(self, study_key: str, index: int) -> bool:
         """The trial is gone. Its pods count until they are gone as well."""
@@ -149,7 +154,7 @@ class ClusterState:
 
     # Decisions
 
-    def apply(self, placements: Iterable[Place]) -> None:
+    def apply(self, placements: Iterable[Place], now: float) -> None:
         """Take the decisions for done, so that they count before their records show them."""
         for place in placements:
             study = self._study(place.study)
@@ -158,6 +163,7 @@ class ClusterState:
             if trial is None or view is None or view.phase is not Phase.PENDING or view.attempt != place.attempt:
                 continue
             trial.assumed = place
+            study.last_place = max(study.last_place, now)
             self._recount(study, place.index, trial)
 
     def forget(self, place: Place) -> None:
@@ -166,6 +172,21 @@ class ClusterState:
         if trial is not None and trial.assumed == place:
             trial.assumed = None
             self._recount(self._studies[place.study], place.index, trial)
+
+    def preempt(self, told: Preempt) -> None:
+        """Take it for done that an attempt is told to end: its GPUs are kept for whom they are meant."""
+        study, trial = self._study(told.study), self.trial(told.study, told.index)
+        if trial is not None and trial.view is not None and trial.view.placement is not None:
+            self._leave(study, told.index, trial, _leaving(trial.view.placement, told))
+
+    def spare(self, told: Preempt) -> None:
+        """The decision could not be written: undo `preempt`, unless the record shows it by now."""
+        trial = self.trial(told.study, told.index)
+        if trial is None or trial.leaving is None or trial.leaving.trial != told.trial:
+            return
+        placement = trial.view.placement if trial.view is not None else None
+        if placement is None or placement.reclaim is None:
+            self._leave(self._study(told.study), told.index, trial, None)
 
     def release(self, now: float) -> None:
         """Make the trials ready whose backoff has passed."""
@@ -197,18 +218,18 @@ class ClusterState:
         """What is known of a study."""
         return self._studies.get(key)
 
+    def holders(self, node: str, resource: str) -> Iterable[tuple[str, int]]:
+        """The trials that could give GPUs of a node back: their study's key and index."""
+        return self._holders.get((node, resource), ())
+
     def trial(self, study_key: str, index: int) -> TrialBook | None:
         """What is known of a trial."""
         study = self._studies.get(study_key)
         return study.trials.get(index) if study is not None else None
 
-    def queues(self) -> Iterator[QueueBook]:
-        """All queues, also those that studies name and that do not exist."""
-        return iter(self._queues.values())
-
-    def queue(self, name: str) -> QueueBook | None:
-        """What is known of a queue."""
-        return self._queues.get(name)
+    def queue_of(self, study: StudyBook) -> QueueBook | None:
+        """The queue that a study is charged to."""
+        return self.queues.get(study.queue) if study.queue is not None else None
 
     # Book-keeping
 
@@ -255,11 +276,56 @@ class ClusterState:
             self._keep_free(new.hold, 1)
         study.attempts += new.attempts - old.attempts
         study.gpus += new.gpus - old.gpus
+        if not new.gpus and trial.leaving is not None:
+            self._leave(study, index, trial, None)
+        elif new.gpus and not old.gpus:
+            self._hear_reclaim(study, index, trial)
+        self._note_holding(study, index, trial)
         waiting = len(study.pending)
         if new.pending != old.pending:
             self._queue_up(study, index, new)
         self._charge(study, new.gpus - old.gpus, len(study.pending) - waiting)
         return True
+
+    def _hear_reclaim(self, study: StudyBook, index: int, trial: TrialBook) -> bool:
+        """The record may say that the trial is to give its GPUs back, told by this process or an earlier one."""
+        placement = trial.view.placement if trial.view is not None else None
+        if placement is None or placement.reclaim is None or trial.leaving is not None or not trial.share.gpus:
+            return False
+        self._leave(study, index, trial, _leaving(placement, placement.reclaim))
+        return True
+
+    def _leave(self, study: StudyBook, index: int, trial: TrialBook, leaving: Leaving | None) -> None:
+        """Note what a trial gives back; None: it has, or need not."""
+        before, trial.leaving = trial.leaving, leaving
+        self._note_holding(study, index, trial)
+        key = study.key, index
+        if before is not None:
+            del self.leaving[key]
+            del self._leaving_on[before.node, before.resource][key]
+            self._keep_for_those_helped(before.node, before.resource)
+        if leaving is not None:
+            self.leaving[key] = self._leaving_on[leaving.node, leaving.resource][key] = leaving
+            self._keep_for_those_helped(leaving.node, leaving.resource)
+
+    def _keep_for_those_helped(self, node: str, resource: str) -> None:
+        """What is free on a node beside GPUs that are given back is kept, as far as those need it who get them."""
+        here = self._leaving_on[node, resource].values()
+        needed = sum({each.trial: each.needs for each in here}.values())
+        self.inventory.keep(node, resource, max(0.0, needed - sum(each.gpus for each in here)))
+
+    def _note_holding(self, study: StudyBook, index: int, trial: TrialBook) -> None:
+        """Keep those in order who could give GPUs back."""
+        old, new = trial.holding, trial.could_give()
+        if new == old:
+            return
+        trial.holding = new
+        if old is not None:
+            study.holding.discard(old.order)
+            self._holders[old.node, old.resource].discard((study.key, index))
+        if new is not None:
+            study.holding.add(new.order)
+            self._holders[new.node, new.resource].add((study.key, index))
 
     def _keep_free(self, hold: Hold | None, sign: int) -> None:
         if hold is not None:
@@ -283,10 +349,15 @@ class ClusterState:
     def _charge(self, study: StudyBook, gpus: int, pending: int) -> None:
         if study.queue is None or not (gpus or pending):
             return
-        queue = self._queues.setdefault(study.queue, QueueBook(study.queue))
-        queue.used += gpus
-        queue.pending += pending
+        self.queues.charge(study.queue, gpus, pending)
 
     def _waits_until(self, key: str, index: int) -> float | None:
         trial = self.trial(key, index)
         return trial.share.pending if trial is not None else None
+
+
+def _leaving(placement: Placement, told: Preempt | Reclaim) -> Leaving:
+    """What a trial gives back, by its place and by what it was told."""
+    assert placement.node is not None, "only GPUs are given back"
+    assert placement.resource is not None, "only GPUs are given back"
+    return Leaving(placement.node, placement.resource, placement.gpus, told.queue, told.trial, told.gpus)

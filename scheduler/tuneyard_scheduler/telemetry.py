@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Place, Waiting
+from tuneyard_scheduler.views import Place, Preempt, Waiting
 
 _SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LONG: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
@@ -39,6 +39,9 @@ CYCLE_SECONDS: Final = Histogram(
     "tuneyard_scheduling_cycle_seconds", "How long a scheduling cycle computes.", buckets=_SHORT
 )
 PLACEMENTS: Final = Counter("tuneyard_placements", "Trials that were given a place.")
+PREEMPTIONS: Final = Counter(
+    "tuneyard_preemptions", "Attempts that were stopped so that a queue gets what it is guaranteed.", ["queue"]
+)
 WAIT_SECONDS: Final = Histogram(
     "tuneyard_trial_wait_seconds",
     "From when a trial could have started (created, or its backoff passed) to its place.",
@@ -49,8 +52,9 @@ WAIT_SECONDS: Final = Histogram(
 GAUGES: Final = {
     "tuneyard_gpus": "GPUs by who holds them: trials, others, nobody (idle), or idle on a node that takes no pods.",
     "tuneyard_waiting_studies": "Studies whose next trial gets no place at present, by the reason.",
-    "tuneyard_queue_pending_trials": "Trials without a place, for whatever reason; queue is empty where none is named.",
-    "tuneyard_queue_gpus": "GPUs that the trials of a queue hold.",
+    "tuneyard_queue_pending_trials": "Trials without a place, for whatever reason, those of a queue's parts included.",
+    "tuneyard_queue_gpus": "GPUs that the trials of a queue hold, those of its parts included.",
+    "tuneyard_queue_guaranteed_gpus": "GPUs that a queue is guaranteed.",
     "tuneyard_queue_limit_gpus": "GPUs that the trials of a queue may hold; absent where it has no limit.",
 }
 NAMES: Final = frozenset(GAUGES) | {
@@ -59,6 +63,7 @@ NAMES: Final = frozenset(GAUGES) | {
     "tuneyard_api_request_seconds",
     "tuneyard_scheduling_cycle_seconds",
     "tuneyard_placements_total",
+    "tuneyard_preemptions_total",
     "tuneyard_trial_wait_seconds",
 }
 """All that the scheduler shows, without the suffixes of histograms."""
@@ -87,7 +92,13 @@ def count_placements(state: ClusterState, placements: Iterable[Place], now: floa
         study, trial = state.study(place.study), state.trial(place.study, place.index)
         if study is not None and trial is not None and trial.view is not None and trial.view.since:
             waited = now - max(trial.view.since, trial.view.not_before or 0.0)
-            WAIT_SECONDS.labels(study.queue or "").observe(max(0.0, waited))
+            WAIT_SECONDS.labels(study.queue).observe(max(0.0, waited))
+
+
+def count_preemptions(preempt: Iterable[Preempt]) -> None:
+    """Note whom a cycle stopped, by the queue that gets the GPUs."""
+    for told in preempt:
+        PREEMPTIONS.labels(told.queue).inc()
 
 
 @contextmanager
@@ -122,19 +133,17 @@ class StateCollector(Collector):
         for reason in Reason:
             waiting.add_metric([reason], reasons[reason])
         yield waiting
-        pending, held, limits = (
-            GaugeMetricFamily(name, GAUGES[name], labels=["queue"])
-            for name in ("tuneyard_queue_pending_trials", "tuneyard_queue_gpus", "tuneyard_queue_limit_gpus")
+        pending, held, guaranteed, limits = (
+            GaugeMetricFamily(f"tuneyard_queue_{name}", GAUGES[f"tuneyard_queue_{name}"], labels=["queue"])
+            for name in ("pending_trials", "gpus", "guaranteed_gpus", "limit_gpus")
         )
-        free = [study for study in self._state.studies() if study.queue is None]
-        pending.add_metric([""], sum(len(study.pending) for study in free))
-        held.add_metric([""], sum(study.gpus for study in free))
-        for queue in self._state.queues():
+        for queue in self._state.queues:
             pending.add_metric([queue.name], queue.pending)
             held.add_metric([queue.name], queue.used)
-            if queue.view is not None and queue.view.limit is not None:
-                limits.add_metric([queue.name], queue.view.limit)
-        yield from (pending, held, limits)
+            guaranteed.add_metric([queue.name], queue.guaranteed)
+            if queue.limit is not None:
+                limits.add_metric([queue.name], queue.limit)
+        yield from (pending, held, guaranteed, limits)
 
     def _gpus(self) -> Sums[tuple[str, str]]:
         found = gpus_by_state(self._state.inventory)

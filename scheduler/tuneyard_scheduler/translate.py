@@ -10,7 +10,17 @@ from typing import Any, Final
 from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, STUDY_LABEL, TRIAL_UID_LABEL, UID_LABEL, epoch_seconds
 from tuneyard_api.trial import Outcome, Phase, Placement
 from tuneyard_scheduler.backends import whole
-from tuneyard_scheduler.views import AttemptKey, GpuRequest, Node, Place, PodView, QueueView, StudyView, TrialView
+from tuneyard_scheduler.views import (
+    AttemptKey,
+    GpuRequest,
+    Node,
+    Place,
+    PodView,
+    Preempt,
+    QueueView,
+    StudyView,
+    TrialView,
+)
 
 Object = dict[str, Any]
 
@@ -142,7 +152,8 @@ def trial(item: Object) -> TrialView:
         avoid=_lost_on(status.get("attempts") or ()),
         owner=next((o["uid"] for o in meta.get("ownerReferences") or () if o["kind"] == "Study"), None),
         uid=meta["uid"],
-        since=_waits_since(item) if phase is Phase.PENDING else 0.0,
+        since=_waits_since(item) if phase is Phase.PENDING else _placed_at(placement),
+        preempted=sum(attempt["outcome"] == Outcome.PREEMPTED for attempt in status.get("attempts") or ()),
         version=meta.get("resourceVersion"),
     )
 
@@ -154,17 +165,33 @@ def _waits_since(item: Object) -> float:
     return epoch_seconds(since) if since else 0.0
 
 
+def _placed_at(placement: Mapping[str, Any] | None) -> float:
+    time = placement.get("time") if placement else None
+    return epoch_seconds(time) if time else 0.0
+
+
 def _lost_on(attempts: Any) -> tuple[str, ...]:
     """The nodes on which the trial was lost since it last ended by its own doing."""
-    lost = takewhile(lambda attempt: attempt["outcome"] == Outcome.INFRASTRUCTURE, reversed(attempts))
+    ended = (attempt for attempt in reversed(attempts) if attempt["outcome"] != Outcome.PREEMPTED)
+    lost = takewhile(lambda attempt: attempt["outcome"] == Outcome.INFRASTRUCTURE, ended)
     return tuple(sorted({attempt["node"] for attempt in lost if attempt.get("node")}))
 
 
 def queue(item: Object) -> QueueView:
     """A GpuQueue."""
-    spec = item.get("spec") or {}
+    meta, spec = item["metadata"], item.get("spec") or {}
     namespaces = spec.get("namespaces")
-    return QueueView(item["metadata"]["name"], spec.get("limit"), None if namespaces is None else frozenset(namespaces))
+    return QueueView(
+        meta["name"],
+        limit=spec.get("limit"),
+        namespaces=None if namespaces is None else frozenset(namespaces),
+        guaranteed=spec.get("guaranteed"),
+        weight=spec.get("weight", 1.0),
+        parent=spec.get("parent"),
+        reclaim=(spec.get("preemption") or {}).get("reclaim", "Any"),
+        generation=meta.get("generation"),
+        conditions=tuple((item.get("status") or {}).get("conditions") or ()),
+    )
 
 
 def placed(place: Place, version: str | None, now: float) -> Object:
@@ -174,6 +201,12 @@ def placed(place: Place, version: str | None, now: float) -> Object:
     """
     placement = place.placement(now).model_dump(mode="json", by_alias=True)
     return _patch(version, {"phase": Phase.PLACED, "placement": placement, "reason": None, "message": None})
+
+
+def told_to_leave(told: Preempt, version: str | None, now: float) -> Object:
+    """The patch that has a trial's attempt stopped, if its object is still the one that was decided on."""
+    reclaim = told.reclaim(now).model_dump(mode="json", by_alias=True)
+    return _patch(version, {"placement": {"reclaim": reclaim}})
 
 
 def waits(reason: str, message: str, version: str | None) -> Object:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from tuneyard_api.common import micro_timestamp
-from tuneyard_api.trial import Phase, Placement
+from tuneyard_api.trial import Phase, Placement, Reclaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ class TrialView:
     """The uid of the study that it belongs to; a trial of an earlier study with the same key is ignored."""
     uid: str | None = None
     since: float = 0.0
-    """From when it waits for its place, be it for a backoff first; the cycle does not look at it."""
+    """From when it waits for its place, be it for a backoff first; or has its place. 0: not known."""
+    preempted: int = 0
+    """How many of its attempts were stopped for others."""
     version: str | None = None
     """The object's version, for whoever writes the placement; the cycle does not look at it."""
 
@@ -112,9 +115,18 @@ class QueueView:
     """A share of the cluster's GPUs."""
 
     name: str
-    limit: int | None = None
+    limit: float | None = None
     namespaces: frozenset[str] | None = None
     """The namespaces whose studies may use it; None: all."""
+    guaranteed: float | None = None
+    """None: what its parts are guaranteed together."""
+    weight: float = 1.0
+    parent: str | None = None
+    reclaim: Literal["Any", "LowerPriority", "Never"] = "Any"
+    """Whose trials are stopped so that it gets what it is guaranteed."""
+    generation: int | None = None
+    """For whoever writes its conditions, as those that it has; the cycle looks at neither."""
+    conditions: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +148,27 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Preempt:
+    """A decision: this attempt is stopped, so that a trial gets GPUs that its queue is guaranteed."""
+
+    study: str
+    index: int
+    attempt: int
+    queue: str
+    trial: str
+    """The trial that is to have them: its study's key, - and its index."""
+    gpus: float
+    """How many that one needs on a node."""
+
+    def reclaim(self, now: float) -> Reclaim:
+        """The decision as the stopped trial's status holds it."""
+        return Reclaim(queue=self.queue, trial=self.trial, gpus=self.gpus, time=micro_timestamp(now))
+
+
+Decision = Place | Preempt
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """A decision: nothing (more) of this study starts now, and why; `index` is the trial that is next in line."""
 
@@ -151,5 +184,11 @@ class Decisions:
 
     placements: list[Place]
     waiting: list[Waiting]
+    preempt: list[Preempt]
     next_wakeup: float | None = None
     """When the next backoff passes: run a cycle then even if nothing has happened."""
+
+    @property
+    def to_write(self) -> list[Decision]:
+        """What has to be in the trials' records to come about."""
+        return [*self.placements, *self.preempt]

@@ -284,7 +284,8 @@ async def test_queue(bench: Bench, scheduler: Scheduler) -> None:
 
     async def figures() -> bool:
         queue = await bench.kube.request("GET", path("gpuqueues", name=bench.namespace))
-        return bool(queue.get("status") == {"used": 3, "pending": 3})
+        status = queue.get("status") or {}
+        return (status.get("used"), status.get("borrowed"), status.get("pending")) == (3, 3, 3)
 
     await until(early_told, "the trial says that there is no such queue")
     queue = await bench.queue(limit=3, namespaces=[bench.namespace])

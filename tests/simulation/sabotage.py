@@ -21,6 +21,7 @@ from tuneyard_operator.trial_state import TrialState
 from tuneyard_operator.worlds.simulation import Faults, Simulation
 from tuneyard_operator.worlds.simulation.strategies import SeededStrategies, configuration
 from tuneyard_scheduler import translate
+from tuneyard_scheduler.policies import quota, reclaim
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import TrialView
 
@@ -210,3 +211,29 @@ def the_scheduler_ignores_pods(patch: pytest.MonkeyPatch) -> None:
 @sabotage
 def a_backoff_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClusterState, "next_release", lambda _: None)
+
+
+@partial(sabotage, faults=Faults())
+def nobody_gives_way(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reclaim._Plan, "victims", lambda *_: [])
+
+
+@partial(sabotage, faults=Faults())
+def whoever_is_told_to_go_stays(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(TrialState, "reclaim", None)
+
+
+@sabotage
+def more_go_than_are_needed(patch: pytest.MonkeyPatch) -> None:
+    enough = reclaim._Plan._enough
+    patch.setattr(reclaim._Plan, "_enough", lambda self, victims, need, gpus: enough(self, victims, need, gpus + 1))
+
+
+@sabotage
+def those_who_are_within_their_guarantee_go(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reclaim, "_below", lambda *_: [])
+
+
+@sabotage
+def limits_bind_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(quota, "over_limit", lambda *_: None)

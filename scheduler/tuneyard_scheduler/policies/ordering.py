@@ -1,12 +1,29 @@
-"""Whose turn it is: higher priority first, then the older study."""
+"""Whose turn it is within a queue: higher priority first, then who holds least, then the older study.
+
+Who holds least goes first so that a study of thousands of trials leaves room for one of ten. A study that gets nothing
+for long rises: none of a lower priority waits for ever.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 from tuneyard_scheduler.books import StudyBook
 from tuneyard_scheduler.views import StudyView
 
+AGING: Final = 3600.0
+"""Seconds of waiting that are worth as much as one more point of priority."""
 
-def by_priority_then_age(study: StudyBook, view: StudyView) -> tuple[float, ...]:
+
+def by_priority_then_share(study: StudyBook, view: StudyView, now: float) -> tuple[float, ...]:
     """Sort key of a study that has trials waiting."""
-    del study  # a fair share would look at what it takes already
-    return -view.priority, view.created
+    return -view.priority - waited(study, now) // AGING, study.gpus or study.attempts, view.created
+
+
+def waited(study: StudyBook, now: float) -> float:
+    """For how long the study's next trial could have had a place, and none of its trials got one."""
+    index = study.ready.smallest()
+    trial = study.trials[index].view if index is not None else None
+    if trial is None or not trial.since:
+        return 0.0
+    return max(0.0, now - max(trial.since, trial.not_before or 0.0, study.last_place))

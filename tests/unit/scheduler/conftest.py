@@ -7,7 +7,7 @@ import pytest
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.cycle import schedule
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import AttemptKey, GpuRequest, Node, PodView, StudyView, TrialView
+from tuneyard_scheduler.views import AttemptKey, GpuRequest, Node, PodView, QueueView, StudyView, TrialView
 
 GPU = "nvidia.com/gpu"
 
@@ -31,12 +31,17 @@ class Bench:
         for index in range(trials):
             self.trial(index, key)
 
+    def queue(self, name: str, **fields: Any) -> None:
+        self.state.set_queue(QueueView(name, **fields))
+
     def trial(self, index: int, key: str = "ns/a", phase: Phase = Phase.PENDING, attempt: int = 0, **more: Any) -> bool:
         return self.state.set_trial(TrialView(key, index, phase, attempt, **more))
 
-    def placed(self, index: int, node: str | None, gpus: int = 1, *, key: str = "ns/a", attempt: int = 0) -> bool:
+    def placed(
+        self, index: int, node: str | None, gpus: int = 1, *, key: str = "ns/a", attempt: int = 0, **more: Any
+    ) -> bool:
         place = Placement(attempt=attempt, node=node, gpus=gpus, resource=GPU if gpus else None)
-        return self.trial(index, key, Phase.PLACED, attempt, placement=place)
+        return self.trial(index, key, Phase.PLACED, attempt, placement=place, **more)
 
     def pod(
         self, uid: str, node: str | None, gpus: int = 1, *, of: tuple[str, int, int] | None = None, **more: Any
@@ -46,6 +51,10 @@ class Bench:
 
     def cycle(self, now: float = 0.0) -> list[tuple[str, int, str | None]]:
         return [(place.study, place.index, place.node) for place in schedule(self.state, now).placements]
+
+    def preempted(self, now: float = 0.0) -> list[str]:
+        """The trials that are told to make room, each with the trial that gets it."""
+        return [f"{told.study}-{told.index} for {told.trial}" for told in schedule(self.state, now).preempt]
 
     def reasons(self, now: float = 0.0) -> dict[str, str]:
         return {waiting.study: waiting.reason for waiting in schedule(self.state, now).waiting}

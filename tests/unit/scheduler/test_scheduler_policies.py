@@ -80,12 +80,12 @@ class TestQuota:
         bench.study("ns/a", 2, trials=2, queue="q")
         bench.study("ns/b", 1, trials=3, queue="q", created=1.0)
         bench.study("ns/free", 1, trials=1)
-        assert sorted(key for key, *_ in bench.cycle()) == ["ns/a", "ns/a", "ns/b", "ns/free"]
-        queue = bench.state.queue("q")
-        assert (queue.used, queue.pending) == (5, 2)
+        assert sorted(key for key, *_ in bench.cycle()) == ["ns/a", "ns/b", "ns/b", "ns/b", "ns/free"]
+        queue = bench.state.queues.get("q")
+        assert (queue.used, queue.pending) == (5, 1)
         [waiting] = schedule(bench.state, 0.0).waiting
         assert waiting.reason == "QueueLimit"
-        assert waiting.message == "needs 1 of GpuQueue 'q', of whose 5 GPUs 5 are in use"
+        assert waiting.message == "needs 2 of GpuQueue 'q', of whose 5 GPUs 5 are in use"
 
     def test_an_ended_pod_gives_its_gpus_back_to_the_queue(self, bench: Any) -> None:
         bench.node("n1", 8)
@@ -104,7 +104,8 @@ class TestQuota:
         bench.study(trials=3, queue="q")
         assert len(bench.cycle()) == 2
         bench.study(queue="r")
-        assert [(queue.name, queue.used, queue.pending) for queue in bench.state.queues()] == [("q", 0, 0), ("r", 2, 1)]
+        queues = {queue.name: (queue.used, queue.pending) for queue in bench.state.queues}
+        assert queues == {"default": (0, 0), "q": (0, 0), "r": (2, 1)}
         assert bench.cycle() == []
 
     @pytest.mark.parametrize(

@@ -377,10 +377,16 @@ class TestReporting:
         self.state.set_queue(QueueView("q"))
         for _ in range(3):
             await reporter.report()
-        assert kube.writes == [("q", {"used": 0, "pending": 2})]
+        [(name, status)] = kube.writes
+        figures = {"guaranteed": 0, "used": 0, "borrowed": 0, "pending": 2}
+        assert (name, {key: status[key] for key in figures}) == ("q", figures)
+        since = {"lastTransitionTime": "1970-01-01T00:00:00Z"}
+        assert [condition | since for condition in status["conditions"]] == status["conditions"]
         self.state.remove_trial("ns/a", 1)
+        self.now = 60.0
         await reporter.report()
-        assert kube.writes[1:] == [("q", {"used": 0, "pending": 1})]
+        assert [status["pending"] for _, status in kube.writes[1:]] == [1]
+        assert kube.writes[1][1]["conditions"] == status["conditions"], "nothing of them has changed"
 
     async def test_an_api_server_that_is_away_is_asked_again_later(
         self, kube: FakeKube, reporter: Reporter, caplog: pytest.LogCaptureFixture

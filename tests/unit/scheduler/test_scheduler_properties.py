@@ -233,8 +233,8 @@ def check_books(world: World) -> None:
         assert study.attempts == world.attempts(key)
         waiting = {v.index for v in world.trials.values() if v.study == key and v.phase is Phase.PENDING}
         assert set(study.pending) == waiting
-    for queue in world.state.queues():
-        members = [study for study in world.state.studies() if study.view and study.view.queue == queue.name]
+    for queue in world.state.queues:
+        members = [s for s in world.state.studies() if s.view and (s.view.queue or "default") == queue.name]
         assert (queue.used, queue.pending) == (sum(s.gpus for s in members), sum(len(s.pending) for s in members))
 
 
@@ -248,10 +248,10 @@ def check_nothing_given_in_excess(world: World, given: list[Place]) -> None:
             assert node.ready
             assert node.schedulable
             assert used[place.node] <= node.capacity[GPU]
-        queue = world.state.queue(study.queue) if study.queue else None
-        if queue is not None and place.gpus:
-            assert queue.view is not None
-            assert queue.view.limit is None or queue.used <= queue.view.limit
+        queue = world.state.queues.get(study.queue or "default")
+        assert queue is not None
+        assert queue.view is not None
+        assert queue.limit is None or not place.gpus or queue.used <= queue.limit
 
 
 def check_nothing_idle(world: World) -> None:
@@ -266,7 +266,7 @@ def check_nothing_idle(world: World) -> None:
         if not ready or study.suspended or world.attempts(key) >= study.parallel:
             continue
         queue = world.queues.get(study.queue) if study.queue else None
-        taken = world.state.queue(study.queue) if study.queue else None
+        taken = world.state.queues.get(study.queue) if study.queue else None
         if study.queue and queue is None:
             continue
         if study.gpu is None:

@@ -11,7 +11,7 @@ from tuneyard_scheduler.retry import GiveUp, Retry, decide
 
 NOW = 1000.0
 SPEC = RetrySpec(limit=3, infrastructure_limit=5, backoff=BackoffSpec(initial="10s", factor=2, max="30s"))
-LETTERS = {"P": Outcome.PROGRAM_FAILED, "I": Outcome.INFRASTRUCTURE, "B": Outcome.BLOCKED}
+LETTERS = {"P": Outcome.PROGRAM_FAILED, "I": Outcome.INFRASTRUCTURE, "B": Outcome.BLOCKED, "G": Outcome.PREEMPTED}
 
 
 def after(history: str, *, seed: int = 0, index: int = 0, spec: RetrySpec = SPEC) -> Retry | GiveUp:
@@ -34,7 +34,9 @@ def test_a_failed_program_waits_longer_each_time(history: str, wait: float) -> N
     assert verdict.not_before - NOW != wait, "jittered"
 
 
-@pytest.mark.parametrize("history", ["I", "IIIII", "PI", "PPPI", "B", "PPPB", "BBBBBBBBB"])
+@pytest.mark.parametrize(
+    "history", ["I", "IIIII", "PI", "PPPI", "B", "PPPB", "BBBBBBBBB", "GGGGGGGGG", "PPPG", "IIIIIG"]
+)
 def test_what_was_not_the_programs_fault_is_tried_again_at_once(history: str) -> None:
     assert after(history) == Retry(NOW)
 
@@ -46,6 +48,7 @@ def test_what_was_not_the_programs_fault_is_tried_again_at_once(history: str) ->
         ("PIPPIP", "ProgramFailed", "4 times"),
         ("IIIIII", "InfrastructureFailed", "lost 6 times by no fault of its own; retry.infrastructureLimit is 5"),
         ("IPIIIII", "InfrastructureFailed", "6 times"),
+        ("IGIGIGIIGI", "InfrastructureFailed", "6 times"),
     ],
 )
 def test_gives_up_after_the_limit(history: str, reason: str, says: str) -> None:

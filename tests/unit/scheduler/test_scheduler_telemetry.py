@@ -42,7 +42,7 @@ def test_requests_are_told_apart_by_kind_and_not_by_name(url_path: str, resource
 def test_gpus_are_of_trials_of_others_idle_or_out_of_reach(bench: Any) -> None:
     bench.node("n1", 8)
     bench.node("n2", 8, schedulable=False)
-    bench.state.set_queue(QueueView("team", limit=6))
+    bench.state.set_queue(QueueView("team", limit=6, guaranteed=3))
     bench.study("ns/a", 2, trials=2, queue="team")
     bench.study("ns/b", 0, trials=1)
     bench.study("ns/c", 1, trials=3, parallel=0)
@@ -59,9 +59,11 @@ def test_gpus_are_of_trials_of_others_idle_or_out_of_reach(bench: Any) -> None:
     assert shown("tuneyard_gpus", resource=GPU, state="closed") == 8
     assert shown("tuneyard_queue_gpus", queue="team") == 4
     assert shown("tuneyard_queue_limit_gpus", queue="team") == 6
-    assert shown("tuneyard_queue_limit_gpus", queue="") is None
+    assert shown("tuneyard_queue_limit_gpus", queue="default") is None
+    assert shown("tuneyard_queue_guaranteed_gpus", queue="team") == 3
+    assert shown("tuneyard_queue_guaranteed_gpus", queue="default") == 0
     assert shown("tuneyard_queue_pending_trials", queue="team") == 0
-    assert shown("tuneyard_queue_pending_trials", queue="") == 3
+    assert shown("tuneyard_queue_pending_trials", queue="default") == 3
 
 
 def test_studies_that_wait_are_told_apart_by_their_reason(bench: Any) -> None:
@@ -85,9 +87,9 @@ def test_waiting_counts_from_when_a_trial_could_start(bench: Any) -> None:
     bench.trial(0, since=100.0)
     bench.trial(1, attempt=1, since=100.0, not_before=130.0)
     bench.trial(2)
-    total, count = value("tuneyard_trial_wait_seconds_sum", queue=""), value("tuneyard_placements_total")
+    total, count = value("tuneyard_trial_wait_seconds_sum", queue="default"), value("tuneyard_placements_total")
     count_placements(bench.state, schedule(bench.state, 140.0).placements, 140.0)
-    assert value("tuneyard_trial_wait_seconds_sum", queue="") - total == 40 + 10
+    assert value("tuneyard_trial_wait_seconds_sum", queue="default") - total == 40 + 10
     assert value("tuneyard_placements_total") - count == 3
 
 

@@ -198,6 +198,7 @@ def test_a_placement_replaces_all_of_an_earlier_one() -> None:
                 "gpus": 0,
                 "resource": None,
                 "time": "2023-11-14T22:13:20.250000Z",
+                "reclaim": None,
             },
             "reason": None,
             "message": None,

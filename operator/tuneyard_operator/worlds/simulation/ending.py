@@ -61,6 +61,9 @@ def check_end(
         _must(api.exists(trial["metadata"]["ownerReferences"][0]["uid"]), "a trial outlived its study")
     for book in scheduler.state.studies():
         _must(book.attempts == 0 and book.gpus == 0, f"the scheduler still counts {book.attempts} attempts")
+    for queue in scheduler.state.queues:
+        _must(queue.used == 0, f"the scheduler still counts {queue.used} GPUs of queue {queue.name}")
+    _must(not scheduler.state.leaving, f"the scheduler still waits for {scheduler.state.leaving}")
     for node in scheduler.state.inventory.nodes():
         for resource in node.capacity:
             used = scheduler.state.inventory.used(node.name, resource)
@@ -135,7 +138,7 @@ def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Po
 def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> bool:
     """Whether an attempt with this pod may be on record with this outcome."""
     if pod is None:
-        return outcome in {Outcome.INFRASTRUCTURE, Outcome.STOPPED, Outcome.BLOCKED}
+        return outcome in {Outcome.INFRASTRUCTURE, Outcome.STOPPED, Outcome.BLOCKED, Outcome.PREEMPTED}
     kind, exit_code = pod.program.kind, pod.exit_code
     match outcome:
         case Outcome.SUCCEEDED:
@@ -153,7 +156,7 @@ def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> 
             noticed = epoch_seconds(attempt["finished"])
             ran = min(noticed, (pod.ended or noticed) + LATE) - (pod.started or noticed)
             return limit is not None and ran >= seconds(limit) - 2
-        case Outcome.INFRASTRUCTURE:
+        case Outcome.INFRASTRUCTURE | Outcome.PREEMPTED:
             return pod.disturbed is not None
         case Outcome.BLOCKED | Outcome.STOPPED:
             return True

@@ -13,6 +13,7 @@ from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
 from tuneyard_operator.worlds.simulation.plans import Plan
+from tuneyard_operator.worlds.simulation.quotas import Quotas, judge_reclaims
 from tuneyard_operator.worlds.simulation.schedulers import SCHEDULER, SchedulerProcess
 from tuneyard_operator.worlds.simulation.strategies import Strategies
 from tuneyard_operator.worlds.simulation.world import OPERATOR
@@ -49,6 +50,7 @@ class Invariants:
         self._deleted: dict[str, float] = {}
         self._waits: dict[str, float] = {}
         self._strays: dict[Key, float] = {}
+        self._quotas = Quotas(kernel, api, cluster, _TICK if cluster.faults.over else IDLE)
         api.witnesses.append(self)
         kernel.after(_TICK, self._look)
 
@@ -128,6 +130,11 @@ class Invariants:
             _must(step == 0 and (was, now) in _STEPS, f"{name} went from {was} to {now} (attempt {new.get('attempt')})")
 
     def _placed(self, name: str, old: Object, new: Object, was: Phase, now: Phase) -> None:
+        if was in _ACTIVE:
+            taken_back = {**old, "placement": {**old["placement"], "reclaim": new["placement"].get("reclaim")}}
+            _must(new == taken_back, f"{name}: the scheduler changed more than to take its place back")
+            _must("reclaim" not in old["placement"], f"{name}: its place was taken back twice")
+            return
         allowed = {Phase.PENDING, Phase.PLACED}
         _must(was is Phase.PENDING and now in allowed, f"{name}: the scheduler changed {was} to {now}")
         _must(old.get("attempt", 0) == new.get("attempt", 0), f"{name}: the scheduler changed the attempt")
@@ -170,6 +177,7 @@ class Invariants:
 
     def decided(self, scheduler: SchedulerProcess, decisions: Decisions) -> None:
         """The scheduler gives places: caps and nodes are judged by all that it can know at this moment."""
+        judge_reclaims(scheduler.state, decisions.preempt)
         if not decisions.placements:
             return
         taken = self._taken(scheduler)
@@ -193,25 +201,12 @@ class Invariants:
         parallel = spec["trials"]["parallel"]
         _must(running <= parallel, f"{place} makes {running} attempts at a time, and parallel is {parallel}")
         _must(place.gpus == (spec.get("gpu") or {}).get("count", 0), f"{place} has not the GPUs that were asked for")
-        if "queue" in spec:
-            charged = sum(gpus for of, _, gpus in taken.values() if self._queue_of(of) == spec["queue"])
-            limit = self.api.objects["gpuqueues"][spec["queue"]]["spec"]["limit"]
-            _must(
-                charged <= limit,
-                f"{place} makes {charged} GPUs in use of queue {spec['queue']}, whose limit is {limit}",
-            )
+        if place.gpus:
+            self._quotas.judge(str(place), study, taken.values())
         machine = self.cluster.machines.machines.get(place.node or "")
         if machine is not None:
             given = sum(gpus for _, node, gpus in taken.values() if node == machine.name)
             _must(given <= machine.gpus, f"{place} makes {given} GPUs given of {machine.gpus}")
-
-    def _limit_of(self, queue: str) -> int:
-        limit: int = self.api.objects["gpuqueues"][queue]["spec"]["limit"]
-        return limit
-
-    def _queue_of(self, uid: str) -> str | None:
-        studies = self.api.objects["studies"].values()
-        return next((study["spec"].get("queue") for study in studies if study["metadata"]["uid"] == uid), None)
 
     def _taken(self, scheduler: SchedulerProcess) -> dict[Key, tuple[str, str | None, int]]:
         """Attempts that have a place, or that live and the scheduler has heard of, with study, node and GPUs."""
@@ -231,6 +226,8 @@ class Invariants:
                 placement = status["placement"]
                 taken[key] = (_study_of(trial), placement.get("node"), placement["gpus"])
         for place, uid in scheduler.unsettled.items():
+            if not isinstance(place, Place):
+                continue
             trial_now = self.api.objects["trials"].get(f"{place.study.partition('/')[2]}-{place.index}")
             if uid is not None and trial_now is not None and _could_take(trial_now, uid, place.attempt):
                 taken[uid, place.attempt] = (_study_of(trial_now), place.node, place.gpus)
@@ -265,9 +262,11 @@ class Invariants:
             uid = study["metadata"]["uid"]
             if not self._may_have_another(name, study):
                 self._waits.pop(uid, None)
+                self._quotas.forget(uid)
                 continue
             count = (study["spec"].get("gpu") or {}).get("count", 0)
-            if "queue" in study["spec"] and self._queue_is_full(study["spec"]["queue"], count):
+            self._quotas.look(study, count)
+            if count and self._quotas.is_full(study, count):
                 self._waits.pop(uid, None)
                 continue
             since = self._waits.setdefault(uid, now)
@@ -276,13 +275,6 @@ class Invariants:
                 if count and machine.ready and machine.free >= count:
                     said = f"{machine.name} has had {machine.free} idle GPUs for {idle:.0f} s beside a trial of {name}"
                     _must(idle < IDLE, said)
-
-    def _queue_is_full(self, queue: str, count: int) -> bool:
-        used = sum(
-            pod.gpus for pod in self.cluster.machines.alive() if pod.study and self._queue_of(pod.study) == queue
-        )
-        limit: int = self.api.objects["gpuqueues"][queue]["spec"]["limit"]
-        return used + count > limit
 
     def _may_have_another(self, name: str, study: Object) -> bool:
         status, spec = study.get("status") or {}, study["spec"]

@@ -9,7 +9,11 @@ from typing import Final
 from tuneyard_operator.worlds.simulation.apiserver import Object
 from tuneyard_operator.worlds.simulation.programs import Kind, Temper
 
-QUEUE: Final = "shared"
+SHARED: Final = "shared"
+OWN: Final = "own"
+"""A queue with a guarantee."""
+LAB: Final = "lab"
+"""The parent of the two others, now and then."""
 _PATTERN: Final = "final loss: {value} (done)"
 
 
@@ -27,6 +31,16 @@ class Plan:
     def seed(self) -> int:
         """The seed of its strategy."""
         return int(self.spec["strategy"]["seed"])
+
+
+def draw_queues(rng: random.Random, gpus: int, most_gpus: int) -> dict[str, Object]:
+    """The specs of the queues by name, for a cluster of so many GPUs, and so many on its largest node."""
+    parent: Object = {"parent": LAB} if rng.random() < 0.5 else {}
+    shared = {"limit": most_gpus + rng.randrange(4), "weight": rng.choice((1.0, 3.0)), **parent}
+    reclaim = {"reclaim": rng.choice(("Any", "Any", "Any", "LowerPriority", "Never"))}
+    own = {"guaranteed": rng.randint(1, gpus), "preemption": reclaim, **parent}
+    lab = {"limit": gpus} if rng.random() < 0.3 else {}
+    return {LAB: lab, SHARED: shared, OWN: own}
 
 
 def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
@@ -51,8 +65,9 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
         spec["gpu"] = {"count": rng.randint(1, most_gpus)}
     if rng.random() < 0.1:
         spec["maxDuration"] = "60s"
-    if rng.random() < 0.3:
-        spec["queue"] = QUEUE
+    queue = rng.choice((None, SHARED, OWN))
+    if queue is not None:
+        spec["queue"] = queue
     size = rng.randint(1, trials) if rng.random() < 0.1 else None
     return Plan(name, spec, _draw_temper(rng, hangs=timeout is not None), size)
 
@@ -100,4 +115,4 @@ def _draw_temper(rng: random.Random, *, hangs: bool) -> Temper:
         "silent": rng.choice((0.0, 0.1)),
         "hangs": rng.choice((0.0, 0.1)) if hangs else 0.0,
     }
-    return Temper(rng.randrange(2**32), weights, rng.choice((1.0, 3.0, 6.0)))
+    return Temper(rng.randrange(2**32), weights, rng.choice((1.0, 3.0, 6.0, 30.0)))

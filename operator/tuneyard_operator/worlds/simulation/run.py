@@ -16,7 +16,7 @@ from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.invariants import Invariants
 from tuneyard_operator.worlds.simulation.kernel import START, TAIL, Kernel, Violation
 from tuneyard_operator.worlds.simulation.operators import OperatorProcess
-from tuneyard_operator.worlds.simulation.plans import QUEUE, draw_plan, really
+from tuneyard_operator.worlds.simulation.plans import draw_plan, draw_queues, really
 from tuneyard_operator.worlds.simulation.process import Process
 from tuneyard_operator.worlds.simulation.schedulers import SchedulerProcess
 from tuneyard_operator.worlds.simulation.strategies import RealStrategies, SeededStrategies, Strategies
@@ -65,7 +65,7 @@ class Simulation:
         # Drawn before the faults, so that a run without them is about the same studies.
         nodes = [rng.choice((1, 2, 4)) for _ in range(rng.randint(1, 3))]
         self.plans = [draw_plan(rng, f"s{number}", max(nodes)) for number in range(rng.choice((2, 2, 3)))]
-        queue_limit = max(nodes) + rng.randrange(4)
+        queues = draw_queues(rng, sum(nodes), max(nodes))
         self._quiet_at = rng.uniform(20.0, 90.0)
         if real_strategies:
             self.plans = [really(plan, rng) for plan in self.plans]
@@ -80,7 +80,8 @@ class Simulation:
         self.operator = OperatorProcess(self.kernel, self.api, self.faults, strategies, self.cluster.log_of)
         self.scheduler = SchedulerProcess(self.kernel, self.api, self.faults, self.invariants.decided)
         self._most_gpus = max(nodes)
-        self.api.create("gpuqueues", {"metadata": {"name": QUEUE}, "spec": {"limit": queue_limit}}, "user")
+        for name, spec in queues.items():
+            self.api.create("gpuqueues", {"metadata": {"name": name}, "spec": spec}, "user")
         for gpus in nodes:
             self.cluster.machines.join(gpus)
 

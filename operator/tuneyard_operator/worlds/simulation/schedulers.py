@@ -15,8 +15,8 @@ from tuneyard_scheduler.kube import Kube, KubeError
 from tuneyard_scheduler.mirror import KINDS, Mirror
 from tuneyard_scheduler.reporting import PERIOD, Reporter
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Decisions, Place
-from tuneyard_scheduler.writer import PlacementWriter
+from tuneyard_scheduler.views import Decision, Decisions
+from tuneyard_scheduler.writer import DecisionWriter
 
 SCHEDULER: Final = "scheduler"
 _ROOM: Final = 64
@@ -64,15 +64,15 @@ class SchedulerProcess(Process):
     ) -> None:
         super().__init__(SCHEDULER, kernel, api, faults)
         self._decided = decided
-        self.unsettled: dict[Place, str | None] = {}
-        """Places that were decided on and may yet be written, with the uid of their trial."""
+        self.unsettled: dict[Decision, str | None] = {}
+        """Decisions that may yet be written, with the uid of their trial."""
 
     def begin(self) -> None:
         """List all kinds, then decide."""
         self.state = ClusterState()
         self.mirror = Mirror(self.state)
         kube = cast("Kube", _Connection(self))
-        self._writer = PlacementWriter(kube, self.state, self.mirror, lambda _: None, clock=self._now)
+        self._writer = DecisionWriter(kube, self.state, self.mirror, lambda _: None, clock=self._now)
         self._reporter = Reporter(kube, self.state, self._now)
         self._changed = False
         self._cut_short = False
@@ -116,12 +116,12 @@ class SchedulerProcess(Process):
         self._changed = False
         room = max(0, _ROOM - len(self.unsettled))
         decisions = schedule(self.state, self.kernel.now, limit=room)
-        self._cut_short = len(decisions.placements) == room
+        self._cut_short = len(decisions.to_write) == room
         self._decided(self, decisions)
-        for place in decisions.placements:
-            trial = self.state.trial(place.study, place.index)
-            self.unsettled[place] = trial.view.uid if trial is not None and trial.view is not None else None
-            self.spawn(self._settle(place), delay=self.kernel.jitter(0.0, 0.01))
+        for decision in decisions.to_write:
+            trial = self.state.trial(decision.study, decision.index)
+            self.unsettled[decision] = trial.view.uid if trial is not None and trial.view is not None else None
+            self.spawn(self._settle(decision), delay=self.kernel.jitter(0.0, 0.01))
         self._reporter.note(decisions.waiting, self.kernel.now)
         self._wakeup += 1
         if decisions.next_wakeup is not None:
@@ -131,17 +131,17 @@ class SchedulerProcess(Process):
         if wakeup == self._wakeup:
             self._change()
 
-    async def _settle(self, place: Place) -> None:
-        """Write a place until it is known whether it holds."""
+    async def _settle(self, decision: Decision) -> None:
+        """Write a decision until it is known whether it holds."""
         failures = 0
         while True:
             try:
-                holds = await self._writer.write(place)
+                holds = await self._writer.write(decision)
             except KubeError:
                 await self.sleep(min(10.0, 0.1 * 2**failures))
                 failures += 1
                 continue
-            self.unsettled.pop(place, None)
+            self.unsettled.pop(decision, None)
             if self._cut_short or not holds:
                 self._change()
             return

@@ -1,0 +1,249 @@
+"""A small seeded simulator of a cluster's queue: studies arrive, trials run for as long as they run, GPUs fall free.
+
+The scheduler under test sees a `ClusterState` and gives places; nothing else is modelled, so that baselines and our own
+cycle are compared by their decisions alone. Trials that are told to give way stop after a grace period and run anew.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tuneyard_api.trial import Phase, Placement
+from tuneyard_scheduler.state import ClusterState
+from tuneyard_scheduler.views import Decisions, GpuRequest, Node, Place, Preempt, QueueView, StudyView, TrialView
+
+GPU = "nvidia.com/gpu"
+GRACE = 30.0
+Scheduler = Callable[[ClusterState, float], Decisions]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A study as the simulator plays it: its trials' durations settle everything."""
+
+    view: StudyView
+    durations: list[float]
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of each trial."""
+        return self.view.gpu.count if self.view.gpu is not None else 0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be scheduled."""
+
+    name: str
+    nodes: list[int]
+    jobs: list[Job]
+    queues: list[QueueView] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """What came of it."""
+
+    makespan: float = 0.0
+    waits: list[float] = field(default_factory=list)
+    """From a study's arrival to each of its trials' first start."""
+    idle_beside_fitting: float = 0.0
+    """GPU-seconds idle on a node beside a trial that fits it and may run."""
+    capacity_seconds: float = 0.0
+    slowdowns: list[float] = field(default_factory=list)
+    """Of each study: how long it took, by how long it would have taken alone."""
+    owed: list[float] = field(default_factory=list)
+    """Seconds for which a queue with enough trials was below its guarantee, each time."""
+    preempted: int = 0
+    lost: float = 0.0
+    """GPU-seconds of work that preempted trials had done."""
+
+    @property
+    def jain(self) -> float:
+        """Jain's index of the studies' speed (1 / slowdown): 1 where all are slowed down alike."""
+        speeds = [1 / slow for slow in self.slowdowns]
+        return sum(speeds) ** 2 / (len(speeds) * sum(speed**2 for speed in speeds))
+
+
+class Simulator:
+    """One workload under one scheduler."""
+
+    def __init__(self, workload: Workload, scheduler: Scheduler) -> None:
+        self.workload = workload
+        self.scheduler = scheduler
+        self.state = ClusterState()
+        self.now = 0.0
+        self.out = Outcome()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._made = 0
+        self._jobs = {job.view.key: job for job in workload.jobs}
+        self._places: dict[tuple[str, int, int], tuple[Place, float]] = {}
+        self._left = {job.view.key: len(job.durations) for job in workload.jobs}
+        self._owed_since: dict[str, float] = {}
+        for number, gpus in enumerate(workload.nodes):
+            self.state.set_node(Node(f"n{number:04}", {GPU: gpus}))
+        for queue in workload.queues:
+            self.state.set_queue(queue)
+        for job in workload.jobs:
+            self._at(job.view.created, lambda job=job: self._arrive(job))
+
+    def run(self) -> Outcome:
+        """Until all trials have ended."""
+        while self._events:
+            at = self._events[0][0]
+            self._account(at - self.now)
+            self.now = at
+            while self._events and self._events[0][0] == at:
+                heapq.heappop(self._events)[2]()
+            decisions = self.scheduler(self.state, self.now)
+            for place in decisions.placements:
+                self._start(place)
+            for told in decisions.preempt:
+                self._tell(told)
+            self._note_owed()
+        self.out.makespan = self.now
+        return self.out
+
+    def _at(self, time: float, run: Callable[[], None]) -> None:
+        self._made += 1
+        heapq.heappush(self._events, (time, self._made, run))
+
+    def _arrive(self, job: Job) -> None:
+        self.state.set_study(job.view)
+        for index in range(len(job.durations)):
+            self.state.set_trial(TrialView(job.view.key, index, since=self.now))
+
+    def _start(self, place: Place) -> None:
+        placement = Placement(attempt=place.attempt, node=place.node, gpus=place.gpus, resource=place.resource)
+        view = TrialView(place.study, place.index, Phase.RUNNING, place.attempt, placement, since=self.now)
+        self.state.set_trial(view)
+        self._places[place.study, place.index, place.attempt] = place, self.now
+        job = self._jobs[place.study]
+        if place.attempt == 0:
+            self.out.waits.append(self.now - job.view.created)
+        self._at(self.now + job.durations[place.index], lambda: self._end(place))
+
+    def _end(self, place: Place) -> None:
+        if self._places.pop((place.study, place.index, place.attempt), None) is None:
+            return  # it was stopped before
+        self.state.set_trial(TrialView(place.study, place.index, Phase.SUCCEEDED, place.attempt, since=self.now))
+        self._left[place.study] -= 1
+        if not self._left[place.study]:
+            job = self._jobs[place.study]
+            alone = _alone(job, sum(self.workload.nodes))
+            self.out.slowdowns.append((self.now - job.view.created) / alone)
+
+    def _tell(self, told: Preempt) -> None:
+        self.out.preempted += 1
+        self._at(self.now + GRACE, lambda: self._stop(told))
+
+    def _stop(self, told: Preempt) -> None:
+        started = self._places.pop((told.study, told.index, told.attempt), None)
+        if started is not None:
+            self.out.lost += (self.now - started[1]) * started[0].gpus
+            self.state.set_trial(TrialView(told.study, told.index, attempt=told.attempt + 1, since=self.now))
+
+    # Figures ---------------------------------------------------------------------------------------------------
+
+    def _account(self, seconds: float) -> None:
+        """GPU-seconds until the next event, and those of them that are idle beside a trial that fits."""
+        if not seconds:
+            return
+        self.out.capacity_seconds += seconds * sum(self.workload.nodes)
+        waits = [self._jobs[study.key] for study in self.state.waiting_studies() if self._may(study.key)]
+        smallest = min((job.gpus for job in waits), default=None)
+        if smallest is None:
+            return
+        kept = {leaving.node for leaving in self.state.leaving.values()}
+        for node in self.state.inventory.nodes():
+            free = self.state.inventory.left(node.name, GPU)
+            if free >= smallest and node.name not in kept:
+                self.out.idle_beside_fitting += seconds * free
+
+    def _may(self, key: str) -> bool:
+        """Whether a further trial of a study may run by its cap and its queues' limits."""
+        study = self.state.study(key)
+        queue = self.state.queue_of(study) if study is not None else None
+        if study is None or study.view is None or queue is None or not study.ready:
+            return False
+        gpus = self._jobs[key].gpus
+        within = all(each.limit is None or each.used + gpus <= each.limit for each in queue.path())
+        return within and study.attempts < study.view.parallel
+
+    def _note_owed(self) -> None:
+        """How long a queue waits for what it is guaranteed, while it has trials for it."""
+        for queue in self.state.queues:
+            wants = min(queue.guaranteed, queue.used + queue.pending)
+            if queue.guaranteed and queue.used < wants:
+                self._owed_since.setdefault(queue.name, self.now)
+            elif queue.name in self._owed_since:
+                self.out.owed.append(self.now - self._owed_since.pop(queue.name))
+
+
+def _alone(job: Job, gpus: int) -> float:
+    """How long a study takes that has the cluster for itself: its trials one after the other on as many lanes."""
+    lanes = [0.0] * max(1, min(job.view.parallel, gpus // max(1, job.gpus)))
+    for seconds in job.durations:
+        heapq.heapreplace(lanes, lanes[0] + seconds)
+    return max(lanes)
+
+
+def one_large(rng: random.Random) -> Workload:
+    """6,000 trials of one GPU on 30 GPUs."""
+    return Workload("6,000 x 30", [8, 8, 8, 6], [job("large", 6000, rng, gpus=1, parallel=30)])
+
+
+def mixed(rng: random.Random) -> Workload:
+    """50 studies of 1, 2, 4 or 8 GPUs a trial on 64 GPUs, arriving over two hours."""
+    jobs = []
+    for number in range(50):
+        gpus = rng.choice((1, 1, 1, 2, 2, 4, 8))
+        trials = int(10 * 2 ** rng.uniform(0, 5) / gpus) + 2
+        arrives, parallel = rng.uniform(0, 7200), rng.choice((2, 4, 8, 16))
+        jobs.append(job(f"s{number:02}", trials, rng, gpus=gpus, parallel=parallel, arrives=arrives))
+    return Workload("50 mixed", [8] * 8, jobs)
+
+
+def over_quota(rng: random.Random) -> Workload:
+    """Two teams that are guaranteed half of 32 GPUs each: one borrows all, the other comes and goes."""
+    queues = [QueueView("a", guaranteed=16), QueueView("b", guaranteed=16)]
+    jobs = [job("a", 600, rng, gpus=1, parallel=32, queue="a", minutes=(20, 60))]
+    for number in range(6):
+        arrives = 1800 + number * 7200
+        jobs.append(
+            job(
+                f"b{number}", 40, rng, gpus=rng.choice((1, 2)), parallel=16, queue="b", arrives=arrives, minutes=(5, 20)
+            )
+        )
+    return Workload("over quota", [8] * 4, jobs, queues)
+
+
+def job(
+    name: str,
+    trials: int,
+    rng: random.Random,
+    *,
+    gpus: int,
+    parallel: int,
+    arrives: float = 0.0,
+    queue: str | None = None,
+    minutes: tuple[float, float] = (2, 12),
+) -> Job:
+    """A study whose trials take so many minutes, most of them few."""
+    low, high = minutes
+    durations = [60 * (low + (high - low) * rng.random() ** 2) for _ in range(trials)]
+    request = GpuRequest(GPU, gpus)
+    view = StudyView(f"ns/{name}", name, "ns", created=round(arrives, 1), parallel=parallel, gpu=request, queue=queue)
+    return Job(view, durations)
+
+
+def idle_share(out: Outcome) -> float:
+    """Part of all GPU time that was idle beside a trial that fits, in %."""
+    return 100 * out.idle_beside_fitting / out.capacity_seconds
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which this share of the values lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

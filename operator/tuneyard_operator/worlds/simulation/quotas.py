@@ -1,0 +1,143 @@
+"""What must hold of queues: no limit is passed, guarantees are honoured, and nobody gives way without need."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final
+
+from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
+from tuneyard_operator.worlds.simulation.cluster import Cluster
+from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
+from tuneyard_operator.worlds.simulation.machines import Machine, Pod
+from tuneyard_scheduler.policies.reclaim import OFTEN
+from tuneyard_scheduler.state import ClusterState
+from tuneyard_scheduler.views import Preempt
+
+_GRACE: Final = 10.0
+"""Seconds within which a pod that was told to end has ended, on a node that answers."""
+_DEFAULT: Final = "default"
+
+Taken = tuple[str, str | None, int]
+"""Study, node and GPUs of an attempt."""
+
+
+class Quotas:
+    """Reads queues and pods as they are in truth."""
+
+    def __init__(self, kernel: Kernel, api: ApiServer, cluster: Cluster, patience: float) -> None:
+        self._kernel = kernel
+        self._api = api
+        self._cluster = cluster
+        self._patience = patience + _GRACE
+        self._owed: dict[str, float] = {}
+
+    def judge(self, place: str, study: Object, taken: Iterable[Taken]) -> None:
+        """Whether a place that was just given is within all limits."""
+        used = self._used((of, gpus) for of, _, gpus in taken)
+        for queue in self._path(_queue(study)):
+            limit = self._spec(queue).get("limit")
+            _must(limit is None or used[queue] <= limit, f"{place} makes {used[queue]} GPUs of {queue}, limit {limit}")
+
+    def is_full(self, study: Object, count: int) -> bool:
+        """Whether a limit allows no further trial of a study."""
+        used = self._used((pod.study, pod.gpus) for pod in self._cluster.machines.alive())
+        limits = {queue: self._spec(queue).get("limit") for queue in self._path(_queue(study))}
+        return any(limit is not None and used[queue] + count > limit for queue, limit in limits.items())
+
+    def look(self, study: Object, count: int) -> None:
+        """Whether a study waits for long, although its queue is guaranteed more and one trial elsewhere is enough."""
+        uid, queue = study["metadata"]["uid"], _queue(study)
+        used = self._used((pod.study, pod.gpus) for pod in self._cluster.machines.alive())
+        due = count and used[queue] + count <= self._spec(queue).get("guaranteed", 0)
+        if not due or (self._spec(queue).get("preemption") or {}).get("reclaim", "Any") != "Any":
+            self.forget(uid)
+            return
+        borrower = next(
+            (p for m in self._cluster.machines.machines.values() for p in self._borrowers(m, queue, count, used)), None
+        )
+        if borrower is None:
+            self.forget(uid)
+            return
+        owed = self._kernel.now - self._owed.setdefault(uid, self._kernel.now)
+        said = f"{borrower.name} borrows GPUs, and {study['metadata']['name']} is guaranteed them, for {owed:.0f} s"
+        _must(owed < self._patience, said)
+
+    def forget(self, uid: str) -> None:
+        """The study is owed nothing now."""
+        self._owed.pop(uid, None)
+
+    def _borrowers(self, machine: Machine, queue: str, count: int, used: dict[str, float]) -> Iterable[Pod]:
+        """The pods of a node that alone would make room for a trial of the queue, and could be made to."""
+        studies = {study["metadata"]["uid"]: study for study in self._api.objects["studies"].values()}
+        parent = self._spec(queue).get("parent")
+        for pod in machine.pods.values() if machine.ready else ():
+            study = studies.get(pod.study)
+            other = _queue(study) if study is not None else queue
+            sibling = parent is None or self._spec(other).get("parent") == parent
+            spare = used[other] - self._spec(other).get("guaranteed", 0)
+            if other == queue or not sibling or spare < pod.gpus or machine.free + pod.gpus < count:
+                continue
+            if pod.started is not None and self._may_go(pod):
+                yield pod
+
+    def _may_go(self, pod: Pod) -> bool:
+        trial = next((t for t in self._api.objects["trials"].values() if t["metadata"]["uid"] == pod.trial), None)
+        status = (trial or {}).get("status") or {}
+        preempted = sum(attempt["outcome"] == "Preempted" for attempt in status.get("attempts") or ())
+        return status.get("phase") == "Running" and status.get("attempt") == pod.attempt and preempted < OFTEN
+
+    def _used(self, taken: Iterable[tuple[str, float]]) -> defaultdict[str, float]:
+        """GPUs in use by queue, those of its parts included; of pods of others none."""
+        queues = {study["metadata"]["uid"]: _queue(study) for study in self._api.objects["studies"].values()}
+        used: defaultdict[str, float] = defaultdict(float)
+        for study, gpus in taken:
+            for queue in self._path(queues[study]) if study in queues else ():
+                used[queue] += gpus
+        return used
+
+    def _spec(self, queue: str) -> Object:
+        spec: Object = self._api.objects["gpuqueues"].get(queue, {"spec": {}})["spec"]
+        return spec
+
+    def _path(self, queue: str) -> list[str]:
+        parent = self._spec(queue).get("parent")
+        return [queue, *self._path(parent)] if parent else [queue]
+
+
+def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
+    """Whether those who are told to go have to, by what the scheduler knows."""
+    gone: defaultdict[str, float] = defaultdict(float)
+    for (key, _), leaving in state.leaving.items():
+        study = state.study(key)
+        for above in _path_of(state, study.queue if study is not None else None):
+            gone[above] += leaving.gpus
+    for told in preempt:
+        study = state.study(told.study)
+        victim = state.queues.get(study.queue) if study is not None and study.queue is not None else None
+        _must(victim is not None and victim.name != told.queue, f"{told} is of the queue itself")
+        assert victim is not None, "checked above"
+        left = victim.used - gone[victim.name]
+        _must(left >= victim.guaranteed, f"{told} leaves {victim.name} {left} GPUs of {victim.guaranteed}")
+        theirs = [state.leaving[each.study, each.index].gpus for each in preempt if each.trial == told.trial]
+        _must(sum(theirs) - min(theirs) < told.gpus, f"{told}: {theirs} GPUs are more than are needed")
+    for name in {told.queue for told in preempt}:
+        queue = state.queues.get(name)
+        assert queue is not None, "somebody waits in it"
+        needs = {leaving.trial: leaving.needs for leaving in state.leaving.values() if leaving.queue == name}
+        coming = sum(needs[trial] for trial in {told.trial for told in preempt if told.queue == name})
+        _must(queue.used + coming <= queue.guaranteed, f"{name} would have more than it is guaranteed")
+
+
+def _path_of(state: ClusterState, name: str | None) -> list[str]:
+    queue = state.queues.get(name) if name is not None else None
+    return [each.name for each in queue.path()] if queue is not None else []
+
+
+def _queue(study: Object) -> str:
+    return str(study["spec"].get("queue", _DEFAULT))
+
+
+def _must(holds: bool, broken: str) -> None:
+    if not holds:
+        raise Violation(broken)
