@@ -176,7 +176,7 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
         return _conclude(state, trial, End(Outcome.STOPPED, "StudyEnded", end.message), seen, now)
     if not trial.active:
         return _plan_pending(state, trial, now)
-    if trial.reclaim is not None:
+    if trial.reclaim is not None and (seen is not None or not trial.started):
         return _plan_reclaim(state, trial, seen, now)
     if not trial.started:
         return _plan_start(state, trial, now)
@@ -212,8 +212,8 @@ def _plan_start(state: StudyState, trial: TrialState, now: float) -> TrialAction
 def _plan_reclaim(state: StudyState, trial: TrialState, seen: AttemptSeen | None, now: float) -> WriteTrial | None:
     """The scheduler takes the place back: the attempt is told to end, and recorded when it has.
 
-    Not before, so that what it saves at its end is there for the next one. One that nothing was seen of is recorded at
-    once; should it come to be all the same, it is stopped as one that is over.
+    Not before, so that what it saves at its end is there for the next one. One that was not started is recorded at
+    once; if an earlier process did start it, it is stopped as one that is over. One that was started is seen first.
     """
     if seen is None:
         return _conclude(state, trial, _preempted(trial), None, now)

@@ -11,6 +11,8 @@ from tuneyard_operator.worlds.simulation.__main__ import main
 
 SEEDS = 150
 """Schedules within which each sabotage has to be noticed."""
+BROKEN = ("has another configuration than seed and index give", "is beyond the space")
+"""What `configurations_by_count` leads to."""
 
 
 @pytest.mark.parametrize("name", sabotage.SABOTAGES)
@@ -54,7 +56,7 @@ def test_a_report_shows_seed_step_cause_and_the_last_lines(monkeypatch: pytest.M
     report = next(report for report in map(simulate, range(20)) if report.violation)
     text = str(report)
     assert text.startswith(f"seed {report.seed}, step {report.steps}: ")
-    assert "has another configuration than seed and index give" in text
+    assert any(broken in text for broken in BROKEN)
     assert f"simulation {report.seed} --trace" in text
     assert report.trace[-1] in text
 
@@ -71,4 +73,5 @@ def test_the_command_line_stops_at_a_violation(
 ) -> None:
     sabotage.SABOTAGES["configurations_by_count"].make(monkeypatch)
     assert main(["0", "--count", "20"]) == 1
-    assert "has another configuration than seed and index give" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert any(broken in said for broken in BROKEN)

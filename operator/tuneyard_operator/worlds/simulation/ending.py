@@ -156,8 +156,11 @@ def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> 
             noticed = epoch_seconds(attempt["finished"])
             ran = min(noticed, (pod.ended or noticed) + LATE) - (pod.started or noticed)
             return limit is not None and ran >= seconds(limit) - 2
-        case Outcome.INFRASTRUCTURE | Outcome.PREEMPTED:
+        case Outcome.INFRASTRUCTURE:
             return pod.disturbed is not None
+        case Outcome.PREEMPTED:
+            # It may have come to its own end a moment before it was told to go, and the news was lost on its way.
+            return pod.disturbed is not None or pod.ended is not None
         case Outcome.BLOCKED | Outcome.STOPPED:
             return True
 

@@ -37,6 +37,7 @@ def draw_queues(rng: random.Random, gpus: int, most_gpus: int) -> dict[str, Obje
     """The specs of the queues by name, for a cluster of so many GPUs, and so many on its largest node."""
     parent: Object = {"parent": LAB} if rng.random() < 0.5 else {}
     shared = {"limit": most_gpus + rng.randrange(4), "weight": rng.choice((1.0, 3.0)), **parent}
+    shared["guaranteed"] = rng.choice((0, 1))
     reclaim = {"reclaim": rng.choice(("Any", "Any", "Any", "LowerPriority", "Never"))}
     own = {"guaranteed": rng.randint(1, gpus), "preemption": reclaim, **parent}
     lab = {"limit": gpus} if rng.random() < 0.3 else {}
