@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tuneyard_strategy.bayesian import BayesianStrategy
 from tuneyard_strategy.contract import Strategy, StudyDefinition
 from tuneyard_strategy.grid import GridStrategy
 from tuneyard_strategy.learning import LearningStrategy
@@ -20,6 +21,7 @@ STRATEGIES: Mapping[str, type[SequenceStrategy | LearningStrategy]] = {
     "random": RandomStrategy,
     "sobol": SobolStrategy,
     "tpe": TpeStrategy,
+    "bayesian": BayesianStrategy,
 }
 
 

@@ -25,7 +25,7 @@ class Stream(IntEnum):
     INITIAL = 4
     PROBE = 5
     MODEL = 6
-    INCUMBENTS = 7
+    WORLDS = 7
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

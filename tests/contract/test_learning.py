@@ -67,7 +67,8 @@ def test_the_order_in_which_it_heard_does_not_matter(strategy: str, space: str) 
     patient = create(definition)
     for record in shuffled:
         patient.update([record.model_copy(update={"state": "running", "metrics": None})])
-        patient.suggest([record.index])
+        if record.index < 6:
+            patient.suggest([record.index])
         patient.update([record])
     assert patient.suggest(range(TRIALS, TRIALS + 3)) == expected
 
