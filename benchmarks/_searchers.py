@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +21,12 @@ SAMPLERS = {"optuna-tpe": "tpe"}
 
 class Searcher(Protocol):
     """One study's search."""
+
+    seconds: list[float]
+    """CPU time of each ask, with the tells since the one before."""
+
+    def know(self, trials: Sequence[tuple[dict[str, Any], float]]) -> None:
+        """Trials 0, 1, ... have ended: their configurations and losses."""
 
     def ask(self, index: int) -> dict[str, Any]:
         """The configuration of a trial."""
@@ -41,23 +49,31 @@ class Ours:
         }
         self._strategy = create(StudyDefinition.model_validate(document))
         self._records: dict[int, TrialRecord] = {}
+        self._news: list[TrialRecord] = []
+        self.seconds: list[float] = []
+
+    def know(self, trials: Sequence[tuple[dict[str, Any], float]]) -> None:
+        """See Searcher."""
+        for index, (parameters, loss) in enumerate(trials):
+            self._records[index] = TrialRecord(index=index, parameters=parameters)
+            self.tell(index, loss)
 
     def ask(self, index: int) -> dict[str, Any]:
         """See Searcher."""
+        begun = time.process_time()
+        self._strategy.update(self._news)
         (suggestion,) = self._strategy.suggest([index])
-        self._tell(TrialRecord(index=index, parameters=suggestion.parameters, state="running"))
+        self.seconds.append(time.process_time() - begun)
+        self._records[index] = TrialRecord(index=index, parameters=suggestion.parameters, state="running")
+        self._news = [self._records[index]]
         return dict(suggestion.parameters)
 
     def tell(self, index: int, loss: float) -> None:
         """See Searcher."""
-        self._tell(self._records[index].model_copy(update={"state": "succeeded", "metrics": {"loss": loss}}))
+        self._news.append(self._records[index].model_copy(update={"state": "succeeded", "metrics": {"loss": loss}}))
 
     def close(self) -> None:
         """See Searcher."""
-
-    def _tell(self, record: TrialRecord) -> None:
-        self._records[record.index] = record
-        self._strategy.update([record])
 
 
 class Peer:
@@ -72,14 +88,20 @@ class Peer:
             text=True,
             env=environment,
         )
+        self.seconds: list[float] = []
         self._say({"parameters": parameters, "seed": seed, "sampler": SAMPLERS[name]})
+
+    def know(self, trials: Sequence[tuple[dict[str, Any], float]]) -> None:
+        """See Searcher."""
+        self._say({"know": trials})
 
     def ask(self, index: int) -> dict[str, Any]:
         """See Searcher."""
         self._say({"ask": index})
         assert self._process.stdout is not None
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
+        self.seconds.append(answer["seconds"])
+        return dict(answer["parameters"])
 
     def tell(self, index: int, loss: float) -> None:
         """See Searcher."""

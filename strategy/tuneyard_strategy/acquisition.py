@@ -19,19 +19,20 @@ from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.gp import Posterior
 
 _HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
-_HALF_LOG_HALF_PI = 0.5 * math.log(math.pi / 2.0)
+_ROOT_HALF_PI = math.sqrt(math.pi / 2.0)
 FAR = -1e5
 """Below this z the asymptote of ln h(z) is exact."""
 
 
 def log_h(z: Floats) -> Floats:
     """Logarithm of phi(z) + z Phi(z), shape kept; exact where the value itself is 0 (Ament et al. 2023, equation 9)."""
-    near = np.maximum(z, -1.0)
-    density = np.exp(-0.5 * near**2 - _HALF_LOG_TAU)
-    tail = np.clip(z, FAR, -1.0)
-    ratio = np.exp(_HALF_LOG_HALF_PI + np.log(-tail)) * erfcx(-tail / math.sqrt(2.0))
-    lower = -0.5 * z**2 - _HALF_LOG_TAU + np.where(z > FAR, np.log1p(-ratio), -2.0 * np.log(np.maximum(-z, 1.0)))
-    return np.where(z > -1.0, np.log(density + near * ndtr(near)), lower)
+    result = -0.5 * z**2 - _HALF_LOG_TAU
+    low, near = z < FAR, z > -1.0
+    middle = ~(low | near)
+    result[low] -= 2.0 * np.log(-z[low])
+    result[middle] += np.log1p(z[middle] * _ROOT_HALF_PI * erfcx(-z[middle] / math.sqrt(2.0)))
+    result[near] = np.log(np.exp(result[near]) + z[near] * ndtr(z[near]))
+    return result
 
 
 class NoisyImprovement:

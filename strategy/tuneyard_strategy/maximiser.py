@@ -17,11 +17,11 @@ from tuneyard_strategy.encoding import Encoding
 from tuneyard_strategy.rng import Stream, uniforms
 from tuneyard_strategy.space import Space
 
-WIDE = 512
+WIDE = 256
 """Points drawn at first from the parameters' distributions, and as many near the parents."""
 TRIES = 8
 """How often, at most, points are drawn where hardly any meets the constraints."""
-NARROW = 192
+NARROW = 128
 """Points drawn near the best ones in each later round."""
 CLIMBERS = 8
 """How many of the best."""

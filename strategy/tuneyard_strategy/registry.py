@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tuneyard_strategy.auto import AutoStrategy
 from tuneyard_strategy.bayesian import BayesianStrategy
 from tuneyard_strategy.contract import Strategy, StudyDefinition
 from tuneyard_strategy.grid import GridStrategy
@@ -16,6 +17,7 @@ from tuneyard_strategy.space import Space
 from tuneyard_strategy.tpe import TpeStrategy
 
 STRATEGIES: Mapping[str, type[SequenceStrategy | LearningStrategy]] = {
+    "auto": AutoStrategy,
     "manual": ManualStrategy,
     "grid": GridStrategy,
     "random": RandomStrategy,

@@ -21,6 +21,8 @@ SAMPLES = 64
 """Configurations that are drawn from the good ones' density, to take the best of."""
 ROUNDS = 16
 """How often they are drawn anew while none meets the constraints."""
+MOST_GOOD = 256
+"""Trials that count as good, at most."""
 MOST_BAD = 512
 """Kernels of the bad ones' density; of more trials, every so-and-so-many-th in the order of their values."""
 
@@ -59,7 +61,7 @@ class TreeParzen:
         measured = history.rows(Fate.MEASURED)
         values, beyond = history.values(measured), np.maximum(history.excesses(measured), 0.0).sum(axis=1)
         order = np.lexsort((values, beyond))
-        count = math.ceil(GOOD * len(measured))
+        count = min(math.ceil(GOOD * len(measured)), MOST_GOOD)
         best, rest = order[:count], _thinned(measured[order[count:]])
         others = np.concatenate([rest, history.rows(Fate.FAILED, Fate.PENDING)[-MOST_BAD:]])
         good = Parzen(history.encoding, history.coordinates(measured[best]), _weights(values[best]))
