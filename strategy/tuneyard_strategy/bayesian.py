@@ -69,6 +69,7 @@ class GaussianProcess:
         kept = (history.excesses(measured) <= 0.0).all(axis=1)
         objective = self._model("objective", embedding, history, measured, history.values(measured), warped)
         rows = measured[kept] if kept.any() else measured
+        rows = rows[_chosen(history.values(rows), MOST_MODELLED)]
         x = embedding.features(history.coordinates(rows))
         best = rows[np.argsort(objective.mean(x), kind="stable")[:BASELINE]]
         parents = history.coordinates(best[:PARENTS])
