@@ -6,11 +6,12 @@ ARGS ?=
 bin := .venv/bin
 stamp := .venv/.installed
 devcluster := PYTHONPATH=deploy $(bin)/python -m devcluster
+peers := $(HOME)/.cache/tuneyard/peers
 root := $(filter Linux-0,$(shell uname)-$(shell id -u))# real nodes take root on Linux
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-simulation bench-install clean
+.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-simulation bench-ask bench-search peers bench-install clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -83,6 +84,16 @@ bench-scheduling: setup ## what a scheduling cycle costs, and what its decisions
 
 bench-simulation: setup ## simulated schedules with faults per second, all invariants checked
 	$(bin)/python benchmarks/simulation.py $(ARGS)
+
+bench-ask: setup peers ## CPU time of an ask by history and strategy, beside Optuna (ARGS: for the benchmark)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/ask.py $(ARGS)
+
+bench-search: setup peers ## regret of each strategy, beside random search and Optuna; goes on where it was stopped
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/search.py $(ARGS)
+
+peers: setup ## install the optimisers that benchmarks compare with, each into an environment of its own in the user's cache
+	test -x $(peers)/optuna/bin/python || $(bin)/uv venv --quiet --python $(bin)/python $(peers)/optuna
+	$(bin)/uv pip install --quiet --python $(peers)/optuna/bin/python optuna==5.0.0 cmaes==0.13.1
 
 bench-install: setup tools images ## memory, size, time to fail over of an installation in real containers: root on Linux
 	PYTHONPATH=deploy $(bin)/python benchmarks/install.py $(ARGS)

@@ -73,9 +73,9 @@ _STUDY_SPEC = (
         ".parameters",
     ),
     Rule(
-        "!(self.strategy.name in ['random', 'sobol']) || has(self.trials.max)",
-        lambda spec: spec.strategy.name not in {"random", "sobol"} or spec.trials.max is not None,
-        "strategies random and sobol have no end of their own; write trials.max, for example 50",
+        "self.strategy.name in ['manual', 'grid'] || has(self.trials.max)",
+        lambda spec: spec.strategy.name in {"manual", "grid"} or spec.trials.max is not None,
+        "only strategies manual and grid have an end of their own; write trials.max, for example 50",
         ".trials.max",
     ),
     Rule(

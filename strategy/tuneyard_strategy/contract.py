@@ -1,7 +1,7 @@
 """What a strategy is: it is told of trials and proposes configurations.
 
-The configuration of trial i is a function of (definition, i, the records of trials below i). Whoever lost an answer
-asks again, in this process or in another, for any index, and gets the same one.
+The configuration of trial i is a function of (definition, i, the records that it was told). Whoever lost an answer asks
+again, in this process or in another, for any index, and gets the same one as long as the records are the same.
 """
 
 from __future__ import annotations

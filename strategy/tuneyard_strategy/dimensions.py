@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ Value = int | float | str
 DIGITS = 10
 """Digits that a double keeps of its range (of itself, with scale log): enough for any search, and few enough for the
 last bits of exp and log, which differ from machine to machine, to be rounded away."""
+MAX_KEPT = 4096
+"""Of how many values at most their places are kept."""
 
 
 class Dimension(ABC):
@@ -37,9 +40,17 @@ class Dimension(ABC):
     def draw(self, u: Floats) -> Column:
         """The column that belongs to places u in [0, 1) of the distribution."""
 
+    def sketch(self, u: Floats) -> Column:
+        """As `draw`, but doubles are not rounded: for the many points of which few become configurations."""
+        return self.draw(u)
+
     @abstractmethod
+    def places(self, column: Column) -> Floats:
+        """The places in the distribution that `draw` turns into this column."""
+
     def place(self, value: Value) -> float:
         """The place in the distribution that `draw` turns into this value."""
+        return float(self.places(self.column([value]))[0])
 
     @abstractmethod
     def values(self, column: Column) -> Column:
@@ -77,9 +88,13 @@ class ContinuousDimension(Dimension):
             rounded = [round(x, self._decimals) for x in drawn]
         return np.clip(np.array(rounded, dtype=np.float64), self._min, self._max) + 0.0  # + 0.0: no negative zero
 
-    def place(self, value: Value) -> float:
+    def sketch(self, u: Floats) -> Column:
         """See Dimension."""
-        return float(self._law.cdf(self.column([value]))[0])
+        return np.clip(self._law.quantile(u), self._min, self._max)
+
+    def places(self, column: Column) -> Floats:
+        """See Dimension."""
+        return self._law.cdf(column)
 
     def values(self, column: Column) -> Column:
         """See Dimension."""
@@ -117,10 +132,12 @@ class SteppedDimension(Dimension):
         steps = (self._law.quantile(u) - self._min) / self._step
         return np.clip(np.floor(steps + 0.5), 0, self.size - 1).astype(np.int64)
 
-    def place(self, value: Value) -> float:
-        """See Dimension: the middle of the value's stretch."""
-        low, high = self._edges(self.column([value]))
-        return float((self._law.cdf(low) + self._law.cdf(high))[0] / 2)
+    def places(self, column: Column) -> Floats:
+        """See Dimension: the middle of each value's stretch."""
+        if self.size <= MAX_KEPT:
+            kept: Floats = self._middles[column]
+            return kept
+        return self._middle(column)
 
     def values(self, column: Column) -> Column:
         """See Dimension; a double is the decimal number min + k step, without the dust of binary sums."""
@@ -138,6 +155,14 @@ class SteppedDimension(Dimension):
     def log_weights(self) -> Floats:
         """See Dimension."""
         return self._law.log_mass(*self._edges(np.arange(self.size)))
+
+    @cached_property
+    def _middles(self) -> Floats:
+        return self._middle(np.arange(self.size))
+
+    def _middle(self, column: Column) -> Floats:
+        low, high = self._edges(column)
+        return (self._law.cdf(low) + self._law.cdf(high)) / 2
 
     def _edges(self, column: Column) -> tuple[Floats, Floats]:
         centre = self._min + column * float(self._step)
@@ -158,16 +183,17 @@ class CategoricalDimension(Dimension):
         self._probabilities = np.array(probabilities, dtype=np.float64)
         edges = np.cumsum(self._probabilities)
         self._edges = edges / edges[-1]
+        self._middles: Floats = self._edges - np.diff(self._edges, prepend=0.0) / 2
         self._last = int(np.flatnonzero(self._probabilities)[-1])
 
     def draw(self, u: Floats) -> Column:
         """See Dimension: the first value whose cumulative probability is above u."""
         return np.minimum(np.searchsorted(self._edges, u, side="right"), self._last)
 
-    def place(self, value: Value) -> float:
-        """See Dimension: the middle of the value's stretch."""
-        code = self._codes[value]  # type: ignore[index] # an admitted value is a category
-        return float(self._edges[code] + (self._edges[code - 1] if code else 0.0)) / 2
+    def places(self, column: Column) -> Floats:
+        """See Dimension: the middle of each value's stretch."""
+        places: Floats = self._middles[column]
+        return places
 
     def values(self, column: Column) -> Column:
         """See Dimension."""

@@ -29,12 +29,10 @@ class RandomStrategy(SequenceStrategy):
         else:
             yield from scan(self.space, self._draw, taken)
 
-    @property
-    def exhausted(self) -> str:
-        """See Strategy."""
+    def exhausted_after(self, count: int) -> str:
+        """See SequenceStrategy."""
         if self.listed is not None:
-            return super().exhausted
-        count = len(self._sequence)
+            return super().exhausted_after(count)
         return f"after {count} configurations, none of {MAX_REFUSED} further points was new and met the constraints"
 
     def _draw(self, first: int, rows: int) -> NDArray[np.float64]:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tuneyard_strategy.auto import AutoStrategy
+from tuneyard_strategy.bayesian import BayesianStrategy
 from tuneyard_strategy.contract import Strategy, StudyDefinition
 from tuneyard_strategy.grid import GridStrategy
+from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.manual import ManualStrategy
 from tuneyard_strategy.random_search import RandomStrategy
 from tuneyard_strategy.sequence import SequenceStrategy
 from tuneyard_strategy.sobol import SobolStrategy
 from tuneyard_strategy.space import Space
+from tuneyard_strategy.tpe import TpeStrategy
 
-STRATEGIES: Mapping[str, type[SequenceStrategy]] = {
+STRATEGIES: Mapping[str, type[SequenceStrategy | LearningStrategy]] = {
+    "auto": AutoStrategy,
     "manual": ManualStrategy,
     "grid": GridStrategy,
     "random": RandomStrategy,
     "sobol": SobolStrategy,
+    "tpe": TpeStrategy,
+    "bayesian": BayesianStrategy,
 }
 
 

@@ -24,6 +24,8 @@ class Stream(IntEnum):
     SCRAMBLING = 3
     INITIAL = 4
     PROBE = 5
+    MODEL = 6
+    WORLDS = 7
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

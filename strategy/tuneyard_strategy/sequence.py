@@ -36,7 +36,7 @@ class SequenceStrategy(Strategy):
             raise DefinitionError(problems)
         self.space = space
         self.seed = definition.strategy.seed
-        self._initial, problems = completed(space, definition.initial, self.seed)
+        self.initial, problems = completed(space, definition.initial, self.seed)
         if problems:
             raise DefinitionError(problems)
         self._recorded: dict[int, Given] = {}
@@ -68,12 +68,16 @@ class SequenceStrategy(Strategy):
     @property
     def exhausted(self) -> str:
         """See Strategy."""
-        return f"all {len(self._sequence)} configurations that the space and its constraints allow are in use"
+        return self.exhausted_after(len(self._sequence))
+
+    def exhausted_after(self, count: int) -> str:
+        """Why there are no more than this many configurations: one sentence."""
+        return f"all {count} configurations that the space and its constraints allow are in use"
 
     def _restart(self) -> None:
         self._sequence: list[Configuration] = []
         self._taken: set[Hashable] = set()
-        self._upcoming = chain(self._initial, self.candidates(self._taken))
+        self._upcoming = chain(self.initial, self.candidates(self._taken))
         self._next: Configuration | None = None
 
     def _extend(self, length: int) -> None:

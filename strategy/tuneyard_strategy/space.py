@@ -38,6 +38,8 @@ Mask = NDArray[np.bool_]
 
 BLOCK = 1024
 """Configurations that are enumerated at a time."""
+FEW = 4
+"""Points that are rounded at a time where the first one is mostly all that is needed."""
 PATIENCE = 2**22
 """Partial or whole configurations that may break the constraints in a row before an enumeration gives up."""
 
@@ -77,6 +79,7 @@ class Space:
         self.constraints = tuple(constraints)
         self.names = tuple(parameter.name for parameter in parameters)
         self.dimensions = tuple(_dimension(parameter) for parameter in parameters)
+        self._whole = {parameter.name for parameter in parameters if parameter.int_ is not None}
         self._positions = {name: position for position, name in enumerate(self.names)}
         self._conditions = tuple(self._conditions_of(parameter) for parameter in parameters)
         self._settled: tuple[list[Constraint], ...] = tuple([] for _ in parameters)
@@ -106,14 +109,17 @@ class Space:
 
     # Many configurations at a time ---------------------------------------------------------------------------------
 
-    def table(self, u: NDArray[np.float64], fixed: Mapping[str, Value] | None = None) -> Table:
-        """The configurations at points of the unit cube, shape (n, d), but with the values of `fixed` parameters."""
+    def table(self, u: NDArray[np.float64], fixed: Mapping[str, Value] | None = None, *, sketch: bool = False) -> Table:
+        """The configurations at points of the unit cube, shape (n, d), but with the values of `fixed` parameters.
+
+        A sketch leaves doubles as they are before rounding, which takes most of the time.
+        """
         table = Table(len(u))
         for position, (name, dimension) in enumerate(zip(self.names, self.dimensions, strict=True)):
             if fixed is not None and name in fixed:
                 column = np.repeat(dimension.column([fixed[name]]), len(u))
             else:
-                column = dimension.draw(u[:, position])
+                column = dimension.sketch(u[:, position]) if sketch else dimension.draw(u[:, position])
             table = table.with_column(column, self._activity(position, table))
         return table
 
@@ -123,6 +129,8 @@ class Space:
         Where most points are refused, drawing is most of the work: parameters that no constraint depends on are drawn
         for the feasible points only.
         """
+        if not self.constraints:
+            return self.table(u)
         table = Table(len(u))
         for position, dimension in enumerate(self.dimensions):
             needed = position in self._constrained
@@ -172,6 +180,11 @@ class Space:
         """
         return self.configurations(self.table(u))
 
+    def rounded(self, points: NDArray[np.float64]) -> Iterator[Configuration]:
+        """The configurations at points of the unit cube that meet the constraints; worked out a few at a time."""
+        for start in range(0, len(points), FEW):
+            yield from self.configurations(self.feasible_table(points[start : start + FEW]))
+
     def feasible(self, configurations: Sequence[Mapping[str, Value]]) -> Mask:
         """Which of these configurations (without another problem) meet all constraints, shape (n,)."""
         return self.meets(self.table_of(configurations))
@@ -190,6 +203,13 @@ class Space:
                 for name, dimension in zip(self.names, self.dimensions, strict=True)
             ]
         )
+
+    def typed(self, parameters: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+        """The same values, with those of int parameters as int: on some ways through JSON, 3 becomes 3.0."""
+        return {
+            name: int(value) if isinstance(value, float) and name in self._whole and value.is_integer() else value
+            for name, value in parameters.items()
+        }
 
     def key(self, configuration: Mapping[str, object]) -> Hashable:
         """What two configurations have in common exactly if they are the same; 1 and 1.0 are."""

@@ -8,6 +8,7 @@ from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.registry import create
 from tuneyard_strategy.space import Space
 
+LOSS = {"metric": "loss", "goal": "minimize"}
 LOG_RATE = {"name": "lr", "double": {"min": 1e-5, "max": 0.1, "scale": "log"}}
 
 SPACES: dict[str, dict[str, Any]] = {
@@ -80,7 +81,7 @@ SPACES: dict[str, dict[str, Any]] = {
 
 def define(strategy: str, space: str, *, seed: int = 11, **more: Any) -> StudyDefinition:
     """The study of a case; strategy manual gets a list that random made."""
-    document = {**SPACES[space], "strategy": {"name": strategy, "seed": seed}, **more}
+    document = {**SPACES[space], "objectives": [LOSS], "strategy": {"name": strategy, "seed": seed}, **more}
     if strategy == "manual" and "initial" not in document:
         drawn = create(define("random", space, seed=5)).suggest(range(12))
         document["initial"] = [suggestion.parameters for suggestion in drawn]
@@ -97,9 +98,11 @@ def is_finite(space: str) -> bool:
     return space_of(define("random", space)).cardinality is not None
 
 
+LEARNING = ("tpe", "bayesian", "auto")
+"""The strategies that learn."""
 CASES = [
     (strategy, space)
-    for strategy in ("manual", "grid", "random", "sobol")
+    for strategy in ("manual", "grid", "random", "sobol", *LEARNING)
     for space in SPACES
     if strategy != "grid" or is_finite(space)
 ]

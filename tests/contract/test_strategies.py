@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
-from _spaces import CASES, SPACES, define, space_of
+from _spaces import CASES, LEARNING, SPACES, define, space_of
 
 from tuneyard_api import study
 from tuneyard_api.domain import admits, is_active
@@ -23,7 +23,8 @@ TRIALS = 48
 Configurations = dict[int, dict[str, Any]]
 
 every_case = pytest.mark.parametrize(("strategy", "space"), CASES)
-searching = pytest.mark.parametrize("strategy", ["grid", "random", "sobol"])
+searching = pytest.mark.parametrize("strategy", ["grid", "random", "sobol", *LEARNING])
+drawing = pytest.mark.parametrize("strategy", ["random", "sobol", *LEARNING])
 
 
 def ask(definition: StudyDefinition, indices: Iterable[int], history: Iterable[TrialRecord] = ()) -> Configurations:
@@ -138,7 +139,7 @@ def test_the_same_answer_one_by_one_backwards_and_for_holes(strategy: str, space
     assert ask(definition, reversed(indices)) == together
     hole = len(indices) // 2
     others = {index: c for index, c in together.items() if index != hole}
-    assert ask(definition, [hole], records(others)) == {hole: together[hole]}
+    assert ask(definition, [hole], records(others, "running")) == {hole: together[hole]}
     assert {s.index: s.parameters for s in patient.suggest([hole, hole])} == {hole: together[hole]}
 
 
@@ -179,7 +180,7 @@ def test_the_same_answer_in_any_process() -> None:
     assert there == here
 
 
-@pytest.mark.parametrize("strategy", ["random", "sobol"])
+@drawing
 def test_another_seed_gives_other_configurations(strategy: str) -> None:
     one, other = (ask(define(strategy, "svm", seed=seed), range(10)) for seed in (1, 2))
     assert not set(keys(one)) & set(keys(other))
@@ -246,14 +247,14 @@ def test_constraints_that_nothing_meets_are_named(strategy: str, constraints: li
     assert blamed in str(said.value)
 
 
-@pytest.mark.parametrize("strategy", ["random", "sobol"])
+@drawing
 def test_a_scan_without_a_find_ends(strategy: str) -> None:
     definition = define(strategy, "svm", constraints=["C < gamma", "gamma < C"])
     with pytest.raises(NoFeasiblePoint, match="all constraints together"):
         ask(definition, [3])
 
 
-@pytest.mark.parametrize("strategy", ["random", "sobol"])
+@drawing
 def test_a_scan_ends_when_it_finds_nothing_new(strategy: str) -> None:
     definition = define(
         strategy,

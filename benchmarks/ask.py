@@ -1,0 +1,80 @@
+"""How long an ask takes, by the number of trials that have ended and of parameters, beside Optuna in the same run.
+
+An ask is what happens between a trial's end and the next one's beginning: hear of the one, propose the other. The
+figures are CPU milliseconds of one thread, measured within the process that does it, so that a busy machine does not
+change them. Half of the parameters are numbers, a quarter ints, a quarter categories.
+"""
+
+import argparse
+import sys
+
+import numpy as np
+from _figures import save, show
+from _searchers import peers, searcher
+
+HISTORIES = (50, 200, 500, 1_000, 6_000, 10_000)
+WIDTHS = (5, 20)
+ASKS = 40
+MOST = {"optuna-tpe": 1_000}
+"""Trials up to which a peer is timed: beyond, it takes too long."""
+
+
+def parameters(width: int) -> list[dict[str, object]]:
+    kinds: list[dict[str, object]] = [
+        {"double": {"min": 0, "max": 1}},
+        {"double": {"min": 1e-4, "max": 1, "scale": "log"}},
+        {"int": {"min": 1, "max": 20}},
+        {"categorical": {"values": ["a", "b", "c"]}},
+    ]
+    return [{"name": f"x{i}", **kinds[i % 4]} for i in range(width)]
+
+
+def loss(configuration: dict[str, object], chance: np.random.Generator) -> float:
+    """A bowl with noise: something to learn."""
+    values = [ord(v) - ord("a") if isinstance(v, str) else float(str(v)) for v in configuration.values()]
+    return float(np.mean((np.array(values) / 20 - 0.3) ** 2)) + 0.01 * float(chance.standard_normal())
+
+
+def times(name: str, width: int, history: int) -> np.ndarray:
+    """Milliseconds of each ask, shape (ASKS,)."""
+    chance = np.random.default_rng(1)
+    drawn = searcher("random", parameters(width), 1)
+    asked = searcher(name, parameters(width), 1)
+    known = [(configuration, loss(configuration, chance)) for configuration in map(drawn.ask, range(history))]
+    asked.know(known)
+    for index in range(history, history + ASKS + 1):
+        asked.tell(index, loss(asked.ask(index), chance))
+    asked.close()
+    return 1e3 * np.array(asked.seconds[1:])  # the first one loads libraries and takes in the history
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--strategies", nargs="*", default=["random", "sobol", "tpe", "bayesian", *peers()])
+    parser.add_argument("--histories", nargs="*", type=int, default=HISTORIES)
+    parser.add_argument("--widths", nargs="*", type=int, default=WIDTHS)
+    options = parser.parse_args()
+    figures: dict[str, float] = {}
+    rows: list[list[object]] = []
+    for width in options.widths:
+        for name in options.strategies:
+            row: list[object] = [name, width]
+            for history in options.histories:
+                if history > MOST.get(name, history):
+                    row.append("")
+                    continue
+                sys.stderr.write(f"\r{name}, {width} parameters, {history} trials ".ljust(60))
+                p50, p95 = np.quantile(times(name, width, history), [0.5, 0.95])
+                row.append(f"{p50:.3g} / {p95:.3g}")
+                key = f"{name}_{history}_{width}d".replace("-", "_")
+                figures |= {f"{key}_p50_ms": round(float(p50), 2), f"{key}_p95_ms": round(float(p95), 2)}
+            rows.append(row)
+    sys.stderr.write("\r".ljust(60) + "\r")
+    show(
+        "CPU milliseconds of an ask, p50 / p95, by ended trials", ["", "parameters", *map(str, options.histories)], rows
+    )
+    save("ask", figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Bayesian optimisation: a Gaussian process of the objective, and the trial that promises the largest improvement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from tuneyard_strategy.acquisition import Feasibility, NoisyImprovement
+from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.distributions import Floats
+from tuneyard_strategy.gp import Embedding, Kernel, Posterior, fit, prior
+from tuneyard_strategy.history import Fate, History
+from tuneyard_strategy.learning import LearningStrategy
+from tuneyard_strategy.maximiser import Maximiser
+from tuneyard_strategy.rng import Stream, uniforms
+from tuneyard_strategy.space import Configuration, Space
+from tuneyard_strategy.warp import signed_logs, warped
+
+MOST_MODELLED = 300
+"""Observations in a model: of more, the better half of it are the best ones, the others spread over the rest."""
+MOST_FITTED = 128
+"""Observations that hyperparameters are fitted to."""
+FITTED_ANEW = 48
+"""Up to so many observations, each one has hyperparameters fitted anew; beyond, so does each twelfth more of them."""
+BASELINE = 24
+"""Observed configurations that may be the best one."""
+PARENTS = 5
+"""How many of them the search for the next one starts from."""
+MOST_PENDING = 64
+"""Pending trials that are modelled: the latest."""
+LABEL_NOISE = 0.1
+"""Variance of the noise of failed (1) or not (-1): a step is no smooth function, and should not be taken for one."""
+WORLDS = 32
+"""Drawn possibilities of what the function is at the baseline."""
+TINY = 2.0**-53
+
+Rows = NDArray[np.intp]
+Score = Callable[[Floats], Floats]
+Warp = Callable[[Floats], Floats]
+
+
+class GaussianProcess:
+    """Ranks configurations by how much they are expected to improve on the best, noise and pending trials allowed for.
+
+    Bounds on metrics have models of their own, and so has failure, as a metric that is 1 where a trial failed, -1 where
+    it did not, and is bounded by 0.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+        self._fits: dict[str, tuple[bytes, tuple[Kernel, float]]] = {}
+
+    def ranked(self, history: History, index: int) -> Iterator[Configuration]:
+        """Feasible configurations for this trial, the best first."""
+        embedding = Embedding(self._space, history.encoding)
+        score, parents = self._score(history, embedding, index)
+        maximiser = Maximiser(self._space, history.encoding, self._seed, index)
+        points = maximiser.best(lambda x: score(embedding.features(x)), history.encoding.points(parents))
+        yield from self._space.rounded(points)
+
+    def _score(self, history: History, embedding: Embedding, index: int) -> tuple[Score, Floats]:
+        """What to maximise over features, and the coordinates of the configurations to start from."""
+        measured = history.rows(Fate.MEASURED)
+        feasibility = Feasibility(self._excesses(history, embedding, measured))
+        kept = (history.excesses(measured) <= 0.0).all(axis=1)
+        objective = self._model("objective", embedding, history, measured, history.values(measured), warped)
+        rows = measured[kept] if kept.any() else measured
+        rows = rows[_chosen(history.values(rows), MOST_MODELLED)]
+        x = embedding.features(history.coordinates(rows))
+        best = rows[np.argsort(objective.mean(x), kind="stable")[:BASELINE]]
+        parents = history.coordinates(best[:PARENTS])
+        if not kept.any():
+            return feasibility, parents
+        baseline = np.append(best, history.rows(Fate.PENDING)[-MOST_PENDING:])
+        u = uniforms(self._seed, Stream.WORLDS, index=index, start=0, rows=len(baseline), width=WORLDS)
+        improvement = NoisyImprovement(
+            objective, embedding.features(history.coordinates(baseline)), ndtri(np.maximum(u, TINY))
+        )
+        return lambda features: improvement(features) + feasibility(features), parents
+
+    def _excesses(self, history: History, embedding: Embedding, measured: Rows) -> list[Posterior]:
+        """Models of how far each bounded metric is beyond its bound, and of failure if a trial has failed."""
+        excesses = history.excesses(measured)
+        models = [
+            self._model(f"bound {number}", embedding, history, measured, column, signed_logs)
+            for number, column in enumerate(excesses.T)
+        ]
+        failed = history.rows(Fate.FAILED)
+        if len(failed):
+            ended = np.sort(np.append(measured, failed))
+            labels = np.where(np.isin(ended, failed), 1.0, -1.0)
+            chosen = _chosen(labels, MOST_MODELLED)
+            x = embedding.features(history.coordinates(ended[chosen]))
+            models.append(Posterior(prior(embedding.hamming), x, labels[chosen], np.full(len(chosen), LABEL_NOISE)))
+        return models
+
+    def _model(
+        self, name: str, embedding: Embedding, history: History, rows: Rows, values: Floats, warp: Warp
+    ) -> Posterior:
+        """The posterior of a metric, with hyperparameters of its first observations (see `_milestone`)."""
+        early = _chosen(values[: _milestone(len(rows))], MOST_FITTED)
+        x, y = embedding.features(history.coordinates(rows[early])), warp(values[early])
+        known, data = self._fits.get(name), x.tobytes() + y.tobytes()
+        if known is None or known[0] != data:
+            known = self._fits[name] = (data, fit(embedding.hamming, x, y))
+        kernel, noise = known[1]
+        modelled = _chosen(values, MOST_MODELLED)
+        x, y = embedding.features(history.coordinates(rows[modelled])), warp(values[modelled])
+        return Posterior(kernel, x, y, np.full(len(modelled), noise))
+
+
+class BayesianStrategy(LearningStrategy):
+    """Bayesian optimisation with a Gaussian process."""
+
+    def __init__(self, definition: StudyDefinition, space: Space) -> None:
+        self._process = GaussianProcess(space, definition.strategy.seed)
+        super().__init__(definition, space)
+
+    def ranked(self, index: int) -> Iterator[Configuration]:
+        """See LearningStrategy."""
+        return self._process.ranked(self.history, index)
+
+
+def _milestone(count: int) -> int:
+    """How many of so many observations hyperparameters are fitted to: all, and beyond a few by steps of a twelfth.
+
+    It is the first ones by index, whatever came in when, so that a restart makes no difference.
+    """
+    milestone = FITTED_ANEW
+    while milestone + milestone // 12 <= count:
+        milestone += milestone // 12
+    return min(milestone, count)
+
+
+def _chosen(values: Floats, most: int) -> Rows:
+    """Which observations to model where there are too many: the best, as many spread over the others; in order."""
+    if len(values) <= most:
+        return np.arange(len(values))
+    order = np.argsort(values, kind="stable")
+    best, rest = order[: most // 2], order[most // 2 :]
+    spread = np.linspace(0, len(rest) - 1, most - most // 2).astype(np.intp)
+    return np.sort(np.append(best, rest[spread]))

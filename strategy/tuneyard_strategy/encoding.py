@@ -1,0 +1,61 @@
+"""Configurations as numbers that models compare: one coordinate a parameter, whatever its type.
+
+| Parameter | Coordinate |
+|---|---|
+| number | its place u in [0, 1] of its distribution; a stepped one the middle of its stretch |
+| categorical | the code of its value, in which only equal and different mean something |
+| any, in a configuration that does not have it | NaN |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tuneyard_strategy.dimensions import CategoricalDimension
+from tuneyard_strategy.distributions import Floats
+from tuneyard_strategy.space import Space, Table
+
+
+class Encoding:
+    """The way between tables of configurations and coordinates, shape (n, d)."""
+
+    def __init__(self, space: Space) -> None:
+        self.dimensions = space.dimensions
+        self.categorical = np.array([isinstance(d, CategoricalDimension) for d in space.dimensions], dtype=np.bool_)
+        """Which coordinates are codes, shape (d,)."""
+        self._probabilities: dict[int, Floats] = {}
+
+    def probabilities(self, position: int) -> Floats:
+        """How probable each value of a parameter with finitely many is, in the order of their codes."""
+        if position not in self._probabilities:
+            logs = self.dimensions[position].log_weights()
+            weights = np.exp(logs - logs.max())
+            self._probabilities[position] = weights / weights.sum()
+        return self._probabilities[position]
+
+    def coordinates(self, table: Table, points: Floats | None = None) -> Floats:
+        """The coordinates of each row of a table.
+
+        Args:
+            table: the configurations.
+            points: of the unit cube, where the table is a sketch of them; spares going back from values to places.
+        """
+        coordinates = np.full((table.rows, len(self.dimensions)), np.nan)
+        for position, dimension in enumerate(self.dimensions):
+            active = table.active[position]
+            rows = slice(None) if active.all() else active  # slices are much the faster
+            if self.categorical[position]:
+                coordinates[rows, position] = table.columns[position][rows]
+            elif points is not None and dimension.size is None:
+                coordinates[rows, position] = points[rows, position]
+            else:
+                coordinates[rows, position] = dimension.places(table.columns[position][rows])
+        return coordinates
+
+    def points(self, coordinates: Floats) -> Floats:
+        """Points of the unit cube with these coordinates; parameters that a configuration lacks lie at 0.5."""
+        points = np.where(np.isnan(coordinates), 0.5, coordinates)
+        for position in np.flatnonzero(self.categorical):
+            codes = np.where(np.isnan(coordinates[:, position]), 0, coordinates[:, position]).astype(np.int64)
+            points[:, position] = self.dimensions[position].places(codes)
+        return points

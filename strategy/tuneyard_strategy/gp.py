@@ -1,0 +1,214 @@
+"""Gaussian process regression, with hyperparameters fitted to their most probable values.
+
+| Symbol | Shape | What |
+|---|---|---|
+| n, m, q, s | | observations, inputs to predict, features, sets of targets |
+| x | (n, q) | features of the observations, see `Embedding` |
+| y | (n,) or (n, s) | targets, of about zero mean and unit variance |
+| scales | (q,) | length-scales l: how far one goes along a feature until the function is another |
+| signal | | variance of the function |
+| noise | (n,) | variance of each observation's noise |
+| differences | (q, n n) | squared differences between all pairs of observations, one row a feature |
+| theta | (q + 2,) | ln of scales, signal and noise |
+| K | (n, n) | covariance of the observations, signal k(x, x) + noise |
+| alpha | (n, s) | K^-1 y |
+
+The kernel is Matern-5/2 with a length-scale a feature: k = (1 + R + R^2 / 3) exp(-R), R^2 = 5 sum_q d_q / l_q^2, where
+d_q is the squared difference, or for a category 0 or 1 (Hutter et al. 2014). Rasmussen and Williams (2006) is RW.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri
+
+from tuneyard_strategy.distributions import Floats
+from tuneyard_strategy.encoding import Encoding
+from tuneyard_strategy.space import Mask, Space
+
+SHORTEST, LONGEST = 0.025, 1e3
+"""Bounds of the length-scales."""
+NOISE_FLOOR = 1e-5
+JITTER = 1e-6
+"""Noise of what is taken for exact, as a part of the signal: keeps K positive definite."""
+ITERATIONS = 40
+
+
+class Embedding:
+    """Features of configurations, between which distance means something.
+
+    A number that a configuration lacks lies in the middle, a category that it lacks is one more category; and for each
+    condition there is a feature that says whether it holds, which keeps the kernel positive semidefinite.
+    """
+
+    def __init__(self, space: Space, encoding: Encoding) -> None:
+        conditions = {str(p.when): position for position, p in enumerate(space.parameters) if p.when}
+        self._conditional = list(conditions.values())
+        self._categorical = encoding.categorical
+        self.hamming: Mask = np.append(encoding.categorical, np.zeros(len(conditions), dtype=np.bool_))
+        """Which features are categories, shape (q,)."""
+
+    def features(self, coordinates: Floats) -> Floats:
+        """Features, shape (n, q), of coordinates, shape (n, d)."""
+        missing = np.isnan(coordinates)
+        filled = np.where(missing, np.where(self._categorical, -1.0, 0.5), coordinates)
+        return np.hstack([filled, 1.0 - missing[:, self._conditional]])
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The covariance of the function at two inputs."""
+
+    hamming: Mask
+    scales: Floats
+    signal: float
+
+    def between(self, a: Floats, b: Floats) -> Floats:
+        """Covariances of the function at a, shape (n, q), and b, shape (m, q): shape (n, m)."""
+        from scipy.spatial.distance import cdist  # noqa: PLC0415 # strategies that need none start faster
+
+        numeric = ~self.hamming
+        squares: Floats = cdist(
+            a[:, numeric] / self.scales[numeric], b[:, numeric] / self.scales[numeric], "sqeuclidean"
+        )
+        for feature in np.flatnonzero(self.hamming):
+            squares += (a[:, feature, None] != b[:, feature]) / self.scales[feature] ** 2
+        return self.signal * _matern(np.sqrt(5.0 * squares))[0]
+
+
+class Posterior:
+    """The function given observations: RW, algorithm 2.1.
+
+    Args:
+        kernel: of the function before any observation.
+        x: where it was observed.
+        y: what was observed; several columns are several functions observed at the same places.
+        noise: variance of each observation.
+    """
+
+    def __init__(self, kernel: Kernel, x: Floats, y: Floats, noise: Floats) -> None:
+        self.kernel, self.x, self.y, self.noise = kernel, x, y, noise
+        covariance = kernel.between(x, x)
+        covariance[np.diag_indices(len(x))] += noise
+        self._factor = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
+        self._alpha = cho_solve((self._factor, True), y, check_finite=False)
+
+    def predict(self, x: Floats) -> tuple[Floats, Floats]:
+        """Mean, shape (m,) or (m, s), and variance, shape (m,), of the function at x, shape (m, q)."""
+        across = self.kernel.between(self.x, x)
+        half = solve_triangular(self._factor, across, lower=True, check_finite=False)
+        variance = self.kernel.signal - np.einsum("nm,nm->m", half, half)
+        return across.T @ self._alpha, np.maximum(variance, JITTER * self.kernel.signal)
+
+    def mean(self, x: Floats) -> Floats:
+        """Mean of the function at x."""
+        mean: Floats = self.kernel.between(self.x, x).T @ self._alpha
+        return mean
+
+    def draw(self, x: Floats, normals: Floats) -> Floats:
+        """The function at x, shape (m, s), in s worlds that the observations allow.
+
+        Args:
+            x: shape (m, q).
+            normals: standard normal numbers, shape (m, s).
+        """
+        across = self.kernel.between(self.x, x)
+        half = solve_triangular(self._factor, across, lower=True, check_finite=False)
+        covariance = self.kernel.between(x, x) - half.T @ half
+        covariance[np.diag_indices(len(x))] += JITTER * self.kernel.signal
+        factor = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
+        worlds: Floats = (across.T @ self._alpha)[:, None] + factor @ normals
+        return worlds
+
+    def given(self, x: Floats, worlds: Floats) -> Posterior:
+        """The same function, in each world known to have these values, shape (m, s), at x."""
+        repeated = np.repeat(self.y[:, None], worlds.shape[1], axis=1)
+        exact = np.full(len(x), JITTER * self.kernel.signal)
+        return Posterior(
+            self.kernel, np.vstack([self.x, x]), np.vstack([repeated, worlds]), np.append(self.noise, exact)
+        )
+
+
+def fit(hamming: Mask, x: Floats, y: Floats) -> tuple[Kernel, float]:
+    """The most probable kernel and noise variance, from the mode of their prior on: a function of x and y alone."""
+    from scipy.optimize import minimize  # noqa: PLC0415 # a third of a second, which other strategies need not wait for
+
+    target, q = Target(hamming, x, y), len(hamming)
+    bounds = [(math.log(SHORTEST), math.log(LONGEST))] * q + [(-3.0, 3.0), (math.log(NOISE_FLOOR), 0.0)]
+    found = minimize(
+        target,
+        target.mode,
+        jac=True,
+        bounds=bounds,
+        method="L-BFGS-B",
+        options={"maxiter": ITERATIONS, "gtol": 1e-2, "ftol": 1e-6},
+    )
+    return Kernel(hamming, np.exp(found.x[:q]), math.exp(found.x[q])), math.exp(found.x[q + 1])
+
+
+def prior(hamming: Mask) -> Kernel:
+    """The kernel that is the most probable one before any observation."""
+    mode = _scale_location(len(hamming)) - 3.0
+    return Kernel(hamming, np.exp(np.full(len(hamming), mode)), 1.0)
+
+
+class Target:
+    """The negative log posterior density of theta and its gradient, up to a constant: RW, equations 5.8 and 5.9.
+
+    Priors: scales LogNormal(sqrt 2 + ln(q) / 2, sqrt 3), which grows with the number of features (Hvarfner et al.
+    2024); signal Gamma(2, 1); noise LogNormal(-4, 1).
+    """
+
+    def __init__(self, hamming: Mask, x: Floats, y: Floats) -> None:
+        self._y = y
+        self._differences = np.stack([_differences(column, h) for column, h in zip(x.T, hamming, strict=True)])
+        self._location = _scale_location(len(hamming))
+        self.mode = np.append(np.full(len(hamming), self._location - 3.0), [0.0, -5.0])
+        """Where the prior is densest."""
+
+    def __call__(self, theta: Floats) -> tuple[float, Floats]:
+        """Value and gradient at theta."""
+        n = len(self._y)
+        precisions, signal, noise = np.exp(-2.0 * theta[:-2]), math.exp(theta[-2]), math.exp(theta[-1])
+        kernel, slope = _matern(np.sqrt(5.0 * (precisions @ self._differences)))
+        covariance = (signal * kernel).reshape(n, n)
+        covariance.flat[:: n + 1] += noise
+        factor, _ = dpotrf(covariance, lower=True)
+        alpha = cho_solve((factor, True), self._y, check_finite=False)
+        inverse, _ = dpotri(factor, lower=True)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        weights = np.outer(alpha, alpha) - inverse  # the gradient is -tr(weights dK) / 2
+        value = 0.5 * self._y @ alpha + np.log(np.diagonal(factor)).sum()
+        by_pair = (weights.ravel() * slope) @ self._differences.T
+        gradient = np.append(
+            -0.5 * signal * precisions * by_pair,
+            [-0.5 * signal * (weights.ravel() @ kernel), -0.5 * noise * np.trace(weights)],
+        )
+        prior, prior_gradient = self._prior(theta)
+        return float(value + prior), gradient + prior_gradient
+
+    def _prior(self, theta: Floats) -> tuple[float, Floats]:
+        scales, signal, noise = theta[:-2], theta[-2], theta[-1]
+        off = scales - self._location
+        value = float((scales + off**2 / 6.0).sum()) - signal + math.exp(signal) + noise + (noise + 4.0) ** 2 / 2.0
+        return value, np.append(1.0 + off / 3.0, [math.exp(signal) - 1.0, noise + 5.0])
+
+
+def _scale_location(features: int) -> float:
+    return math.sqrt(2.0) + math.log(features) / 2.0
+
+
+def _matern(distance: Floats) -> tuple[Floats, Floats]:
+    """The kernel at R, and its derivative by ln l_q divided by d_q / l_q^2; shapes kept."""
+    decay = np.exp(-distance)
+    linear = (1.0 + distance) * decay
+    return linear + distance**2 * decay / 3.0, linear * (5.0 / 3.0)
+
+
+def _differences(column: Floats, hamming: bool) -> Floats:
+    pairs = column[:, None] - column
+    return ((pairs != 0.0).astype(np.float64) if hamming else pairs**2).ravel()

@@ -1,0 +1,124 @@
+"""The density of TPE: a mixture of kernels, one a configuration, over mixed and conditional spaces.
+
+| Symbol | Shape | What |
+|---|---|---|
+| n, k, d | | configurations that are judged, kernels, parameters |
+| x | (n, d) | coordinates of configurations, see `encoding` |
+| centres | (k, d) | coordinates of the kernels |
+| width | | standard deviation of the kernels of numbers, as a part of the range |
+| spread | (d,) | the part of a categorical kernel that lies on all categories, not on its own |
+
+Densities are relative to the distributions that the user gave: a parameter that is drawn from its distribution has
+density 1. A kernel whose configuration lacks a parameter says nothing of it and leaves it to its distribution. So the
+mixture is a density over the tree of conditions, and the kernel that lacks all parameters is the prior.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from tuneyard_strategy.distributions import Floats
+from tuneyard_strategy.encoding import Encoding
+
+MAX_SUMMED = 32
+"""A stepped parameter of more values is taken for a continuous one."""
+
+
+class Parzen:
+    """A mixture of product kernels (Bergstra et al. 2011; multivariate as in Falkner et al. 2018, section 3.2).
+
+    The kernel of a number is a normal distribution cut at the bounds, or restricted to the steps. That of a category is
+    Aitchison and Aitken's. The prior is one more kernel, with the mean weight of the others.
+
+    Args:
+        encoding: of the space.
+        observed: coordinates of the configurations, shape (k - 1, d).
+        weights: of the configurations, shape (k - 1,).
+    """
+
+    def __init__(self, encoding: Encoding, observed: Floats, weights: Floats) -> None:
+        count, width = observed.shape
+        self._encoding = encoding
+        self._numeric = ~encoding.categorical
+        self.centres = np.vstack([observed, np.full((1, width), np.nan)])
+        self.weights = np.append(weights, weights.mean() if count else 1.0)
+        self.weights /= self.weights.sum()
+        self.width = 0.2 * max(count, 1) ** (-1.0 / (width + 4))  # Scott's rule, from a fifth of the range
+        sizes = np.array([d.size or 0 for d in encoding.dimensions], dtype=np.float64)
+        self.spread = sizes / (sizes + count + 1)
+        self._active = ~np.isnan(self.centres)
+        self._log_norm = self._log_norms()
+
+    def log_density(self, x: Floats) -> Floats:
+        """Logarithm of the density at each row of x."""
+        left, right = self._number_features(x)
+        for position in np.flatnonzero(self._encoding.categorical).tolist():
+            more = self._category_features(x[:, position], position)
+            left, right = [*left, *more[0]], [*right, *more[1]]
+        logs = np.hstack(left) @ np.hstack(right).T + np.log(self.weights)
+        highest = logs.max(axis=1, keepdims=True)
+        density: Floats = highest[:, 0] + np.log(np.exp(logs - highest).sum(axis=1))
+        return density
+
+    def sample(self, u: Floats) -> Floats:
+        """Points of the unit cube drawn from the mixture; parameters that turn out inactive get some place, too.
+
+        Args:
+            u: uniform random numbers, shape (n, 1 + 2 d).
+        """
+        width = self.centres.shape[1]
+        kernels = np.minimum(np.searchsorted(np.cumsum(self.weights), u[:, 0], side="right"), len(self.weights) - 1)
+        place, choice = u[:, 1 : 1 + width], u[:, 1 + width :]
+        centres, active = self._encoding.points(self.centres)[kernels], self._active[kernels]
+        low, high = ndtr(-centres / self.width), ndtr((1.0 - centres) / self.width)
+        near = np.clip(centres + self.width * ndtri(low + place * (high - low)), 0.0, 1.0)
+        own = np.where(self._numeric, near, np.where(choice < self.spread, place, centres))
+        return np.where(active, own, place)
+
+    # The logarithm of a product of kernels is a sum over parameters, of features of x times features of the kernel: one
+    # product of two matrices, (n, features) and (features, k). The methods give both, as lists of their columns.
+
+    def _number_features(self, x: Floats) -> tuple[list[Floats], list[Floats]]:
+        """-(x - c)^2 / (2 width^2) - ln norm, multiplied out, for the parameters that both x and kernel have."""
+        there = ~np.isnan(x[:, self._numeric])
+        place = np.where(there, x[:, self._numeric], 0.0)
+        active = self._active[:, self._numeric]
+        centre = np.where(active, self.centres[:, self._numeric], 0.0)
+        precision = self.width**-2
+        constant = -0.5 * precision * centre**2 - self._log_norm
+        return [place**2, place, there.astype(np.float64)], [-0.5 * precision * active, precision * centre, constant]
+
+    def _category_features(self, codes: Floats, position: int) -> tuple[list[Floats], list[Floats]]:
+        """Logarithm of spread, and what a kernel adds at its own category, relative to the category's probability."""
+        there, active = ~np.isnan(codes), self._active[:, position]
+        present = np.unique(codes[there])
+        spread = self.spread[position]
+        probability = np.maximum(self._encoding.probabilities(position)[present.astype(np.int64)], 1e-300)
+        own = np.log1p((1.0 - spread) / (spread * probability))
+        hits = (codes[:, None] == present) * own
+        kernels = (self.centres[:, position, None] == present).astype(np.float64)
+        base = math.log(spread)
+        return [hits, base * there[:, None]], [kernels, active[:, None].astype(np.float64)]
+
+    def _log_norms(self) -> Floats:
+        """Logarithm of the integral of each number's unnormalised kernel, shape (k, numbers); 0 where inactive."""
+        centres, active = self.centres[:, self._numeric], self._active[:, self._numeric]
+        norms = (
+            self.width * math.sqrt(2.0 * math.pi) * (ndtr((1.0 - centres) / self.width) - ndtr(-centres / self.width))
+        )
+        for column, position in enumerate(np.flatnonzero(self._numeric).tolist()):
+            size = self._encoding.dimensions[position].size
+            if size is not None and size <= MAX_SUMMED:
+                norms[:, column] = self._sums(position, size, centres[:, column])
+        return np.log(np.where(active, norms, 1.0))
+
+    def _sums(self, position: int, size: int, centres: Floats) -> Floats:
+        """The integrals of a stepped parameter's kernels: sums over its values."""
+        values = self._encoding.dimensions[position].places(np.arange(size))
+        kernels = np.exp(-0.5 * ((values[:, None] - values) / self.width) ** 2)
+        sums: Floats = kernels @ self._encoding.probabilities(position)
+        nearest = np.minimum(np.searchsorted(values, centres - 1e-9), len(values) - 1)
+        return sums[nearest]
