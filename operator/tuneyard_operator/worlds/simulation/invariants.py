@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 from tuneyard_api.common import epoch_seconds
@@ -101,11 +102,15 @@ class Invariants:
         _must(index < self._most[study], f"{name} is beyond trials.max, which never was above {self._most[study]}")
         self._not_long_deleted(study, f"{name} was created")
         plan = self.plans[trial["spec"]["study"]]
-        expected = self._strategies.expected(plan, index)
-        if expected is None:
-            raise Violation(f"{name} is beyond the space")
-        _must(trial["spec"]["parameters"] == expected, f"{name} has another configuration than seed and index give")
-        self.configurations[plan.name, index] = expected
+        parameters = trial["spec"]["parameters"]
+        mistake = self._strategies.mistake(plan, index, parameters, self._other_configurations(study, index))
+        _must(mistake is None, f"{name} {mistake}")
+        self.configurations[plan.name, index] = parameters
+
+    def _other_configurations(self, study: str, index: int) -> Iterator[Object]:
+        for trial in self.api.objects["trials"].values():
+            if _study_of(trial) == study and trial["spec"]["index"] != index:
+                yield trial["spec"]["parameters"]
 
     def _trial_changed(self, before: Object, after: Object, by: str) -> None:
         old, new = before.get("status") or {}, after.get("status") or {}

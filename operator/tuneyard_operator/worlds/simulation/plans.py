@@ -75,7 +75,7 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
 
 def really(plan: Plan, rng: random.Random) -> Plan:
     """The same study with one of the strategies that users have."""
-    strategy = {**plan.spec["strategy"], "name": rng.choice(("random", "sobol", "grid"))}
+    strategy = {**plan.spec["strategy"], "name": rng.choice(("random", "sobol", "grid", "tpe", "bayesian"))}
     spec = {**plan.spec, "strategy": strategy, "initial": [{"x": 0.5, "k": 1}]}
     size = None
     if strategy["name"] == "grid":

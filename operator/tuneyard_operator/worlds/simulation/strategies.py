@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from tuneyard_api.study import StudySpec
@@ -13,7 +13,8 @@ from tuneyard_operator.worlds.simulation.apiserver import Object
 from tuneyard_operator.worlds.simulation.plans import Plan
 from tuneyard_operator.worlds.simulation.process import Process
 from tuneyard_strategy.contract import StudyDefinition
-from tuneyard_strategy.registry import create
+from tuneyard_strategy.registry import STRATEGIES, create
+from tuneyard_strategy.space import Space
 
 
 class Strategies(Protocol):
@@ -22,8 +23,8 @@ class Strategies(Protocol):
     def client(self) -> StrategyClient:
         """A client without a memory, as an operator that starts has it."""
 
-    def expected(self, plan: Plan, index: int) -> Object | None:
-        """The configuration that a trial has to have, whenever it is asked for; None: the space has no more."""
+    def mistake(self, plan: Plan, index: int, parameters: Object, others: Iterable[Object]) -> str | None:
+        """What is wrong with the configuration of a trial, given those of the study's others; None when nothing is."""
 
 
 def configuration(seed: int, index: int) -> Object:
@@ -42,9 +43,11 @@ class SeededStrategies:
         """See Strategies."""
         return self
 
-    def expected(self, plan: Plan, index: int) -> Object | None:
+    def mistake(self, plan: Plan, index: int, parameters: Object, others: Iterable[Object]) -> str | None:
         """See Strategies."""
-        return configuration(plan.seed, index) if plan.size is None or index < plan.size else None
+        del others
+        expected = configuration(plan.seed, index) if plan.size is None or index < plan.size else None
+        return _differs(parameters, expected)
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
@@ -62,22 +65,43 @@ class SeededStrategies:
 
 
 class RealStrategies:
-    """The strategies that users have: what is expected comes from one that was never interrupted."""
+    """The strategies that users have: what is expected comes from one that was never interrupted.
+
+    What a strategy that learns proposes depends on when it is asked: it only has to be new, and of the space.
+    """
 
     def __init__(self) -> None:
         self._expected: dict[str, list[Object]] = {}
+        self._spaces: dict[str, Space] = {}
 
     def client(self) -> StrategyClient:
         """See Strategies."""
         return InProcess()
 
-    def expected(self, plan: Plan, index: int) -> Object | None:
+    def mistake(self, plan: Plan, index: int, parameters: Object, others: Iterable[Object]) -> str | None:
         """See Strategies."""
+        spec = StudySpec.model_validate(plan.spec)
+        if STRATEGIES[spec.strategy.name].learns:
+            return self._not_new(plan, spec, parameters, others)
         if plan.name not in self._expected:
-            strategy = create(StudyDefinition.from_spec(StudySpec.model_validate(plan.spec)))
-            self._expected[plan.name] = [found.parameters for found in strategy.suggest(range(100))]
+            found = create(StudyDefinition.from_spec(spec)).suggest(range(100))
+            self._expected[plan.name] = [each.parameters for each in found]
         configurations = self._expected[plan.name]
-        return configurations[index] if index < len(configurations) else None
+        return _differs(parameters, configurations[index] if index < len(configurations) else None)
+
+    def _not_new(self, plan: Plan, spec: StudySpec, parameters: Object, others: Iterable[Object]) -> str | None:
+        if plan.name not in self._spaces:
+            self._spaces[plan.name] = Space.from_spec(spec.parameters, spec.constraints)
+        problems = self._spaces[plan.name].problems(parameters)
+        if problems:
+            return f"is outside the space: {problems}"
+        return "has the configuration of another trial" if parameters in others else None
+
+
+def _differs(parameters: Object, expected: Object | None) -> str | None:
+    if expected is None:
+        return "is beyond the space"
+    return None if parameters == expected else "has another configuration than seed and index give"
 
 
 class FaultyStrategies:
