@@ -69,14 +69,14 @@ def search(task: Task, run: Run) -> Iterator[float]:
     asked.close()
 
 
-def regrets(tasks: list[str], mode: str, strategies: list[str], seeds: int) -> dict[str, dict[str, np.ndarray]]:
-    """Regret at each budget by task and strategy, shape (seeds, budgets)."""
+def regrets(tasks: list[str], mode: str, strategies: list[str], seeds: range) -> dict[str, dict[str, np.ndarray]]:
+    """Regret at each budget by task and strategy, shape (len(seeds), budgets)."""
     tables: dict[str, dict[str, np.ndarray]] = {}
     for task in tasks:
         runs = {}
         for strategy in strategies:
             sys.stderr.write(f"\r{mode} {task} {strategy}".ljust(60))
-            runs[strategy] = np.array([losses(Run(task, mode, strategy, seed)) for seed in range(seeds)])
+            runs[strategy] = np.array([losses(Run(task, mode, strategy, seed)) for seed in seeds])
         known = TASKS[task].minimum
         floor = min(run.min() for run in runs.values()) if known is None else known
         tables[task] = {s: np.maximum(run[:, [b - 1 for b in BUDGETS]] - floor, 0) for s, run in runs.items()}
@@ -100,7 +100,8 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--modes", nargs="*", default=list(WORKERS))
     parser.add_argument("--strategies", nargs="*", default=["sobol", "tpe", "bayesian", *peers()])
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--first", type=int, default=1000, help="the first seed; those below serve to try things out")
     parser.add_argument("--fresh", action="store_true", help="forget what was kept of these strategies")
     options = parser.parse_args()
     if options.fresh:
@@ -108,8 +109,9 @@ def main() -> None:
             if path.name.split(".")[2] in options.strategies:
                 path.unlink()
     strategies, figures = ["random", *(s for s in options.strategies if s != "random")], {}
+    seeds = range(options.first, options.first + options.seeds)
     for mode in options.modes:
-        tables = regrets(options.tasks, mode, strategies, options.seeds)
+        tables = regrets(options.tasks, mode, strategies, seeds)
         by_task = {s: relative(tables, s) for s in strategies}
         rank = ranks(tables, strategies)
         header = ["task", *strategies]
@@ -127,7 +129,7 @@ def main() -> None:
                 figures[f"{mode}_{s}_{budget}_regret"] = round(float(by_task[s][:, column].mean()), 4)
                 figures[f"{mode}_{s}_{budget}_rank"] = round(float(rank[number, column]), 2)
         show(f"{mode}: all tasks", ["", *strategies], rows)
-    save("search", {"seeds": options.seeds, "tasks": len(options.tasks), **figures})
+    save("search", {"first_seed": options.first, "seeds": options.seeds, "tasks": len(options.tasks), **figures})
 
 
 if __name__ == "__main__":

@@ -120,7 +120,10 @@ def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
         left = victim.used - gone[victim.name]
         _must(left >= victim.guaranteed, f"{told} leaves {victim.name} {left} GPUs of {victim.guaranteed}")
         theirs = [state.leaving[each.study, each.index].gpus for each in preempt if each.trial == told.trial]
-        _must(sum(theirs) - min(theirs) < told.gpus, f"{told}: {theirs} GPUs are more than are needed")
+        leaving = state.leaving[told.study, told.index]
+        # Pods of others may have come to the node after places on it were given: those places have to go as well.
+        lacking = told.gpus + max(0.0, -state.inventory.left(leaving.node, leaving.resource))
+        _must(sum(theirs) - min(theirs) < lacking, f"{told}: {theirs} GPUs are more than are needed")
     for name in {told.queue for told in preempt}:
         queue = state.queues.get(name)
         assert queue is not None, "somebody waits in it"
