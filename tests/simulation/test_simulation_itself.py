@@ -46,7 +46,7 @@ def test_faults_change_no_configuration(seed: int) -> None:
 
 
 def test_all_kinds_of_faults_happen() -> None:
-    seen = {kind for seed in range(20) for kind, times in simulate(seed, faults=sabotage.ROUGH).faults.items() if times}
+    seen = {kind for seed in range(50) for kind, times in simulate(seed, faults=sabotage.ROUGH).faults.items() if times}
     rates = {"node_join"}  # not counted: a node more is no fault
     assert seen >= set(Faults.__dataclass_fields__) - rates - {"crash_at_call"}
 
