@@ -160,6 +160,7 @@ class TestPlacing:
         kube.before = busy
         add_study(kube, gpus=0, trials=200, parallel=1000)
         async with running(kube) as controller:
+            await until(lambda: (study := controller.state.study("ns/a")) is not None and study.attempts == 64)
             await settle()
             study = controller.state.study("ns/a")
             assert study is not None
