@@ -61,10 +61,10 @@ class StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """See Collector."""
         one = ["namespace", "study"]
-        studies = GaugeMetricFamily("tuneyard_studies", SHOWN["tuneyard_studies"], labels=["phase"])
-        trials = GaugeMetricFamily("tuneyard_trials", SHOWN["tuneyard_trials"], labels=[*one, "phase"])
-        retries = GaugeMetricFamily("tuneyard_trial_retries", SHOWN["tuneyard_trial_retries"], labels=one)
-        hours = GaugeMetricFamily("tuneyard_study_gpu_hours", SHOWN["tuneyard_study_gpu_hours"], labels=one)
+        studies = _gauge("tuneyard_studies", "phase")
+        trials = _gauge("tuneyard_trials", *one, "phase")
+        retries = _gauge("tuneyard_trial_retries", *one)
+        hours = _gauge("tuneyard_study_gpu_hours", *one)
         for state in self._engine.studies.values():
             name = [state.namespace, state.name]
             for phase in Phase:
@@ -99,3 +99,7 @@ class MeasuredStrategies:
             raise
         ASK_SECONDS.labels(name).observe(time.monotonic() - began)
         return answer
+
+
+def _gauge(name: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, SHOWN[name], labels=labels)

@@ -80,17 +80,17 @@ class RealStrategies:
 
     def mistake(self, plan: Plan, index: int, parameters: Object, others: Iterable[Object]) -> str | None:
         """See Strategies."""
-        spec = StudySpec.model_validate(plan.spec)
-        if STRATEGIES[spec.strategy.name].learns:
-            return self._not_new(plan, spec, parameters, others)
+        if STRATEGIES[plan.spec["strategy"]["name"]].learns:
+            return self._not_new(plan, parameters, others)
         if plan.name not in self._expected:
-            found = create(StudyDefinition.from_spec(spec)).suggest(range(100))
+            found = create(StudyDefinition.from_spec(StudySpec.model_validate(plan.spec))).suggest(range(100))
             self._expected[plan.name] = [each.parameters for each in found]
         configurations = self._expected[plan.name]
         return _differs(parameters, configurations[index] if index < len(configurations) else None)
 
-    def _not_new(self, plan: Plan, spec: StudySpec, parameters: Object, others: Iterable[Object]) -> str | None:
+    def _not_new(self, plan: Plan, parameters: Object, others: Iterable[Object]) -> str | None:
         if plan.name not in self._spaces:
+            spec = StudySpec.model_validate(plan.spec)
             self._spaces[plan.name] = Space.from_spec(spec.parameters, spec.constraints)
         problems = self._spaces[plan.name].problems(parameters)
         if problems:
