@@ -47,13 +47,14 @@ def test_a_study_runs_to_its_end_and_leaves_nothing_behind(studies: Studies) -> 
 
 
 def test_scale_suspend_resume_and_extend(studies: Studies) -> None:
-    studies.apply(study("s", trials={"max": 12, "parallel": 1}, annotations={"duration-ms": "500"}))
+    # Long enough that no poll, however slow the machine, misses the four that run beside each other.
+    studies.apply(study("s", trials={"max": 12, "parallel": 1}, annotations={"duration-ms": "4000"}))
     until(lambda: studies.status("s").get("trials", {}).get("succeeded"), "a first trial succeeds")
     studies.patch("s", suspend=True)
     studies.wait("s", "Suspended")
     until(lambda: studies.status("s")["replicas"] == 0, "the running trial ends")
     done = studies.status("s")["trials"]["succeeded"]
-    time.sleep(1.5)
+    time.sleep(5)
     assert studies.status("s")["trials"]["succeeded"] == done
     assert studies.status("s")["phase"] == "Suspended"
 
