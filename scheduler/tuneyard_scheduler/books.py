@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tuneyard_api.trial import Phase, Placement
+from tuneyard_scheduler.durations import Durations
 from tuneyard_scheduler.ordered import MinSet
 from tuneyard_scheduler.views import Place, PodView, StudyView, TrialView
 
@@ -139,7 +140,9 @@ def _of_trial(pod: PodView, view: TrialView | None) -> bool:
 class StudyBook:
     """One study: its trials, and what they take together."""
 
-    __slots__ = ("attempts", "gpus", "holding", "key", "last_place", "pending", "queue", "ready", "trials", "view")
+    __slots__ = (
+        "attempts", "durations", "gpus", "holding", "key", "last_place", "pending", "queue", "ready", "trials", "view",
+    )  # fmt: skip
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -158,3 +161,5 @@ class StudyBook:
         """The trials that could give GPUs back, by `Holding.order`."""
         self.last_place = 0.0
         """When one of its trials last got a place, as far as is known."""
+        self.durations = Durations()
+        """How long its attempts run."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase, Placement, Reclaim
 from tuneyard_scheduler.books import Hold, Leaving, Share, StudyBook, TrialBook
+from tuneyard_scheduler.durations import Durations
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.queues import QueueBook, QueueTree
 from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, Preempt, QueueView, StudyView, TrialView
@@ -71,6 +72,9 @@ class ClusterState:
         self._charge(study, study.gpus, len(study.pending))
         if before is None or before.uid != view.uid:
             self._recount_all(study)
+            study.durations = Durations()
+            for index, trial in study.trials.items():
+                self._learn(study, index, trial)
         return True
 
     def remove_study(self, key: str) -> bool:
@@ -103,6 +107,7 @@ class ClusterState:
         if view.placement is not None:
             study.last_place = max(study.last_place, view.since)
         changed = self._recount(study, view.index, trial)
+        self._learn(study, view.index, trial)
         heard = self._hear_reclaim(study, view.index, trial)
         self._note_holding(study, view.index, trial)
         return changed or heard
@@ -286,6 +291,14 @@ class ClusterState:
             self._queue_up(study, index, new)
         self._charge(study, new.gpus - old.gpus, len(study.pending) - waiting)
         return True
+
+    def _learn(self, study: StudyBook, index: int, trial: TrialBook) -> None:
+        """A trial that has ended tells how long those run that are to come."""
+        view = trial.view
+        if view is None or view.run is None:
+            return
+        if study.view is None or view.owner in (None, study.view.uid):
+            study.durations.add(view.run, index)
 
     def _hear_reclaim(self, study: StudyBook, index: int, trial: TrialBook) -> bool:
         """The record may say that the trial is to give its GPUs back, told by this process or an earlier one."""

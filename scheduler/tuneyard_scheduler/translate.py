@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any, Final
 
-from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, STUDY_LABEL, TRIAL_UID_LABEL, UID_LABEL, epoch_seconds
+from tuneyard_api.common import (
+    ATTEMPT_LABEL,
+    INDEX_LABEL,
+    STUDY_LABEL,
+    TRIAL_UID_LABEL,
+    UID_LABEL,
+    epoch_seconds,
+    seconds,
+)
 from tuneyard_api.trial import Outcome, Phase, Placement
 from tuneyard_scheduler.backends import whole
+from tuneyard_scheduler.durations import Run
 from tuneyard_scheduler.views import (
     AttemptKey,
     GpuRequest,
@@ -101,7 +110,7 @@ def _asks(container: Mapping[str, Any], resource: str) -> int:
 def study(item: Object) -> StudyView:
     """A Study."""
     meta, spec = item["metadata"], item["spec"]
-    gpu = spec.get("gpu")
+    gpu, trials = spec.get("gpu"), spec.get("trials") or {}
     request = None
     if gpu is not None:
         vendor = whole.VENDORS[gpu.get("vendor", "nvidia")]
@@ -112,12 +121,13 @@ def study(item: Object) -> StudyView:
         namespace=meta["namespace"],
         priority=spec.get("priority", 0),
         created=epoch_seconds(meta["creationTimestamp"]),
-        parallel=(spec.get("trials") or {}).get("parallel", 1),
+        parallel=trials.get("parallel", 1),
         suspended=spec.get("suspend", False),
         gpu=request,
         queue=spec.get("queue"),
         phase=(item.get("status") or {}).get("phase"),
         deleting="deletionTimestamp" in meta,
+        timeout=seconds(trials["timeout"]) if trials.get("timeout") else None,
     )
 
 
@@ -153,6 +163,8 @@ def trial(item: Object) -> TrialView:
         owner=next((o["uid"] for o in meta.get("ownerReferences") or () if o["kind"] == "Study"), None),
         uid=meta["uid"],
         since=_waits_since(item) if phase is Phase.PENDING else _placed_at(placement),
+        started=epoch_seconds(status["startTime"]) if status.get("startTime") else 0.0,
+        run=_run(status.get("attempts")),
         preempted=sum(attempt["outcome"] == Outcome.PREEMPTED for attempt in status.get("attempts") or ()),
         version=meta.get("resourceVersion"),
     )
@@ -163,6 +175,18 @@ def _waits_since(item: Object) -> float:
     attempts = (item.get("status") or {}).get("attempts")
     since = attempts[-1].get("finished") if attempts else item["metadata"].get("creationTimestamp")
     return epoch_seconds(since) if since else 0.0
+
+
+_RAN_TO_THE_END: Final = frozenset({Outcome.SUCCEEDED, Outcome.BAD_METRICS, Outcome.TIMED_OUT})
+
+
+def _run(attempts: Any) -> Run | None:
+    """How long the last attempt ran; None where it has not ended, or not as its siblings are expected to."""
+    last = attempts[-1] if attempts else None
+    if last is None or last["outcome"] not in _RAN_TO_THE_END or not last.get("started") or not last.get("finished"):
+        return None
+    finished = epoch_seconds(last["finished"])
+    return Run(finished, finished - epoch_seconds(last["started"]))
 
 
 def _placed_at(placement: Mapping[str, Any] | None) -> float:

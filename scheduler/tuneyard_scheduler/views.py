@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from tuneyard_api.common import micro_timestamp
 from tuneyard_api.trial import Phase, Placement, Reclaim
+from tuneyard_scheduler.durations import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class StudyView:
     phase: str | None = None
     """status.phase: a study that is Blocked, Complete or Failed gets no place."""
     deleting: bool = False
+    timeout: float | None = None
+    """Seconds that an attempt may run at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,10 @@ class TrialView:
     uid: str | None = None
     since: float = 0.0
     """From when it waits for its place, be it for a backoff first; or has its place. 0: not known."""
+    started: float = 0.0
+    """When its current attempt began to run. 0: it has not, or that is not known."""
+    run: Run | None = None
+    """Its last attempt, where that ran to its own end."""
     preempted: int = 0
     """How many of its attempts were stopped for others."""
     version: str | None = None
