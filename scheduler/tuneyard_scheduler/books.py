@@ -38,6 +38,18 @@ class Leaving(NamedTuple):
         return self.trial.rpartition("-")[0]
 
 
+class Reservation(NamedTuple):
+    """A node that is kept for a trial for which no node has room: it gets what falls free there."""
+
+    study: str
+    trial: int
+    """Its index."""
+    node: str
+    resource: str
+    at: float
+    """When the trial is expected to start there. Until then others may have what they surely give back before."""
+
+
 class Holding(NamedTuple):
     """A place on record, with GPUs that are held there: what a trial could give back."""
 

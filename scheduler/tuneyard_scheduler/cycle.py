@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tuneyard_scheduler.books import StudyBook
+from tuneyard_api.common import timestamp
+from tuneyard_scheduler.books import Reservation, StudyBook
 from tuneyard_scheduler.line import Line
 from tuneyard_scheduler.policies import DEFAULT, Policies
-from tuneyard_scheduler.reasons import Refusal
+from tuneyard_scheduler.policies.reservation import standing
+from tuneyard_scheduler.reasons import Reason, Refusal
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import Decisions, Place, StudyView, Waiting
 
@@ -29,28 +31,42 @@ def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, l
     """
     # 1. Trials whose backoff has passed join those that are ready.
     state.release(now)
-    # 2. Studies with waiting trials stand in line, in that of their queue.
+    # 2. Nobody is given anything of a node that is kept for somebody, unless it is sure to be no delay.
+    held = kept = standing(state)
+    state.inventory.set_aside(held.node if held is not None else None)
+    # 3. Studies with waiting trials stand in line, in that of their queue.
     line = Line(state, policies, now)
-    # 3. Whose turn it is gets one place and stands in line again, or leaves with a reason.
+    # 4. Whose turn it is gets one place and stands in line again, or leaves with a reason.
     placements: list[Place] = []
     waiting: list[Waiting] = []
     while (limit is None or len(placements) < limit) and (study := line.first()) is not None:
         assert study.view is not None, "only known studies stand in line"
-        found = _serve(state, study, study.view, policies)
+        found = _serve(state, study, study.view, policies, held, now)
         if isinstance(found, Waiting):
             waiting.append(found)
         else:
             state.apply([found], now)
             placements.append(found)
+            if held is not None and study.key == held.study:
+                # What is left there is for everybody, unless this place comes to nothing.
+                state.reservation, held = held._replace(trial=found.index), None
+                state.inventory.set_aside(None)
         line.settle(study, stays=isinstance(found, Place) and bool(study.pending))
-    # 4. Those that got nothing, and whose queue is guaranteed more, have borrowers stopped for them.
+    state.inventory.set_aside(None)
+    # 5. Those that got nothing, and whose queue is guaranteed more, have borrowers stopped for them.
     room = None if limit is None else limit - len(placements)
     preempt = policies.reclaim(state, waiting, room)
-    # 5. The next backoff that passes is the next thing that can change without an event.
-    return Decisions(placements, waiting, preempt, state.next_release())
+    # 6. For the first of the others that fits nowhere a node is kept.
+    state.reservation = policies.reserve(state, waiting, now)
+    # 7. The next backoff that passes is the next thing that can change without an event; what was kept until now, and
+    #    is not any more, can be given at once.
+    given_up = kept is not None and standing(state) != kept
+    return Decisions(placements, waiting, preempt, now if given_up else state.next_release())
 
 
-def _serve(state: ClusterState, study: StudyBook, view: StudyView, policies: Policies) -> Place | Waiting:
+def _serve(
+    state: ClusterState, study: StudyBook, view: StudyView, policies: Policies, held: Reservation | None, now: float
+) -> Place | Waiting:
     """A place for the study's next trial, or why it gets none."""
     ready = study.ready.smallest()
     head = ready if ready is not None else study.pending.smallest()
@@ -62,8 +78,22 @@ def _serve(state: ClusterState, study: StudyBook, view: StudyView, policies: Pol
     trial = study.trials[head]
     assert trial.view is not None, "only known trials wait"
     node = policies.choose(state, view, trial)
+    if isinstance(node, Refusal) and held is not None:
+        state.inventory.set_aside(None)
+        node = policies.choose(state, view, trial)
+        state.inventory.set_aside(held.node)
+        if node == held.node and study.key != held.study and not policies.backfill(state, held, study, view, now):
+            node = _is_held(held, now)
     if isinstance(node, Refusal):
         return Waiting(view.key, head, *node)
     if view.gpu is None:
         return Place(view.key, head, trial.view.attempt)
     return Place(view.key, head, trial.view.attempt, node, view.gpu.count, view.gpu.resource)
+
+
+def _is_held(held: Reservation, now: float) -> Refusal:
+    until = f" and is expected to start by {timestamp(held.at)}" if held.at > now else ""
+    return Refusal(
+        Reason.HELD,
+        f"node {held.node} has room, but that is held for trial {held.study}-{held.trial}, which needs more{until}",
+    )

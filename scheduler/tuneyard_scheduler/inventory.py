@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from tuneyard_scheduler.ordered import MinSet
 from tuneyard_scheduler.views import Node
@@ -59,6 +60,10 @@ class FreeIndex:
                 return name
         return None
 
+    def emptiest(self, count: int) -> list[str]:
+        """So many nodes, those with the most free GPUs first; equally free ones by name."""
+        return list(islice((name for bucket in reversed(self._buckets) for name in bucket.ascending()), count))
+
     def most_free(self) -> int:
         """How many GPUs the emptiest node has free."""
         return next((free for free in range(len(self._buckets) - 1, 0, -1) if self._buckets[free]), 0)
@@ -74,13 +79,14 @@ class _Entry:
 class Inventory:
     """All nodes. What is taken of a node is kept even while the node itself is not known."""
 
-    __slots__ = ("_classes", "_entries", "capacity")
+    __slots__ = ("_aside", "_classes", "_entries", "capacity")
 
     def __init__(self) -> None:
         self.capacity = 0
         """GPUs of all known nodes, of whatever make."""
         self._entries: dict[str, _Entry] = {}
         self._classes: dict[Class, FreeIndex] = {}
+        self._aside: str | None = None
 
     def set(self, node: Node) -> bool:
         """Make the node known as it is now; False when that is nothing new."""
@@ -127,6 +133,16 @@ class Inventory:
         self._file(name, entry, resource)
         self._drop_blank(name, entry)
 
+    def set_aside(self, name: str | None) -> None:
+        """Leave this node, and no other, out of those that are free: nobody is given anything of it meanwhile."""
+        before, self._aside = self._aside, name
+        for each in {before, name} - {None}:
+            entry = self._entries.get(str(each))
+            if entry is not None and entry.node is not None:
+                self._unfile(entry.node.name, entry.node)
+                for resource in entry.node.capacity:
+                    self._file(entry.node.name, entry, resource)
+
     def used(self, name: str, resource: str) -> int:
         """How many GPUs of the node are taken."""
         entry = self._entries.get(name)
@@ -153,7 +169,8 @@ class Inventory:
 
     def _file(self, name: str, entry: _Entry, resource: str) -> None:
         node = entry.node
-        if node is None or not (node.ready and node.schedulable) or not node.capacity.get(resource):
+        closed = node is None or name == self._aside or not (node.ready and node.schedulable)
+        if node is None or closed or not node.capacity.get(resource):
             return
         free = node.capacity[resource] - entry.used.get(resource, 0) - entry.kept.get(resource, 0)
         for key in _classes(node, resource):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase, Placement, Reclaim
-from tuneyard_scheduler.books import Hold, Leaving, Share, StudyBook, TrialBook
+from tuneyard_scheduler.books import Hold, Leaving, Reservation, Share, StudyBook, TrialBook
 from tuneyard_scheduler.durations import Durations
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.queues import QueueBook, QueueTree
@@ -33,9 +33,13 @@ class ClusterState:
         self.queues = QueueTree()
         self.leaving: dict[tuple[str, int], Leaving] = {}
         """GPUs that are on their way to the queues that are guaranteed them, by the trial that holds them still."""
+        self.reservation: Reservation | None = None
+        """Whom a node is kept for. A plan, not on record: after a restart it is made anew."""
         self._pods: dict[str, PodView] = {}
         self._leaving_on: defaultdict[tuple[str, str], dict[tuple[str, int], Leaving]] = defaultdict(dict)
         self._holders: defaultdict[tuple[str, str], set[tuple[str, int]]] = defaultdict(set)
+        self._claims: defaultdict[tuple[str, str], set[tuple[str, int]]] = defaultdict(set)
+        self._foreign: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._backoff: list[tuple[float, str, int]] = []
 
     # Nodes
@@ -70,6 +74,7 @@ class ClusterState:
         self._charge(study, -study.gpus, -len(study.pending))
         study.queue = view.queue or DEFAULT_QUEUE
         self._charge(study, study.gpus, len(study.pending))
+        self._note_place(study, study.last_place)
         if before is None or before.uid != view.uid:
             self._recount_all(study)
             study.durations = Durations()
@@ -105,7 +110,7 @@ class ClusterState:
         if trial.assumed is not None and view.age > (trial.assumed.attempt, 0):
             trial.assumed = None
         if view.placement is not None:
-            study.last_place = max(study.last_place, view.since)
+            self._note_place(study, view.since)
         changed = self._recount(study, view.index, trial)
         self._learn(study, view.index, trial)
         heard = self._hear_reclaim(study, view.index, trial)
@@ -134,8 +139,7 @@ class ClusterState:
         if before is not None:
             self._unlink(before)
         self._pods[pod.uid] = pod
-        if pod.node is not None:
-            self.inventory.take(pod.node, pod.resources)
+        self._take(pod, 1)
         if pod.attempt is not None:
             study = self._study(pod.attempt.study)
             trial = study.trials.setdefault(pod.attempt.index, TrialBook())
@@ -168,7 +172,7 @@ class ClusterState:
             if trial is None or view is None or view.phase is not Phase.PENDING or view.attempt != place.attempt:
                 continue
             trial.assumed = place
-            study.last_place = max(study.last_place, now)
+            self._note_place(study, now)
             self._recount(study, place.index, trial)
 
     def forget(self, place: Place) -> None:
@@ -227,6 +231,23 @@ class ClusterState:
         """The trials that could give GPUs of a node back: their study's key and index."""
         return self._holders.get((node, resource), ())
 
+    def occupants(self, node: str, resource: str) -> Iterator[tuple[str, int, float]]:
+        """The trials that have a place on a node, on record or not yet: study's key, index and GPUs."""
+        here = node, resource
+        for key, index in self._holders.get(here, set()) | self._claims.get(here, set()):
+            trial = self._studies[key].trials[index]
+            claim = trial.holding or trial.share.hold
+            if claim is not None:
+                yield key, index, claim.gpus
+
+    def foreign(self, node: str, resource: str) -> float:
+        """GPUs of a node that pods hold that are no trial's."""
+        return self._foreign.get((node, resource), 0)
+
+    def leaving_from(self, node: str, resource: str) -> Iterable[Leaving]:
+        """What trials on a node were told to give back."""
+        return self._leaving_on[node, resource].values() if (node, resource) in self._leaving_on else ()
+
     def trial(self, study_key: str, index: int) -> TrialBook | None:
         """What is known of a trial."""
         study = self._studies.get(study_key)
@@ -258,13 +279,23 @@ class ClusterState:
         return trial is not None and uid in trial.ended
 
     def _unlink(self, pod: PodView) -> None:
-        if pod.node is not None:
-            self.inventory.take(pod.node, pod.resources, -1)
+        self._take(pod, -1)
         if pod.attempt is not None:
             study = self._studies[pod.attempt.study]
             trial = study.trials[pod.attempt.index]
             del trial.pods[pod.uid]
             self._recount(study, pod.attempt.index, trial)
+
+    def _take(self, pod: PodView, sign: int) -> None:
+        """Book what a pod holds of its node; with sign -1, give it back."""
+        if pod.node is None:
+            return
+        self.inventory.take(pod.node, pod.resources, sign)
+        if pod.attempt is None:
+            for resource, count in pod.resources.items():
+                self._foreign[pod.node, resource] += sign * count
+                if not self._foreign[pod.node, resource]:
+                    del self._foreign[pod.node, resource]
 
     def _recount_all(self, study: StudyBook) -> None:
         for index, trial in study.trials.items():
@@ -279,6 +310,10 @@ class ClusterState:
         if new.hold != old.hold:
             self._keep_free(old.hold, -1)
             self._keep_free(new.hold, 1)
+            if old.hold is not None:
+                self._claims[old.hold.node, old.hold.resource].discard((study.key, index))
+            if new.hold is not None:
+                self._claims[new.hold.node, new.hold.resource].add((study.key, index))
         study.attempts += new.attempts - old.attempts
         study.gpus += new.gpus - old.gpus
         if not new.gpus and trial.leaving is not None:
@@ -358,6 +393,11 @@ class ClusterState:
             self._waiting[study.key] = study
         else:
             self._waiting.pop(study.key, None)
+
+    def _note_place(self, study: StudyBook, at: float) -> None:
+        study.last_place = max(study.last_place, at)
+        if study.queue is not None:
+            self.queues.note_place(study.queue, at)
 
     def _charge(self, study: StudyBook, gpus: int, pending: int) -> None:
         if study.queue is None or not (gpus or pending):

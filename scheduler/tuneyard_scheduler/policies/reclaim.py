@@ -23,7 +23,7 @@ from tuneyard_scheduler.views import GpuRequest, Preempt, StudyView, Waiting
 
 OFTEN: Final = 8
 """A trial that was stopped so often for others is not stopped again."""
-_HELPED: Final = frozenset({Reason.NO_NODE_FITS, Reason.QUEUE_LIMIT})
+_HELPED: Final = frozenset({Reason.NO_NODE_FITS, Reason.HELD, Reason.QUEUE_LIMIT})
 
 
 class Victim(NamedTuple):
@@ -72,12 +72,15 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
         queue = state.queue_of(study)
         if queue is None or queue.view is None or queue.view.reclaim == "Never" or queue.used >= queue.guaranteed:
             continue
+        held = state.reservation if each.reason == Reason.HELD else None
+        state.inventory.set_aside(held.node if held is not None else None)
         for trial in _unhelped(state, study, study.view):
             plan = plan or _Plan(state)
             victims = plan.victims(queue, study.view)
             if not victims or (most is not None and len(told) + len(victims) > most):
                 break
             told += plan.tell(victims, queue, trial, study.view)
+    state.inventory.set_aside(None)
     return told
 
 

@@ -50,6 +50,7 @@ class Invariants:
         self._most: dict[str, int] = {}
         self._deleted: dict[str, float] = {}
         self._waits: dict[str, float] = {}
+        self._kept: dict[str, float] = {}
         self._strays: dict[Key, float] = {}
         self._quotas = Quotas(kernel, api, cluster, _TICK if cluster.faults.over else IDLE)
         api.witnesses.append(self)
@@ -261,8 +262,12 @@ class Invariants:
                 _must(self.kernel.now - since < IDLE, f"{pod.name} lives on long after its attempt ended")
 
     def _look_for_idle_gpus(self) -> None:
-        """Whether some study has waited long although a node has been ready, with enough free GPUs, as long."""
+        """Whether some study has waited long although a node has been ready, with enough free GPUs, as long.
+
+        One node at a time may be kept for a trial that needs more than is free there.
+        """
         now = self.kernel.now
+        lacking: list[tuple[str, int, float]] = []
         for name, study in self.api.objects["studies"].items():
             uid = study["metadata"]["uid"]
             if not self._may_have_another(name, study):
@@ -275,9 +280,16 @@ class Invariants:
                 self._waits.pop(uid, None)
                 continue
             since = self._waits.setdefault(uid, now)
-            for machine in self.cluster.machines.machines.values():
-                idle = now - max(since, machine.changed)
-                if count and machine.ready and machine.free >= count:
+            if count:
+                lacking.append((name, count, since))
+        machines = [machine for machine in self.cluster.machines.machines.values() if machine.ready]
+        kept = [m for m in machines if m.free and any(m.free < count <= m.gpus for _, count, _ in lacking)]
+        if kept:
+            self._kept[min(kept, key=lambda machine: machine.changed).name] = now
+        for name, count, since in lacking:
+            for machine in machines:
+                idle = now - max(since, machine.changed, self._kept.get(machine.name, 0.0))
+                if machine.free >= count:
                     said = f"{machine.name} has had {machine.free} idle GPUs for {idle:.0f} s beside a trial of {name}"
                     _must(idle < IDLE, said)
 

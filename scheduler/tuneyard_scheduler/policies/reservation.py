@@ -1,0 +1,209 @@
+"""A node is kept for the first in line that fits nowhere, and others fill in what they give back in time.
+
+A trial that needs several GPUs of one node, or a whole one beside shares, would else wait for ever: whatever falls free
+goes to smaller ones at once. So the node that is expected to have room for it first is kept for it, from when that is
+decided until the trial has a place, wherever that is. Another trial may use the node meanwhile if it is expected to end
+before, or needs only what is left beside. Source (EASY): A. Mu'alem, D. Feitelson, "Utilization, Predictability,
+Workloads, and User Runtime Estimates in Scheduling the IBM SP2 with Backfilling", IEEE TPDS 12(6), 2001.
+
+There is one such reservation at a time. Its time does not move: once it has passed, nobody fills in any more, so that
+the node empties however wrong the estimates were. The reservation goes to whoever is first in line, but an hour of
+waiting goes before the line. So nobody waits for ever whose queue may have the GPUs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final, NamedTuple
+
+from tuneyard_scheduler import expected
+from tuneyard_scheduler.books import Reservation, StudyBook
+from tuneyard_scheduler.durations import CAUTIOUS, TYPICAL
+from tuneyard_scheduler.policies.ordering import AGING, rank, waited
+from tuneyard_scheduler.reasons import Reason
+from tuneyard_scheduler.state import ClusterState
+from tuneyard_scheduler.views import GpuRequest, StudyView, Waiting
+
+PATIENCE: Final = 300.0
+"""Seconds for which a trial waits before a node is kept for it of which nobody knows when it has room.
+
+Then what falls free there stands idle until it is enough, since nobody is known to end in time.
+"""
+_NODES: Final = 64
+"""So many nodes are looked at, those with the most free GPUs."""
+_STUDIES: Final = 8
+"""So many studies are looked at, until a node is found for one."""
+
+
+class _Room(NamedTuple):
+    """A node, and when it is expected to have room. The smallest is the best one."""
+
+    at: float
+    """Infinite where that is not known."""
+    missing: float
+    """GPUs that have to fall free."""
+    node: str
+
+
+def standing(state: ClusterState) -> Reservation | None:
+    """The reservation that holds in this cycle; one that has lost its reason is forgotten.
+
+    While its trial has a place that is not on record yet it does not hold, but is not forgotten either: should the
+    place come to nothing, all that was kept would be gone.
+    """
+    held = state.reservation
+    if held is None:
+        return None
+    study, trial = state.study(held.study), state.trial(held.study, held.trial)
+    gpu = study.view.gpu if study is not None and study.view is not None else None
+    if trial is not None and trial.assumed is not None:
+        return None
+    waits = trial is not None and trial.share.pending is not None
+    if not waits or gpu is None or gpu.resource != held.resource or not _can_have_room(state, held.node, gpu):
+        state.reservation = None
+    return state.reservation
+
+
+def _can_have_room(state: ClusterState, node: str, gpu: GpuRequest) -> bool:
+    """Whether a node would have room if all trials on it ended, and what they give back is promised to nobody."""
+    if node not in state.inventory.free(gpu.resource, gpu.model) or state.leaving_from(node, gpu.resource):
+        return False
+    capacity = state.inventory.left(node, gpu.resource) + state.inventory.used(node, gpu.resource)
+    return capacity - state.foreign(node, gpu.resource) >= gpu.count
+
+
+# Who may use the node meanwhile ------------------------------------------------------------------------------------
+
+
+def is_no_delay(state: ClusterState, held: Reservation, study: StudyBook, view: StudyView, now: float) -> bool:
+    """Whether a trial of this study may have a place on the node that is kept for another one.
+
+    It may if it goes before the other one by right, or will not be in its way.
+    """
+    owner = state.study(held.study)
+    if (
+        owner is None
+        or owner.view is None
+        or owner.view.gpu is None
+        or view.gpu is None
+        or _goes_before(state, study, owner, now)
+    ):
+        return True
+    runs = expected.seconds(study, CAUTIOUS)
+    if runs is not None and now + runs <= held.at:
+        return True
+    beside: float = state.inventory.left(held.node, held.resource) - owner.view.gpu.count
+    beside += sum(gpus for end, gpus in _ends(state, held.node, held.resource, now, CAUTIOUS) if end <= held.at)
+    return math.ceil(view.gpu.count) <= beside
+
+
+def _goes_before(state: ClusterState, study: StudyBook, owner: StudyBook, now: float) -> bool:
+    """Whether a study need not respect a reservation: a guarantee goes before it, and a priority within the queue."""
+    queue, other = state.queue_of(study), state.queue_of(owner)
+    assert study.view is not None, "only known studies stand in line"
+    assert owner.view is not None, "see is_no_delay"
+    same = queue is other
+    if same and rank(study, study.view, now) > rank(owner, owner.view, now):
+        return True
+    return _is_due(state, study) and not (same and _is_due(state, owner))
+
+
+def _is_due(state: ClusterState, study: StudyBook) -> bool:
+    """Whether a study's queue is guaranteed what a further trial needs."""
+    queue = state.queue_of(study)
+    gpu = study.view.gpu if study.view is not None else None
+    return queue is not None and gpu is not None and queue.used + gpu.count <= queue.guaranteed
+
+
+# For whom a node is kept -------------------------------------------------------------------------------------------
+
+
+def for_the_first_that_fits_nowhere(state: ClusterState, waiting: list[Waiting], now: float) -> Reservation | None:
+    """The reservation from now on: the present one for as long as its trial waits for nothing but room."""
+    held = state.reservation
+    if held is not None:
+        mine = next((each for each in waiting if each.study == held.study), None)
+        if (mine is None or mine.reason == Reason.NO_NODE_FITS) and held.study not in _helped(state):
+            return held
+    search = _Search(state, now)
+    for study, view, gpu, index in islice(_candidates(state, waiting, now), _STUDIES):
+        room = search.soonest(study, index, gpu)
+        if room is not None and room.at < math.inf:
+            return Reservation(view.key, index, room.node, gpu.resource, room.at)
+        if room is not None and waited(study, now) >= PATIENCE:
+            return Reservation(view.key, index, room.node, gpu.resource, now)
+    return None
+
+
+def _candidates(
+    state: ClusterState, waiting: Iterable[Waiting], now: float
+) -> Iterator[tuple[StudyBook, StudyView, GpuRequest, int]]:
+    """Those that no node fits and that are not helped otherwise, if there are smaller ones that get before them."""
+    lacking = [each for each in waiting if each.reason == Reason.NO_NODE_FITS]
+    if not lacking:
+        return
+    helped, smallest = _helped(state), _smallest(state)
+    books = [(state.study(each.study), each.index) for each in lacking if each.study not in helped]
+    known = [(study, study.view, index) for study, index in books if study is not None and study.view is not None]
+    for study, view, index in sorted(known, key=lambda each: -(waited(each[0], now) // AGING)):
+        if view.gpu is not None and view.gpu.count > smallest[view.gpu.resource]:
+            yield study, view, view.gpu, index
+
+
+def _helped(state: ClusterState) -> set[str]:
+    """The studies for whom others give way."""
+    return {leaving.study for leaving in state.leaving.values()}
+
+
+def _smallest(state: ClusterState) -> dict[str, float]:
+    """By resource, the least that a trial needs of those that run or wait."""
+    found: dict[str, float] = {}
+    for study in state.studies():
+        gpu = study.view.gpu if study.view is not None else None
+        if gpu is not None and (study.gpus or study.pending):
+            found[gpu.resource] = min(gpu.count, found.get(gpu.resource, math.inf))
+    return found
+
+
+class _Search:
+    """Finds the node that has room first; what it has found out of a node it does not find out again."""
+
+    def __init__(self, state: ClusterState, now: float) -> None:
+        self._state = state
+        self._now = now
+        self._ends: dict[tuple[str, str], list[tuple[float, float]]] = {}
+
+    def soonest(self, study: StudyBook, index: int, gpu: GpuRequest) -> _Room | None:
+        """Of the emptiest nodes, the one that is expected to have room first; one that the trial avoids if need be."""
+        trial = study.trials[index].view
+        avoid = trial.avoid if trial is not None else ()
+        nodes = self._state.inventory.free(gpu.resource, gpu.model).emptiest(_NODES)
+        rooms = [room for node in nodes if (room := self._room(node, gpu)) is not None]
+        return min(rooms, key=lambda room: (room.node in avoid, room), default=None)
+
+    def _room(self, node: str, gpu: GpuRequest) -> _Room | None:
+        """When a node is expected to have room; None where it would not even if all trials on it ended."""
+        if self._state.leaving_from(node, gpu.resource):
+            return None  # what falls free there is promised
+        left: float = gpu.count - self._state.inventory.left(node, gpu.resource)
+        missing = left
+        ends = self._ends.get((node, gpu.resource))
+        if ends is None:
+            ends = sorted(_ends(self._state, node, gpu.resource, self._now, TYPICAL))
+            self._ends[node, gpu.resource] = ends
+        for end, gpus in ends:
+            left -= gpus
+            if left <= 0:
+                return _Room(end, missing, node)
+        return None
+
+
+def _ends(state: ClusterState, node: str, resource: str, now: float, share: float) -> Iterator[tuple[float, float]]:
+    """When those trials end that have a place on a node (infinite: not known), and how many GPUs each holds."""
+    for key, index, gpus in state.occupants(node, resource):
+        study, trial = state.study(key), state.trial(key, index)
+        if study is not None and trial is not None:
+            end = expected.end(study, trial, now, share)
+            yield (math.inf if end is None else end), gpus
