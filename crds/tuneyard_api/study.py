@@ -210,6 +210,27 @@ class BestTrial(Model):
     parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
 
 
+class StudyWaiting(Model):
+    """What the study's next trial waits for; there is none where it has as many as it may have at a time."""
+
+    queue: str = Field(max_length=253, description="The GpuQueue in whose line it stands.")
+    trial: str = Field(max_length=253, description="The Trial that is next.")
+    trials: int = Field(ge=0, description="Trials that wait for a place, those in their backoff included.")
+    position: int | None = Field(
+        default=None,
+        ge=1,
+        description="The study's place in the line of its queue: 1 is served next. Absent where it does not stand in "
+        "line, because it is held up by something other than a lack of GPUs.",
+    )
+    reason: str = Field(max_length=128, description="Why it waits, in a word.")
+    message: str | None = Field(default=None, max_length=1024, description="Why it waits, in a sentence.")
+    expected_start: Time | None = Field(
+        default=None,
+        description="When the next trial may start, by how long trials took before (RFC 3339). Absent where that is "
+        "not known.",
+    )
+
+
 class StudyStatus(Model):
     """What Tuneyard observed; of constant size, whatever the number of trials."""
 
@@ -227,7 +248,17 @@ class StudyStatus(Model):
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")
     gpus: int | None = Field(default=None, description="GPUs in use.")
     gpu_hours: float | None = Field(default=None, description="GPU-hours used so far.")
-    eta: Time | None = Field(default=None, description="When the study may end at its present pace (RFC 3339).")
+    gpu_hours_to_come: float | None = Field(
+        default=None,
+        description="GPU-hours that the trials still to come, and the rest of those that run, will take, if they take "
+        "as long as those that succeeded did on average. Absent where that is not known.",
+    )
+    eta: Time | None = Field(
+        default=None,
+        description="When the study may end at its present pace (RFC 3339). Absent where that is not known, because no "
+        "trial has succeeded yet, or none runs.",
+    )
+    waiting: StudyWaiting | None = Field(default=None, description="What the study's next trial waits for.")
     message: str | None = Field(default=None, max_length=4096, description="A sentence about the present state.")
     conditions: Conditions = Field(
         default_factory=list,

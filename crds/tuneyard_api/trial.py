@@ -76,6 +76,21 @@ class Placement(Model):
     reclaim: Reclaim | None = Field(default=None, description="Set once the GPUs have to be given back.")
 
 
+class Waiting(Model):
+    """Where a trial stands that waits for its place, beside the reason and the message of its status."""
+
+    position: int | None = Field(
+        default=None,
+        ge=1,
+        description="Its study's place in the line of its queue: 1 is served next. Absent where it does not stand in "
+        "line, because it is held up by something other than a lack of GPUs.",
+    )
+    expected_start: Time | None = Field(
+        default=None,
+        description="When it may start, by how long trials took before (RFC 3339). Absent where that is not known.",
+    )
+
+
 class AttemptStatus(Model):
     """One attempt that has ended."""
 
@@ -119,6 +134,10 @@ class TrialStatus(Model):
     )
     reason: str | None = Field(default=None, max_length=128, description="Why the trial is in this phase.")
     message: str | None = Field(default=None, max_length=1024, description="A sentence about the present state.")
+    waiting: Waiting | None = Field(
+        default=None,
+        description="Where the trial stands in line. On a study's next trial only, and renewed twice a minute at most.",
+    )
     start_time: Time | None = Field(default=None, description="When the current attempt began to run (RFC 3339).")
     completion_time: Time | None = Field(default=None, description="When the trial ended (RFC 3339).")
     conditions: Conditions = Field(default_factory=list, max_length=8, description="Complete, once it has ended.")

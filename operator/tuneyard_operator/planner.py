@@ -322,6 +322,8 @@ def _conclude(
         index=trial.index, now=now,
     )  # fmt: skip
     patch: Object = {"attempts": attempts, "reason": end.reason, "message": end.message or None}
+    if trial.waiting is not None:
+        patch["waiting"] = None
     if not isinstance(verdict, GiveUp):
         patch |= {
             "phase": Phase.PENDING,

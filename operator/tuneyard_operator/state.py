@@ -40,6 +40,7 @@ class StudyState:
         """Heap of (time, trial) at which the planner looks again."""
         self.pending: set[int] = set()
         self.active: set[int] = set()
+        self.waits: set[int] = set()  # pending trials of which the scheduler has said why they wait
         self._backing_off: set[int] = set()
         self._backoffs: list[tuple[float, int]] = []
         self.strays: dict[tuple[int, int], float] = {}
@@ -57,9 +58,9 @@ class StudyState:
         self.started_at: float | None = None
         self.last_trouble: str | None = None
         """What is said of the last trial that ended without a result."""
-        self.retries = 0
-        self.gpu_seconds = self.run_seconds = 0.0
-        self.ran = 0
+        self.retries = self.ran = 0
+        # of all attempts; the other two, and ran, of those that succeeded
+        self.gpu_seconds = self.run_seconds = self.run_gpu_seconds = 0.0
         self.exhausted_from: int | None = None
         """The first index for which the strategy had no configuration."""
         self.spec_problem: str | None = None
@@ -167,6 +168,7 @@ class StudyState:
         self.refused.pop(trial.index, None)
         self.phases[trial.phase] -= 1
         self.pending.discard(trial.index)
+        self.waits.discard(trial.index)
         self._backing_off.discard(trial.index)
         self.active.discard(trial.index)
         self.stuck.discard(trial.index)
@@ -188,6 +190,8 @@ class StudyState:
                 self.stuck.add(trial.index)
         elif not trial.phase.terminal:
             self.pending.add(trial.index)
+            if trial.waiting is not None:
+                self.waits.add(trial.index)
             if trial.not_before:
                 self._backing_off.add(trial.index)
                 heapq.heappush(self._backoffs, (trial.not_before, trial.index))
@@ -212,6 +216,7 @@ class StudyState:
             self.gpu_seconds += sign * took * attempt.get("gpus", 0)
             if attempt["outcome"] == Outcome.SUCCEEDED:
                 self.run_seconds += sign * took
+                self.run_gpu_seconds += sign * took * attempt.get("gpus", 0)
                 self.ran += sign
 
     def _consider(self, trial: TrialState) -> None:

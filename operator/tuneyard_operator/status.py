@@ -10,8 +10,10 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tuneyard_api.common import INDEX_LABEL, STUDY_LABEL, seconds, timestamp
+from tuneyard_api.common import INDEX_LABEL, STUDY_LABEL, timestamp
+from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase
+from tuneyard_operator import forecast
 from tuneyard_operator.actions import Object
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
@@ -58,7 +60,11 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
     if over is not None:
         after["completionTime"] = before.get("completionTime") or timestamp(now)
     elif phase == "Running":
-        _add_if(after, "eta", _eta(state, now))
+        at, hours = forecast.eta(state, now), forecast.gpu_hours_to_come(state, now)
+        _add_if(after, "eta", timestamp(at) if at is not None else None)
+        _add_if(after, "gpuHoursToCome", round(hours, 4) if hours is not None else None)
+    if over is None:
+        _add_if(after, "waiting", _waiting(state))
     if state.best is not None:
         after["best"] = _best(state.best)
     return after
@@ -150,28 +156,18 @@ def _best(trial: TrialState) -> Object:
     }
 
 
-def _running_since(state: StudyState, now: float) -> Iterator[tuple[TrialState, float]]:
-    for index in state.active:
-        trial = state.trials[index]
-        if trial.seen is not None and trial.seen.started is not None:
-            yield trial, max(0.0, (trial.seen.finished or now) - trial.seen.started)
-
-
 def _gpu_seconds(state: StudyState, now: float) -> float:
-    return state.gpu_seconds + sum(trial.gpus * took for trial, took in _running_since(state, now))
+    return state.gpu_seconds + sum(trial.gpus * took for trial, took in forecast.running_since(state, now))
 
 
-def _eta(state: StudyState, now: float) -> str | None:
-    """When the study ends if the remaining trials take as long as the finished ones did on average."""
-    if state.ran == 0 or math.isinf(state.limit) or state.spec.trials.parallel == 0:
+def _waiting(state: StudyState) -> Object | None:
+    """What the next trial waits for, as the scheduler has told it."""
+    trial = forecast.waits_for_gpus(state)
+    if trial is None or trial.waiting is None:
         return None
-    mean = state.run_seconds / state.ran
-    left = max(0.0, (state.limit - state.ended) * mean - sum(took for _, took in _running_since(state, now)))
-    lanes = max(1, min(state.spec.trials.parallel, len(state.active) or state.spec.trials.parallel))
-    at = now + left / lanes
-    if state.spec.max_duration and state.started_at is not None:
-        at = min(at, state.started_at + seconds(state.spec.max_duration))
-    return timestamp(at)
+    return {
+        "queue": state.spec.queue or DEFAULT_QUEUE, "trial": trial.name, "trials": len(state.pending), **trial.waiting,
+    }  # fmt: skip
 
 
 def _add_if(into: Object, key: str, value: object) -> None:
@@ -179,7 +175,7 @@ def _add_if(into: Object, key: str, value: object) -> None:
         into[key] = value
 
 
-_ESTIMATES = frozenset({"eta", "gpuHours"})
+_ESTIMATES = frozenset({"eta", "gpuHours", "gpuHoursToCome"})
 
 
 def alike(before: Object, after: Object) -> bool:

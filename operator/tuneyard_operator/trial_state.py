@@ -33,6 +33,8 @@ class TrialState:
     message: str | None
     metrics: dict[str, float]
     deleting: bool
+    waiting: Object | None = None
+    """What the scheduler says about its wait: reason, message, position and expectedStart; None: nothing."""
 
     seen: AttemptSeen | None = None
     started: bool = False
@@ -70,6 +72,7 @@ class TrialState:
             attempts=status.get("attempts") or [],
             value=status.get("value"),
             message=status.get("message"),
+            waiting=_waiting(status) if phase is Phase.PENDING else None,
             metrics=(status.get("observation") or {}).get("metrics") or {},
             deleting="deletionTimestamp" in meta,
             reports=Reports.resumed(() if phase.terminal else status.get("curve") or ()),
@@ -102,6 +105,13 @@ class TrialState:
     def ended_attempts(self, outcome: Outcome) -> int:
         """How many attempts ended so."""
         return sum(1 for attempt in self.attempts if attempt["outcome"] == outcome)
+
+
+def _waiting(status: Object) -> Object | None:
+    if status.get("waiting") is None or not status.get("reason"):
+        return None
+    told = {"reason": status["reason"], "message": status.get("message"), **status["waiting"]}
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def attempt_seconds(attempt: Object) -> float:

@@ -15,6 +15,7 @@ from tuneyard_api.common import (
     UID_LABEL,
     epoch_seconds,
     seconds,
+    timestamp,
 )
 from tuneyard_api.trial import Outcome, Phase, Placement
 from tuneyard_scheduler.backends import whole
@@ -23,12 +24,14 @@ from tuneyard_scheduler.views import (
     AttemptKey,
     GpuRequest,
     Node,
+    Outlook,
     Place,
     PodView,
     Preempt,
     QueueView,
     StudyView,
     TrialView,
+    Waiting,
 )
 
 Object = dict[str, Any]
@@ -224,7 +227,8 @@ def placed(place: Place, version: str | None, now: float) -> Object:
     Every field is in it: a merge patch would else keep one of an earlier placement.
     """
     placement = place.placement(now).model_dump(mode="json", by_alias=True)
-    return _patch(version, {"phase": Phase.PLACED, "placement": placement, "reason": None, "message": None})
+    told = {"reason": None, "message": None, "waiting": None}
+    return _patch(version, {"phase": Phase.PLACED, "placement": placement, **told})
 
 
 def told_to_leave(told: Preempt, version: str | None, now: float) -> Object:
@@ -233,9 +237,14 @@ def told_to_leave(told: Preempt, version: str | None, now: float) -> Object:
     return _patch(version, {"placement": {"reclaim": reclaim}})
 
 
-def waits(reason: str, message: str, version: str | None) -> Object:
-    """The patch that tells why a trial waits."""
-    return _patch(version, {"reason": reason, "message": message[:1024]})
+def waits(waiting: Waiting, outlook: Outlook, version: str | None) -> Object:
+    """The patch that tells why a trial waits, and for how long.
+
+    Every field is in it: a merge patch would else keep one of what was told before.
+    """
+    expected = timestamp(outlook.start) if outlook.start is not None else None
+    standing = {"position": outlook.position, "expectedStart": expected}
+    return _patch(version, {"reason": waiting.reason, "message": waiting.message[:1024], "waiting": standing})
 
 
 def _patch(version: str | None, status: Object) -> Object:

@@ -186,6 +186,16 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """When a study that waits may have its next place."""
+
+    position: int | None = None
+    """Its place in the line of its queue, from 1; None where it does not stand in line for GPUs."""
+    start: float | None = None
+    """When its next trial is expected to start; None: not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decisions:
     """What one cycle decided."""
 
