@@ -22,10 +22,11 @@ from _queueing import GPU, Outcome, Scheduler, Simulator, Workload, idle_share, 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.books import StudyBook, TrialBook
 from tuneyard_scheduler.cycle import schedule
+from tuneyard_scheduler.devices import GpuRequest
 from tuneyard_scheduler.policies import Policies, nodes
 from tuneyard_scheduler.reasons import Refusal
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Decisions, GpuRequest, Node, Place, QueueView, StudyView, TrialView
+from tuneyard_scheduler.views import Decisions, Node, Place, QueueView, StudyView, TrialView
 
 Figures = dict[str, float | int | str]
 ROOM = 64
