@@ -8,6 +8,7 @@ emptiest node that fits).
 """
 
 import argparse
+import dataclasses
 import itertools
 import random
 import statistics
@@ -156,11 +157,10 @@ def by_arrival(study: StudyBook, view: StudyView, now: float) -> tuple[float, ..
     return (view.created,)
 
 
-def emptiest(state: ClusterState, view: StudyView, trial: TrialBook) -> str | Refusal | None:
-    """The node with the most free GPUs."""
-    assert view.gpu is not None, "all trials here have GPUs"
-    free = state.inventory.free(view.gpu.resource)
-    return free.fullest(max(view.gpu.count, free.most_free())) or nodes.fullest_that_fits(state, view, trial)
+def emptiest(state: ClusterState, view: StudyView, trial: TrialBook) -> nodes.Spot | Refusal | None:
+    """What schedulers do by default that spread pods over nodes: no packing."""
+    gpu = dataclasses.replace(view.gpu, spread=True) if view.gpu is not None else None
+    return nodes.fullest_that_fits(state, dataclasses.replace(view, gpu=gpu), trial)
 
 
 FIFO = Policies(share=lambda _: (0.0,), order=by_arrival, reclaim=lambda *_: [])
