@@ -120,6 +120,17 @@ class TrialBook:
         claim: Place | Placement | None = assumed
         if claim is None and view is not None and view.phase in (Phase.PLACED, Phase.RUNNING):
             claim = view.placement or Place(view.study, view.index, view.attempt)
+        waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
+        pending = (view.not_before or 0.0) if waits and view is not None else None
+        if not self.pods and not self.ended:  # as most are
+            hold = _hold(claim, study)
+            gpus = claim.gpus if claim is not None and hold is not None else 0.0
+            return Share(int(claim is not None), gpus, hold, pending)
+        return self._count_pods(claim, view, study, pending)
+
+    def _count_pods(
+        self, claim: Place | Placement | None, view: TrialView | None, study: StudyView | None, pending: float | None
+    ) -> Share:
         ended = (pod for pod in self.ended.values() if _of_study(pod, study) and _of_trial(pod, view))
         if claim is not None and claim.attempt <= max(_attempts(ended), default=-1):
             claim = None
@@ -131,14 +142,16 @@ class TrialBook:
         hold = None
         if claim is not None:
             attempts.add(claim.attempt)
-            bound = claim.attempt in _attempts(pod for pod in own if pod.node is not None)
-            if claim.node is not None and claim.resource is not None and not bound:
-                hold = Hold(claim.node, taken(claim, study))
-                gpus += claim.gpus
-        waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
-        return Share(
-            len(attempts) + others, amount(gpus), hold, (view.not_before or 0.0) if waits and view is not None else None
-        )
+            if claim.attempt not in _attempts(pod for pod in own if pod.node is not None):
+                hold = _hold(claim, study)
+                gpus += claim.gpus if hold is not None else 0.0
+        return Share(len(attempts) + others, amount(gpus), hold, pending)
+
+
+def _hold(claim: Place | Placement | None, study: StudyView | None) -> Hold | None:
+    if claim is None or claim.node is None or claim.resource is None:
+        return None
+    return Hold(claim.node, taken(claim, study))
 
 
 def _attempts(pods: Iterable[PodView]) -> set[int]:
