@@ -65,7 +65,7 @@ def placed(kube: FakeKube, study: str = "a") -> dict[int, str | None]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(0.002)
 
