@@ -98,9 +98,9 @@ class TrialState:
         return self.placement.get("reclaim") if self.placement else None
 
     @property
-    def gpus(self) -> int:
+    def gpus(self) -> float:
         """GPUs that the current attempt holds."""
-        return int(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0
+        return float(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0
 
     def ended_attempts(self, outcome: Outcome) -> int:
         """How many attempts ended so."""

@@ -6,6 +6,7 @@ from tuneyard_api.common import timestamp
 from tuneyard_scheduler.books import Reservation, StudyBook
 from tuneyard_scheduler.line import Line
 from tuneyard_scheduler.policies import DEFAULT, Policies
+from tuneyard_scheduler.policies.nodes import Spot
 from tuneyard_scheduler.policies.reservation import standing
 from tuneyard_scheduler.reasons import Reason, Refusal
 from tuneyard_scheduler.state import ClusterState
@@ -33,7 +34,7 @@ def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, l
     state.release(now)
     # 2. Nobody is given anything of a node that is kept for somebody, unless it is sure to be no delay.
     held = kept = standing(state)
-    state.inventory.set_aside(held.node if held is not None else None)
+    state.inventory.aside = held.node if held is not None else None
     # 3. Studies with waiting trials stand in line, in that of their queue.
     line = Line(state, policies, now)
     # 4. Whose turn it is gets one place and stands in line again, or leaves with a reason.
@@ -50,9 +51,9 @@ def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, l
             if held is not None and study.key == held.study:
                 # What is left there is for everybody, unless this place comes to nothing.
                 state.reservation, held = held._replace(trial=found.index), None
-                state.inventory.set_aside(None)
+                state.inventory.aside = None
         line.settle(study, stays=isinstance(found, Place) and bool(study.pending))
-    state.inventory.set_aside(None)
+    state.inventory.aside = None
     # 5. Those that got nothing, and whose queue is guaranteed more, have borrowers stopped for them.
     room = None if limit is None else limit - len(placements)
     preempt = policies.reclaim(state, waiting, room)
@@ -77,18 +78,22 @@ def _serve(
             return Waiting(view.key, head, *refusal)
     trial = study.trials[head]
     assert trial.view is not None, "only known trials wait"
-    node = policies.choose(state, view, trial)
-    if isinstance(node, Refusal) and held is not None:
-        state.inventory.set_aside(None)
-        node = policies.choose(state, view, trial)
-        state.inventory.set_aside(held.node)
-        if node == held.node and study.key != held.study and not policies.backfill(state, held, study, view, now):
-            node = _is_held(held, now)
-    if isinstance(node, Refusal):
-        return Waiting(view.key, head, *node)
-    if view.gpu is None:
+    spot = policies.choose(state, view, trial)
+    if isinstance(spot, Refusal) and held is not None:
+        state.inventory.aside = None
+        spot = policies.choose(state, view, trial)
+        state.inventory.aside = held.node
+        mine = study.key == held.study or not isinstance(spot, Spot) or spot.node != held.node
+        if isinstance(spot, Spot) and not mine and not policies.backfill(state, held, study, spot, now):
+            spot = _is_held(held, now)
+    if isinstance(spot, Refusal):
+        return Waiting(view.key, head, *spot)
+    if spot is None:
         return Place(view.key, head, trial.view.attempt)
-    return Place(view.key, head, trial.view.attempt, node, view.gpu.count, view.gpu.resource)
+    node, resource, portion, devices = spot
+    return Place(
+        view.key, head, trial.view.attempt, node, portion.gpus, resource, portion.backend, devices, portion.memory
+    )
 
 
 def _is_held(held: Reservation, now: float) -> Refusal:

@@ -11,17 +11,20 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from tuneyard_scheduler import expected
-from tuneyard_scheduler.books import StudyBook
+from tuneyard_scheduler.books import Reservation, StudyBook
 from tuneyard_scheduler.durations import TYPICAL
+from tuneyard_scheduler.inventory import Offer
 from tuneyard_scheduler.policies import DEFAULT, Policies
 from tuneyard_scheduler.policies.quota import over_limit
 from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import GpuRequest, Outlook, Waiting
+from tuneyard_scheduler.views import Outlook, StudyView, Waiting
 
 IN_LINE: Final = frozenset({Reason.NO_NODE_FITS, Reason.HELD, Reason.QUEUE_LIMIT})
 """The reasons of those who wait for GPUs."""
+
+_ROUNDING: Final = 1e-6
 
 
 class _End(NamedTuple):
@@ -80,21 +83,22 @@ class _Estimates:
             trial = study.trials[-negative]
             end = expected.end(study, trial, self._now, TYPICAL)
             if trial.holding is not None and end is not None:
-                found.append(_End(end, trial.holding.gpus, trial.holding.node, trial.holding.resource, queue))
+                held = trial.holding.held
+                found.append(_End(end, held.gpus, held.node, held.resource, queue))
         return found
 
     def start(self, waiting: Waiting, study: StudyBook) -> float | None:
         """When the next trial of a study may start."""
-        gpu = study.view.gpu if study.view is not None else None
+        view = study.view
         match waiting.reason:
             case Reason.BACKOFF:
                 return study.trials[waiting.index].share.pending
             case Reason.PARALLEL_LIMIT:
                 return self._next_of(study)
-            case Reason.QUEUE_LIMIT if gpu is not None:
-                return self._within_limit(study, gpu)
-            case Reason.NO_NODE_FITS | Reason.HELD if gpu is not None:
-                return self._with_room(study, gpu)
+            case Reason.QUEUE_LIMIT if view is not None and view.gpu is not None:
+                return self._within_limit(study, self._state.inventory.least(view.gpu, view.needs))
+            case Reason.NO_NODE_FITS | Reason.HELD if view is not None and view.gpu is not None:
+                return self._with_room(view, self._state.inventory.offers(view.gpu, view.needs))
         return None
 
     def _next_of(self, study: StudyBook) -> float | None:
@@ -104,48 +108,48 @@ class _Estimates:
         each = expected.seconds(study, TYPICAL)
         return self._now + each / study.attempts if each is not None and study.attempts else None
 
-    def _within_limit(self, study: StudyBook, gpu: GpuRequest) -> float | None:
+    def _within_limit(self, study: StudyBook, gpus: float) -> float | None:
         """When so many GPUs of the full queue are given back as are missing."""
         queue = self._state.queue_of(study)
-        full = over_limit(queue, gpu.count) if queue is not None else None
-        if full is None or full.limit is None or full.limit < gpu.count:
+        full = over_limit(queue, gpus) if queue is not None else None
+        if full is None or full.limit is None or full.limit < gpus:
             return None
-        missing = full.used + gpu.count - full.limit
+        missing = full.used + gpus - full.limit
         for end in self._ends:
             if end.queue is not None and full in end.queue.path():
                 missing -= end.gpus
-                if missing <= 0:
+                if missing <= _ROUNDING:
                     return end.at
         return None
 
-    def _with_room(self, study: StudyBook, gpu: GpuRequest) -> float | None:
+    def _with_room(self, view: StudyView, offers: list[Offer]) -> float | None:
         """When the node that is kept for it has room; else when a trial ends, for each who stands before it as well.
 
         Only ends count that give back as much as it needs: how several that give less come together on one node
         nobody knows.
         """
         held = self._state.reservation
-        if held is not None and held.study == study.key:
-            return self._room_on(held.node, gpu)
-        nodes = self._state.inventory.free(gpu.resource, gpu.model)
-        turn = self._ahead[gpu.resource]
-        self._ahead[gpu.resource] += 1
+        if held is not None and held.study == view.key:
+            return self._room_on(held, offers)
+        turns = self._ahead[view.gpu.resource if view.gpu is not None else ""]
+        self._ahead[view.gpu.resource if view.gpu is not None else ""] += 1
         for end in self._ends:
             kept = held is not None and end.node == held.node
-            if end.resource == gpu.resource and end.gpus >= gpu.count and end.node in nodes and not kept:
-                turn -= 1
-                if turn < 0:
+            if not kept and any(
+                end.resource == offer.resource and end.node in offer.free and end.gpus >= offer.portion.gpus
+                for offer in offers
+            ):
+                turns -= 1
+                if turns < 0:
                     return end.at
         return None
 
-    def _room_on(self, node: str, gpu: GpuRequest) -> float | None:
-        missing: float = gpu.count - self._state.inventory.left(node, gpu.resource)
-        for end in self._ends:
-            if (end.node, end.resource) == (node, gpu.resource):
-                missing -= end.gpus
-            if missing <= 0:
-                return max(self._now, end.at)
-        return None
+    def _room_on(self, held: Reservation, offers: list[Offer]) -> float | None:
+        """When the node has room that is kept, as it looks now."""
+        known = expected.ends(self._state, held.node, held.resource, self._now, TYPICAL)
+        portion = next((offer.portion for offer in offers if offer.resource == held.resource), None)
+        at = expected.room(self._state, held.node, held.resource, portion, known) if portion is not None else None
+        return None if at == math.inf else at
 
 
 def noticeably(before: Outlook, after: Outlook, now: float) -> bool:

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase, Placement, Reclaim
-from tuneyard_scheduler.books import Hold, Leaving, Reservation, Share, StudyBook, TrialBook
+from tuneyard_scheduler.books import Held, Hold, Leaving, Reservation, Share, StudyBook, TrialBook
+from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.durations import Durations
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.queues import QueueBook, QueueTree
@@ -231,14 +232,16 @@ class ClusterState:
         """The trials that could give GPUs of a node back: their study's key and index."""
         return self._holders.get((node, resource), ())
 
-    def occupants(self, node: str, resource: str) -> Iterator[tuple[str, int, float]]:
-        """The trials that have a place on a node, on record or not yet: study's key, index and GPUs."""
+    def occupants(self, node: str, resource: str) -> Iterator[tuple[str, int, Held]]:
+        """The trials that have a place on a node, on record or not yet: study's key, index and what they hold."""
         here = node, resource
         for key, index in self._holders.get(here, set()) | self._claims.get(here, set()):
             trial = self._studies[key].trials[index]
-            claim = trial.holding or trial.share.hold
-            if claim is not None:
-                yield key, index, claim.gpus
+            if trial.holding is not None:
+                yield key, index, trial.holding.held
+            elif trial.assumed is not None:
+                place = trial.assumed
+                yield key, index, Held(node, resource, place.gpus, tuple(place.devices or ()))
 
     def foreign(self, node: str, resource: str) -> float:
         """GPUs of a node that pods hold that are no trial's."""
@@ -290,10 +293,11 @@ class ClusterState:
         """Book what a pod holds of its node; with sign -1, give it back."""
         if pod.node is None:
             return
-        self.inventory.take(pod.node, pod.resources, sign)
+        self.inventory.take(pod.node, pod.taken, sign)
         if pod.attempt is None:
-            for resource, count in pod.resources.items():
-                self._foreign[pod.node, resource] += sign * count
+            shares = [*pod.taken.units.items(), *((part.resource, part.share) for part in pod.taken.parts)]
+            for resource, gpus in shares:
+                self._foreign[pod.node, resource] = amount(self._foreign[pod.node, resource] + sign * gpus)
                 if not self._foreign[pod.node, resource]:
                     del self._foreign[pod.node, resource]
 
@@ -310,12 +314,12 @@ class ClusterState:
         if new.hold != old.hold:
             self._keep_free(old.hold, -1)
             self._keep_free(new.hold, 1)
-            if old.hold is not None:
-                self._claims[old.hold.node, old.hold.resource].discard((study.key, index))
-            if new.hold is not None:
-                self._claims[new.hold.node, new.hold.resource].add((study.key, index))
+            for resource in _resources(old.hold):
+                self._claims[resource].discard((study.key, index))
+            for resource in _resources(new.hold):
+                self._claims[resource].add((study.key, index))
         study.attempts += new.attempts - old.attempts
-        study.gpus += new.gpus - old.gpus
+        study.gpus = amount(study.gpus + new.gpus - old.gpus)
         if not new.gpus and trial.leaving is not None:
             self._leave(study, index, trial, None)
         elif new.gpus and not old.gpus:
@@ -350,17 +354,20 @@ class ClusterState:
         key = study.key, index
         if before is not None:
             del self.leaving[key]
-            del self._leaving_on[before.node, before.resource][key]
-            self._keep_for_those_helped(before.node, before.resource)
+            at = before.held.node, before.held.resource
+            del self._leaving_on[at][key]
+            self._keep_for_those_helped(*at)
         if leaving is not None:
-            self.leaving[key] = self._leaving_on[leaving.node, leaving.resource][key] = leaving
-            self._keep_for_those_helped(leaving.node, leaving.resource)
+            at = leaving.held.node, leaving.held.resource
+            self.leaving[key] = self._leaving_on[at][key] = leaving
+            self._keep_for_those_helped(*at)
 
     def _keep_for_those_helped(self, node: str, resource: str) -> None:
         """What is free on a node beside GPUs that are given back is kept, as far as those need it who get them."""
         here = self._leaving_on[node, resource].values()
         needed = sum({each.trial: each.needs for each in here}.values())
-        self.inventory.keep(node, resource, max(0.0, needed - sum(each.gpus for each in here)))
+        closed = {device for each in here if each.needs >= 1 for device in each.held.devices}
+        self.inventory.keep(node, resource, max(0.0, needed - sum(each.held.gpus for each in here)), closed)
 
     def _note_holding(self, study: StudyBook, index: int, trial: TrialBook) -> None:
         """Keep those in order who could give GPUs back."""
@@ -370,14 +377,14 @@ class ClusterState:
         trial.holding = new
         if old is not None:
             study.holding.discard(old.order)
-            self._holders[old.node, old.resource].discard((study.key, index))
+            self._holders[old.held.node, old.held.resource].discard((study.key, index))
         if new is not None:
             study.holding.add(new.order)
-            self._holders[new.node, new.resource].add((study.key, index))
+            self._holders[new.held.node, new.held.resource].add((study.key, index))
 
     def _keep_free(self, hold: Hold | None, sign: int) -> None:
         if hold is not None:
-            self.inventory.take(hold.node, {hold.resource: hold.gpus}, sign)
+            self.inventory.take(hold.node, hold.taken, sign)
 
     def _queue_up(self, study: StudyBook, index: int, share: Share) -> None:
         study.ready.discard(index)
@@ -399,7 +406,7 @@ class ClusterState:
         if study.queue is not None:
             self.queues.note_place(study.queue, at)
 
-    def _charge(self, study: StudyBook, gpus: int, pending: int) -> None:
+    def _charge(self, study: StudyBook, gpus: float, pending: int) -> None:
         if study.queue is None or not (gpus or pending):
             return
         self.queues.charge(study.queue, gpus, pending)
@@ -409,8 +416,15 @@ class ClusterState:
         return trial.share.pending if trial is not None else None
 
 
+def _resources(hold: Hold | None) -> Iterator[tuple[str, str]]:
+    """Of what a place takes something: node and resource."""
+    if hold is not None:
+        yield from {(hold.node, each) for each in (*hold.taken.units, *(part.resource for part in hold.taken.parts))}
+
+
 def _leaving(placement: Placement, told: Preempt | Reclaim) -> Leaving:
     """What a trial gives back, by its place and by what it was told."""
     assert placement.node is not None, "only GPUs are given back"
     assert placement.resource is not None, "only GPUs are given back"
-    return Leaving(placement.node, placement.resource, placement.gpus, told.queue, told.trial, told.gpus)
+    held = Held(placement.node, placement.resource, placement.gpus, tuple(placement.devices or ()))
+    return Leaving(held, told.queue, told.trial, told.gpus)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from tuneyard_scheduler.books import Reservation, StudyBook, TrialBook
 from tuneyard_scheduler.policies import backoff, caps, holds, nodes, ordering, quota, reclaim, reservation, sharing
+from tuneyard_scheduler.policies.nodes import Spot
 from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.reasons import Refusal
 from tuneyard_scheduler.state import ClusterState
@@ -25,14 +26,14 @@ Order = Callable[[StudyBook, StudyView, float], tuple[float, ...]]
 """A sort key: of the studies of one queue, the one with the smallest is served next."""
 Gate = Callable[[ClusterState, StudyBook, StudyView], Refusal | None]
 """None: the study may have another place. Else it gets none in this cycle, for this reason."""
-Chooser = Callable[[ClusterState, StudyView, TrialBook], str | Refusal | None]
-"""The node for the trial; None where it may run anywhere."""
+Chooser = Callable[[ClusterState, StudyView, TrialBook], nodes.Spot | Refusal | None]
+"""The node and GPUs for the trial; None where it may run anywhere."""
 Reclaimer = Callable[[ClusterState, list[Waiting], int | None], list[Preempt]]
 """Whom to stop for those that got no place, at most so many; the state knows of them at once."""
 Reserver = Callable[[ClusterState, list[Waiting], float], Reservation | None]
 """Of those that got no place, in the order of the line: for whom a node is kept from now on; None: for nobody."""
-Backfiller = Callable[[ClusterState, Reservation, StudyBook, StudyView, float], bool]
-"""Whether a trial of this study, which fits on a node that is kept for another one, may have a place there."""
+Backfiller = Callable[[ClusterState, Reservation, StudyBook, Spot, float], bool]
+"""Whether a trial of this study may have this spot, on the node that is kept for another one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,12 @@ from typing import Final, NamedTuple
 from tuneyard_scheduler import expected
 from tuneyard_scheduler.books import Reservation, StudyBook
 from tuneyard_scheduler.durations import CAUTIOUS, TYPICAL
+from tuneyard_scheduler.inventory import Offer
+from tuneyard_scheduler.policies.nodes import Spot
 from tuneyard_scheduler.policies.ordering import AGING, rank, waited
 from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import GpuRequest, StudyView, Waiting
+from tuneyard_scheduler.views import StudyView, Waiting
 
 PATIENCE: Final = 300.0
 """Seconds for which a trial waits before a node is kept for it of which nobody knows when it has room.
@@ -32,7 +34,7 @@ PATIENCE: Final = 300.0
 Then what falls free there stands idle until it is enough, since nobody is known to end in time.
 """
 _NODES: Final = 64
-"""So many nodes are looked at, those with the most free GPUs."""
+"""So many nodes of a kind are looked at, those with the most free GPUs."""
 _STUDIES: Final = 8
 """So many studies are looked at, until a node is found for one."""
 
@@ -42,9 +44,10 @@ class _Room(NamedTuple):
 
     at: float
     """Infinite where that is not known."""
-    missing: float
-    """GPUs that have to fall free."""
+    free: float
+    """Whole GPUs that are free there already, with a minus."""
     node: str
+    resource: str
 
 
 def standing(state: ClusterState) -> Reservation | None:
@@ -57,46 +60,56 @@ def standing(state: ClusterState) -> Reservation | None:
     if held is None:
         return None
     study, trial = state.study(held.study), state.trial(held.study, held.trial)
-    gpu = study.view.gpu if study is not None and study.view is not None else None
     if trial is not None and trial.assumed is not None:
         return None
     waits = trial is not None and trial.share.pending is not None
-    if not waits or gpu is None or gpu.resource != held.resource or not _can_have_room(state, held.node, gpu):
+    if not waits or study is None or study.view is None or not _can_have_room(state, held, study.view):
         state.reservation = None
     return state.reservation
 
 
-def _can_have_room(state: ClusterState, node: str, gpu: GpuRequest) -> bool:
-    """Whether a node would have room if all trials on it ended, and what they give back is promised to nobody."""
-    if node not in state.inventory.free(gpu.resource, gpu.model) or state.leaving_from(node, gpu.resource):
+def _can_have_room(state: ClusterState, held: Reservation, view: StudyView) -> bool:
+    """Whether the node would have room if all trials on it ended, and what they give back is promised to nobody."""
+    offer, node = _offer(state, held, view), state.inventory.node(held.node)
+    if offer is None or node is None or state.leaving_from(held.node, held.resource):
         return False
-    capacity = state.inventory.left(node, gpu.resource) + state.inventory.used(node, gpu.resource)
-    return capacity - state.foreign(node, gpu.resource) >= gpu.count
+    ours = node.capacity.get(held.resource, 0) - state.foreign(held.node, held.resource)
+    return ours >= max(offer.portion.units, offer.portion.share)
+
+
+def _offer(state: ClusterState, held: Reservation, view: StudyView) -> Offer | None:
+    """The GPUs of the node that is kept, and what a trial of the study takes of them."""
+    offers = state.inventory.offers(view.gpu, view.needs) if view.gpu is not None else []
+    return next((offer for offer in offers if offer.resource == held.resource and held.node in offer.free), None)
 
 
 # Who may use the node meanwhile ------------------------------------------------------------------------------------
 
 
-def is_no_delay(state: ClusterState, held: Reservation, study: StudyBook, view: StudyView, now: float) -> bool:
-    """Whether a trial of this study may have a place on the node that is kept for another one.
+def is_no_delay(state: ClusterState, held: Reservation, study: StudyBook, spot: Spot, now: float) -> bool:
+    """Whether a trial of this study may have this spot on the node that is kept for another one.
 
     It may if it goes before the other one by right, or will not be in its way.
     """
     owner = state.study(held.study)
-    if (
-        owner is None
-        or owner.view is None
-        or owner.view.gpu is None
-        or view.gpu is None
-        or _goes_before(state, study, owner, now)
-    ):
+    if owner is None or owner.view is None or _goes_before(state, study, owner, now):
         return True
     runs = expected.seconds(study, CAUTIOUS)
     if runs is not None and now + runs <= held.at:
         return True
-    beside: float = state.inventory.left(held.node, held.resource) - owner.view.gpu.count
-    beside += sum(gpus for end, gpus in _ends(state, held.node, held.resource, now, CAUTIOUS) if end <= held.at)
-    return math.ceil(view.gpu.count) <= beside
+    offer = _offer(state, held, owner.view)
+    return offer is not None and _fits_beside(state, held, offer, spot, now)
+
+
+def _fits_beside(state: ClusterState, held: Reservation, offer: Offer, spot: Spot, now: float) -> bool:
+    """Whether the trial that the node is kept for fits there at its time, though the spot is taken for good."""
+    emptying = expected.Emptying(state, held.node, held.resource)
+    if spot.resource == held.resource:
+        emptying.take(spot.portion, spot.devices)
+    for at, gives in expected.ends(state, held.node, held.resource, now, CAUTIOUS):
+        if at <= held.at:
+            emptying.give(gives)
+    return emptying.fits(offer.portion)
 
 
 def _goes_before(state: ClusterState, study: StudyBook, owner: StudyBook, now: float) -> bool:
@@ -112,9 +125,10 @@ def _goes_before(state: ClusterState, study: StudyBook, owner: StudyBook, now: f
 
 def _is_due(state: ClusterState, study: StudyBook) -> bool:
     """Whether a study's queue is guaranteed what a further trial needs."""
-    queue = state.queue_of(study)
-    gpu = study.view.gpu if study.view is not None else None
-    return queue is not None and gpu is not None and queue.used + gpu.count <= queue.guaranteed
+    queue, view = state.queue_of(study), study.view
+    if queue is None or view is None or view.gpu is None:
+        return False
+    return queue.used + state.inventory.least(view.gpu, view.needs) <= queue.guaranteed
 
 
 # For whom a node is kept -------------------------------------------------------------------------------------------
@@ -128,18 +142,16 @@ def for_the_first_that_fits_nowhere(state: ClusterState, waiting: list[Waiting],
         if (mine is None or mine.reason == Reason.NO_NODE_FITS) and held.study not in _helped(state):
             return held
     search = _Search(state, now)
-    for study, view, gpu, index in islice(_candidates(state, waiting, now), _STUDIES):
-        room = search.soonest(study, index, gpu)
-        if room is not None and room.at < math.inf:
-            return Reservation(view.key, index, room.node, gpu.resource, room.at)
-        if room is not None and waited(study, now) >= PATIENCE:
-            return Reservation(view.key, index, room.node, gpu.resource, now)
+    for study, view, index in islice(_candidates(state, waiting, now), _STUDIES):
+        room = search.soonest(study, view, index)
+        if room is not None and (room.at < math.inf or waited(study, now) >= PATIENCE):
+            return Reservation(view.key, index, room.node, room.resource, room.at if room.at < math.inf else now)
     return None
 
 
 def _candidates(
     state: ClusterState, waiting: Iterable[Waiting], now: float
-) -> Iterator[tuple[StudyBook, StudyView, GpuRequest, int]]:
+) -> Iterator[tuple[StudyBook, StudyView, int]]:
     """Those that no node fits and that are not helped otherwise, if there are smaller ones that get before them."""
     lacking = [each for each in waiting if each.reason == Reason.NO_NODE_FITS]
     if not lacking:
@@ -148,8 +160,8 @@ def _candidates(
     books = [(state.study(each.study), each.index) for each in lacking if each.study not in helped]
     known = [(study, study.view, index) for study, index in books if study is not None and study.view is not None]
     for study, view, index in sorted(known, key=lambda each: -(waited(each[0], now) // AGING)):
-        if view.gpu is not None and view.gpu.count > smallest[view.gpu.resource]:
-            yield study, view, view.gpu, index
+        if view.gpu is not None and state.inventory.least(view.gpu, view.needs) > smallest[view.gpu.resource]:
+            yield study, view, index
 
 
 def _helped(state: ClusterState) -> set[str]:
@@ -158,12 +170,13 @@ def _helped(state: ClusterState) -> set[str]:
 
 
 def _smallest(state: ClusterState) -> dict[str, float]:
-    """By resource, the least that a trial needs of those that run or wait."""
+    """By vendor, the least that a trial takes of those that run or wait."""
     found: dict[str, float] = {}
     for study in state.studies():
-        gpu = study.view.gpu if study.view is not None else None
-        if gpu is not None and (study.gpus or study.pending):
-            found[gpu.resource] = min(gpu.count, found.get(gpu.resource, math.inf))
+        view = study.view
+        if view is not None and view.gpu is not None and (study.gpus or study.pending):
+            least = state.inventory.least(view.gpu, view.needs)
+            found[view.gpu.resource] = min(least, found.get(view.gpu.resource, math.inf))
     return found
 
 
@@ -173,37 +186,24 @@ class _Search:
     def __init__(self, state: ClusterState, now: float) -> None:
         self._state = state
         self._now = now
-        self._ends: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        self._ends: dict[tuple[str, str], list[expected.End]] = {}
 
-    def soonest(self, study: StudyBook, index: int, gpu: GpuRequest) -> _Room | None:
+    def soonest(self, study: StudyBook, view: StudyView, index: int) -> _Room | None:
         """Of the emptiest nodes, the one that is expected to have room first; one that the trial avoids if need be."""
         trial = study.trials[index].view
         avoid = trial.avoid if trial is not None else ()
-        nodes = self._state.inventory.free(gpu.resource, gpu.model).emptiest(_NODES)
-        rooms = [room for node in nodes if (room := self._room(node, gpu)) is not None]
+        offers = self._state.inventory.offers(view.gpu, view.needs) if view.gpu is not None else []
+        looked_at = ((offer, node) for offer in offers for node in offer.free.roomiest(_NODES))
+        rooms = [room for offer, node in looked_at if (room := self._room(node, offer)) is not None]
         return min(rooms, key=lambda room: (room.node in avoid, room), default=None)
 
-    def _room(self, node: str, gpu: GpuRequest) -> _Room | None:
+    def _room(self, node: str, offer: Offer) -> _Room | None:
         """When a node is expected to have room; None where it would not even if all trials on it ended."""
-        if self._state.leaving_from(node, gpu.resource):
+        resource = offer.resource
+        if self._state.leaving_from(node, resource):
             return None  # what falls free there is promised
-        left: float = gpu.count - self._state.inventory.left(node, gpu.resource)
-        missing = left
-        ends = self._ends.get((node, gpu.resource))
-        if ends is None:
-            ends = sorted(_ends(self._state, node, gpu.resource, self._now, TYPICAL))
-            self._ends[node, gpu.resource] = ends
-        for end, gpus in ends:
-            left -= gpus
-            if left <= 0:
-                return _Room(end, missing, node)
-        return None
-
-
-def _ends(state: ClusterState, node: str, resource: str, now: float, share: float) -> Iterator[tuple[float, float]]:
-    """When those trials end that have a place on a node (infinite: not known), and how many GPUs each holds."""
-    for key, index, gpus in state.occupants(node, resource):
-        study, trial = state.study(key), state.trial(key, index)
-        if study is not None and trial is not None:
-            end = expected.end(study, trial, now, share)
-            yield (math.inf if end is None else end), gpus
+        known = self._ends.get((node, resource))
+        if known is None:
+            known = self._ends[node, resource] = expected.ends(self._state, node, resource, self._now, TYPICAL)
+        at = expected.room(self._state, node, resource, offer.portion, known)
+        return None if at is None else _Room(at, -self._state.inventory.left(node, resource), node, resource)

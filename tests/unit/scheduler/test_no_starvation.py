@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.cycle import schedule
+from tuneyard_scheduler.devices import GpuRequest
 from tuneyard_scheduler.durations import Run
 from tuneyard_scheduler.policies import DEFAULT, Policies
 from tuneyard_scheduler.policies.reservation import PATIENCE
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import GpuRequest, Node, Place, QueueView, StudyView, TrialView
+from tuneyard_scheduler.views import Node, Place, QueueView, StudyView, TrialView
 
 GPU = "nvidia.com/gpu"
 

@@ -318,3 +318,62 @@ class TestReclaim:
         bench.trial(0, "ns/a", since=NOW)
         assert bench.preempted(NOW) == ["ns/b-3 for ns/a-0", "ns/b-2 for ns/a-0"]
         assert bench.state.reservation is None
+
+
+class TestParts:
+    """A GPU that is shared is kept for one who needs all of it, and a whole node for one who needs several."""
+
+    @pytest.fixture
+    def shared(self, bench: Any) -> Any:
+        """Two GPUs with two trials of a half each, of 100 s."""
+        bench.node("n1", 2, parts="dra")
+        bench.study("ns/half", share=0.5, created=1.0)
+        for index in range(4):
+            bench.trial(index, "ns/half", since=NOW - 50)
+        took(bench, 100.0, "ns/half")
+        for place in schedule(bench.state, NOW - 40).placements:
+            bench.trial(
+                place.index, "ns/half", Phase.RUNNING, placement=place.placement(NOW), since=NOW - 40 + place.index
+            )
+        return bench
+
+    def ends(self, bench: Any, index: int) -> None:
+        bench.trial(index, "ns/half", Phase.SUCCEEDED, run=Run(NOW, 100.0))
+
+    def test_the_first_gpu_that_is_empty(self, shared: Any) -> None:
+        shared.study("ns/whole", 1, created=2.0)
+        shared.trial(0, "ns/whole", since=NOW)
+        assert shared.cycle(NOW) == []
+        assert shared.state.reservation[2:] == ("n1", "nvidia.com/gpu", NOW + 61), "when both of a GPU have ended"
+        shared.trial(10, "ns/half", since=NOW)
+        self.ends(shared, 0)
+        assert shared.cycle(NOW + 1) == []
+        assert shared.reasons(NOW + 1)["ns/half"] == "HeldForBiggerTrial"
+        self.ends(shared, 1)
+        assert shared.cycle(NOW + 2) == [("ns/whole", 0, "n1")]
+
+    def test_a_part_of_the_other_gpu_is_no_delay(self, shared: Any) -> None:
+        shared.study("ns/whole", 1, created=2.0)
+        shared.trial(0, "ns/whole", since=NOW)
+        assert shared.cycle(NOW) == []
+        shared.trial(10, "ns/half", since=NOW)
+        self.ends(shared, 3)
+        assert shared.cycle(NOW + 1) == [("ns/half", 10, "n1")]
+
+    def test_halves_go_before_quarters(self, bench: Any) -> None:
+        bench.node("n1", 1, parts="dra")
+        bench.study("ns/quarter", share=0.25, created=1.0)
+        took(bench, 100.0, "ns/quarter")
+        for index in range(4):
+            bench.trial(index, "ns/quarter", since=NOW)
+        for place in schedule(bench.state, NOW).placements:
+            since = NOW - 10 * place.index
+            bench.trial(place.index, "ns/quarter", Phase.RUNNING, placement=place.placement(NOW), since=since)
+        bench.study("ns/half", share=0.5, created=2.0)
+        bench.trial(0, "ns/half", since=NOW)
+        bench.trial(9, "ns/quarter", since=NOW)
+        assert bench.cycle(NOW) == []
+        bench.trial(3, "ns/quarter", Phase.SUCCEEDED)
+        assert bench.cycle(NOW + 1) == []
+        bench.trial(2, "ns/quarter", Phase.SUCCEEDED)
+        assert bench.cycle(NOW + 2) == [("ns/half", 0, "n1")]
