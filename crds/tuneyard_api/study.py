@@ -80,8 +80,14 @@ class TrialsSpec(Model):
         default=10,
         ge=0,
         le=100_000,
-        description="The study fails as soon as more trials than this have failed, after their retries; or as soon as "
-        "more than this have ended and not one gave a result.",
+        description="The study fails as soon as more trials than this have failed, after their retries.",
+    )
+    pause_after: int = Field(
+        default=5,
+        ge=0,
+        le=100_000,
+        description="The study pauses (Blocked) as soon as this many trials have failed and not one has succeeded, so "
+        "that a mistake in the program does not burn all of them. It goes on when its spec is changed. 0: never.",
     )
     timeout: Duration | None = Field(
         default=None,

@@ -84,9 +84,10 @@ class AttemptStatus(Model):
     reason: str | None = Field(default=None, max_length=128, description="One PascalCase word.")
     message: str | None = Field(default=None, max_length=1024, description="A sentence about the end.")
     node: str | None = Field(default=None, max_length=253, description="Where it ran.")
+    generation: int | None = Field(default=None, description="The generation of the study's spec that it was of.")
     gpus: int = Field(default=0, ge=0, description="The GPUs that it had.")
     started: Time | None = Field(default=None, description="When it began to run (RFC 3339).")
-    finished: Time | None = Field(default=None, description="When it ended (RFC 3339).")
+    finished: Time | None = Field(default=None, description="When it ended, or was given up (RFC 3339).")
 
 
 class Observation(Model):

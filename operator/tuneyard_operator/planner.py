@@ -26,6 +26,7 @@ from tuneyard_operator.actions import (
     WriteTrial,
 )
 from tuneyard_operator.attempts import AttemptSeen, End, classify
+from tuneyard_operator.blocking import BLOCKED_AFTER, blocked, blocked_at, lost_place, paused
 from tuneyard_operator.metrics import BadMetrics, from_termination_message, observe
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
@@ -39,9 +40,6 @@ LOST_AFTER: Final = 5.0
 """The same for one that is on record as running: a process that begins has listed all pods, and this one's is gone."""
 STOP_SECONDS: Final = 5.0
 """After so long an attempt that was told to end, and does not show it, is told again."""
-BLOCKED_AFTER: Final = {"Unschedulable": 60.0}
-BLOCKED_AFTER_DEFAULT: Final = 5.0
-"""Seconds that an attempt waits for an image (or the like) before its study counts as blocked."""
 STATUS_SECONDS: Final = 1.0
 STATUS_FULL_SECONDS: Final = 30.0
 """How often the study's status is written at most; and when only its estimates changed."""
@@ -76,10 +74,6 @@ def _ends(state: StudyState, now: float) -> Iterator[StudyEnd]:
     if failed > state.spec.trials.max_failed:
         said = f"{failed} trials failed, more than trials.maxFailed allows ({state.spec.trials.max_failed})"
         yield StudyEnd("Failed", "TooManyFailed", said)
-    without_result = failed + state.phases[Phase.INFEASIBLE]
-    if not state.phases[Phase.SUCCEEDED] and without_result > state.spec.trials.max_failed:
-        said = f"not one of {without_result} trials gave a result; the last to end: {state.last_trouble}"
-        yield StudyEnd("Failed", "NoTrialSucceeds", said)
     best = state.best
     if best is not None and best.value is not None and state.goal.target is not None:
         sign = 1.0 if state.goal.goal == "maximize" else -1.0
@@ -94,28 +88,6 @@ def _ends(state: StudyState, now: float) -> Iterator[StudyEnd]:
             yield StudyEnd("Complete", "MaxTrialsReached", f"all {len(state.trials)} trials have ended")
         else:
             yield StudyEnd("Complete", "SpaceExhausted", f"all {len(state.trials)} configurations have been tried")
-
-
-def blocked(state: StudyState, now: float) -> str | None:
-    """Why no further trial should start until somebody mends something; None when nothing is in the way."""
-    for index in state.stuck:
-        trial = state.trials[index]
-        if trial.seen is not None and now >= _blocked_at(trial):
-            return f"trial {index}: {trial.seen.waits_for}"
-    return None
-
-
-def _blocked_at(trial: TrialState) -> float:
-    """When a trial's waiting begins to block its study; a lost place is no reason to."""
-    if trial.blocked_since is None or trial.seen is None or _lost_place(trial):
-        return math.inf
-    return trial.blocked_since + BLOCKED_AFTER.get(trial.seen.reason or "", BLOCKED_AFTER_DEFAULT)
-
-
-def _lost_place(trial: TrialState) -> bool:
-    """Whether the node that the scheduler chose does not take the pod any more (cordoned, gone, filled by others)."""
-    on_a_node = trial.placement is not None and trial.placement.get("node") is not None
-    return on_a_node and trial.seen is not None and trial.seen.reason == "Unschedulable"
 
 
 def wanted(state: StudyState, now: float, *, learns: bool) -> list[int]:
@@ -199,13 +171,19 @@ def _plan_pending(state: StudyState, trial: TrialState, now: float) -> TrialActi
 
 
 def _plan_start(state: StudyState, trial: TrialState, now: float) -> TrialAction | None:
-    """Start the attempt; or give its place back to others where the spec has to be mended first."""
-    if state.may_start:
+    """Start the attempt; or give its place back to others where something has to be mended first."""
+    pause = paused(state, now)
+    if state.may_start and pause is None:
         return StartAttempt(trial.index, trial.version, trial.attempt)
-    # Not before the scheduler can know that the study is blocked: it would give the place again.
-    if state.spec_problem is None or state.told_phase != "Blocked" or state.status_busy:
+    if pause is not None:
+        state.wake(trial.index, now + STATUS_SECONDS)
+    elif state.spec_problem is None:
         return None
-    given_back = End(Outcome.BLOCKED, "InvalidSpec", "gave its place back: the study's spec has to be mended first")
+    # Not before the scheduler can know that the study is blocked: it would give the place again.
+    if state.told_phase != "Blocked" or state.status_busy:
+        return None
+    reason = "InvalidSpec" if pause is None else pause.reason
+    given_back = End(Outcome.BLOCKED, reason, "gave its place back: the study is blocked until somebody mends it")
     return _conclude(state, trial, given_back, None, now)
 
 
@@ -235,13 +213,13 @@ def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: 
     """An attempt that does not run yet: if it is stuck and the spec was corrected since, it starts anew."""
     if trial.blocked_since is None:
         return None
-    if _lost_place(trial):
+    if lost_place(trial):
         at = trial.blocked_since + BLOCKED_AFTER["Unschedulable"]
         if now >= at:
             return _conclude(state, trial, End(Outcome.INFRASTRUCTURE, "PlaceLost", seen.waits_for[:1000]), seen, now)
         state.wake(trial.index, at)
         return None
-    at = _blocked_at(trial)
+    at = blocked_at(trial)
     if now < at:
         state.wake(trial.index, at)
         return None
@@ -316,7 +294,7 @@ def _conclude(
     """The one patch that records an attempt's end: a retry, or the trial's end."""
     attempts = list(trial.attempts)
     if trial.active:
-        attempts.append(_ended_attempt(trial, end, seen, now))
+        attempts.append(_ended_attempt(state, trial, end, seen, now))
     verdict = decide(
         outcome=end.outcome, attempts=attempts, retry=state.spec.retry, seed=state.spec.strategy.seed,
         index=trial.index, now=now,
@@ -345,7 +323,7 @@ def _conclude(
     return WriteTrial(trial.index, trial.version, patch, end)
 
 
-def _ended_attempt(trial: TrialState, end: End, seen: AttemptSeen | None, now: float) -> Object:
+def _ended_attempt(state: StudyState, trial: TrialState, end: End, seen: AttemptSeen | None, now: float) -> Object:
     """The attempt for the trial's record. Its GPUs were taken from start to end."""
     placement = trial.placement or {}
     ended: Object = {"number": trial.attempt, "outcome": end.outcome, "reason": end.reason}
@@ -354,10 +332,15 @@ def _ended_attempt(trial: TrialState, end: End, seen: AttemptSeen | None, now: f
     node = (seen.node if seen else None) or placement.get("node")
     if node:
         ended["node"] = node
+    known = seen.generation if seen is not None else None
+    ended["generation"] = state.generation if known is None else known
     ended["gpus"] = placement.get("gpus", 0)
-    if seen is not None and seen.started is not None:
-        ended["started"] = micro_timestamp(seen.started)
-        ended["finished"] = micro_timestamp(max(seen.finished or now, seen.started))
+    started = seen.started if seen is not None else None
+    finished = (seen.finished if seen is not None else None) or now
+    if started is not None:
+        ended["started"] = micro_timestamp(started)
+        finished = max(finished, started)
+    ended["finished"] = micro_timestamp(finished)
     return ended
 
 

@@ -99,6 +99,21 @@ class TrialState:
         """GPUs that the current attempt holds."""
         return int(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0
 
+    def trouble(self, generation: int, since: float) -> float | None:
+        """For how long its longest attempt ran that failed under this generation of the spec; None where none did.
+
+        An attempt that is lost or given back is no failure, unless the trial ended with it.
+        """
+        lost = self.phase in {Phase.FAILED, Phase.INFEASIBLE}
+        failed = [
+            attempt_seconds(attempt)
+            for attempt in self.attempts
+            if (attempt["outcome"] == Outcome.PROGRAM_FAILED or (lost and attempt is self.attempts[-1]))
+            and attempt.get("generation") == generation
+            and (not since or epoch_seconds(attempt["finished"]) >= since)
+        ]
+        return max(failed, default=None)
+
     def ended_attempts(self, outcome: Outcome) -> int:
         """How many attempts ended so."""
         return sum(1 for attempt in self.attempts if attempt["outcome"] == outcome)

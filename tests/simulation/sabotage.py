@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tuneyard_operator import engine, planner
+from tuneyard_operator import blocking, engine, planner
 from tuneyard_operator.actions import StartAttempt, WriteTrial
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.strategy_client import Answer
@@ -237,3 +237,9 @@ def those_who_are_within_their_guarantee_go(patch: pytest.MonkeyPatch) -> None:
 @sabotage
 def limits_bind_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(quota, "over_limit", lambda *_: None)
+
+
+@partial(sabotage, faults=Faults())
+def nothing_that_works_pauses_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(blocking, "paused", lambda *_: None)
+    patch.setattr(planner, "paused", lambda *_: None)

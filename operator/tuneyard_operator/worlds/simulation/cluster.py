@@ -107,7 +107,7 @@ class Cluster:
             attempt=key.attempt,
             gpus=_gpus(item),
             wants=_pinned(item),
-            program=temper.program(key.index, key.attempt, shown),
+            program=temper.program(key.index, key.attempt, shown, template["spec"]["containers"][0]["image"]),
             born=self.kernel.now,
         )
         self.jobs[meta["name"]] = pod

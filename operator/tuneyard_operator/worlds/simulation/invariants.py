@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from tuneyard_api.common import epoch_seconds
+from tuneyard_api.common import STUDY_LABEL, epoch_seconds
 from tuneyard_api.study import StudyStatus
 from tuneyard_api.trial import Phase, TrialStatus
 from tuneyard_operator import pods
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
+from tuneyard_operator.worlds.simulation.pauses import Pauses
 from tuneyard_operator.worlds.simulation.plans import Plan
 from tuneyard_operator.worlds.simulation.quotas import Quotas, judge_reclaims
 from tuneyard_operator.worlds.simulation.schedulers import SCHEDULER, SchedulerProcess
@@ -52,6 +53,7 @@ class Invariants:
         self._waits: dict[str, float] = {}
         self._strays: dict[Key, float] = {}
         self._quotas = Quotas(kernel, api, cluster, _TICK if cluster.faults.over else IDLE)
+        self._pauses = Pauses(kernel, api, cluster.faults)
         api.witnesses.append(self)
         kernel.after(_TICK, self._look)
 
@@ -79,6 +81,7 @@ class Invariants:
         uid = after["metadata"]["uid"]
         self._most[uid] = max(self._most.get(uid, 0), after["spec"]["trials"]["max"])
         self._waits.pop(uid, None)
+        self._pauses.study_changed(after)
         if by == OPERATOR:
             StudyStatus.model_validate(after["status"])
             if before is not None:
@@ -168,6 +171,9 @@ class Invariants:
         self._started[owner["uid"], key.attempt] += 1
         _must(self._started[owner["uid"], key.attempt] == 1, f"{meta['name']} was started twice")
         self._not_long_deleted(key.study_uid, f"{meta['name']} was started")
+        study = self.api.objects["studies"].get(meta["labels"][STUDY_LABEL])
+        if study is not None and study["metadata"]["uid"] == key.study_uid:
+            self._pauses.job_created(job, study)
         trial = self.api.objects["trials"].get(owner["name"])
         if trial is None or trial["metadata"]["uid"] != owner["uid"]:
             return  # deleted while the request was on its way: it is collected

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tuneyard_operator.worlds.simulation.apiserver import Object
-from tuneyard_operator.worlds.simulation.programs import Kind, Temper
+from tuneyard_operator.worlds.simulation.programs import BROKEN, Kind, Temper
 
 SHARED: Final = "shared"
 OWN: Final = "own"
@@ -50,6 +50,9 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
     timeout = rng.choice(("10s", "20s")) if rng.random() < 0.4 else None
     limits: Object = {"max": trials, "parallel": rng.randint(1, min(trials, 8))}
     limits["maxFailed"] = rng.choice((0, 2, 100, 100, 100))
+    broken = rng.random() < 0.15
+    if broken:
+        limits["max"] = trials = 200  # enough to see that not all of them are burnt
     spec: Object = {
         "objectives": [_draw_objective(rng)],
         "parameters": [
@@ -60,7 +63,7 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
         "trials": limits | ({"timeout": timeout} if timeout else {}),
         "retry": _draw_retry(rng),
         "priority": rng.choice((0, 0, 5)),
-        "template": template("train:1"),
+        "template": template(BROKEN if broken else "train:1"),
     }
     if rng.random() < 0.8:
         spec["gpu"] = {"count": rng.randint(1, most_gpus)}
@@ -69,7 +72,7 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
     queue = rng.choice((None, SHARED, OWN))
     if queue is not None:
         spec["queue"] = queue
-    size = rng.randint(1, trials) if rng.random() < 0.1 else None
+    size = rng.randint(1, trials) if not broken and rng.random() < 0.1 else None
     return Plan(name, spec, _draw_temper(rng, hangs=timeout is not None), size)
 
 

@@ -6,8 +6,12 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+BROKEN: Final = "broken"
+"""An image of which every program fails within seconds."""
+MENDED: Final = "mended"
+"""One of which every program does well."""
 Kind = Literal["good", "fails", "out_of_memory", "kernel_killed", "nan", "silent", "hangs"]
 
 
@@ -46,10 +50,14 @@ class Temper:
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", list(self.weights))
 
-    def program(self, index: int, attempt: int, parameters: Mapping[str, Any]) -> Program:
+    def program(self, index: int, attempt: int, parameters: Mapping[str, Any], image: str) -> Program:
         """What this attempt does: the same in each run of the same seed, whatever else happens."""
         rng = random.Random(self.seed * 1_000_003 + index * 1_009 + attempt)  # noqa: S311
         kind = rng.choices(self.names, list(self.weights.values()))[0]
+        if image == BROKEN:
+            return Program("fails", rng.uniform(0.3, 3.0), value(parameters))
+        if image == MENDED:
+            kind = "good"
         return Program(kind, 0.3 + rng.expovariate(1 / self.mean_seconds), value(parameters))
 
 

@@ -10,6 +10,7 @@ from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.kernel import Kernel
 from tuneyard_operator.worlds.simulation.plans import Plan, template
+from tuneyard_operator.worlds.simulation.programs import BROKEN, MENDED
 
 USER: Final = "user"
 _TICK: Final = 2.0
@@ -28,6 +29,7 @@ class Users:
         for plan in plans:
             kernel.after(kernel.jitter(0.0, 15.0), self._apply, plan)
         kernel.after(_TICK, self._act)
+        kernel.after(_TICK, self._mend)
 
     def _apply(self, plan: Plan) -> None:
         if plan.name in self.api.objects["studies"]:
@@ -67,6 +69,16 @@ class Users:
                 changes = {"template": template(f"train:{rng.random()}")}
         self.api.update("studies", name, {"spec": changes}, USER)
 
+    def _mend(self) -> None:
+        """Whoever reads that nothing works corrects the program, sooner or later."""
+        kernel = self.kernel
+        for name, study in list(self.api.objects["studies"].items()):
+            status = study.get("status") or {}
+            if status.get("reason") == "NoTrialSucceeds" and kernel.chance(0.1):
+                kernel.counts["mended"] += 1
+                self.api.update("studies", name, {"spec": {"trials": {"max": 30}, "template": template(MENDED)}}, USER)
+        kernel.after(_TICK, self._mend)
+
     def _delete_trial(self, name: str, study: Object) -> None:
         mine = [key for key in self.api.objects["trials"] if key.rpartition("-")[0] == name]
         if mine:
@@ -104,5 +116,6 @@ class Users:
         for name, study in list(self.api.objects["studies"].items()):
             trials: dict[str, Any] = study["spec"]["trials"]
             limits = {"parallel": max(1, trials["parallel"])}
-            changes = {"suspend": False, "trials": limits, "template": template("train:2")}
+            broken = study["spec"]["template"]["spec"]["containers"][0]["image"] == BROKEN
+            changes = {"suspend": False, "trials": limits, "template": template(BROKEN if broken else "train:2")}
             self.api.update("studies", name, {"spec": changes}, USER)
