@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final
 
@@ -31,6 +31,14 @@ _CLOSING_TAINTS: Final = (
     "karpenter.sh/disrupted",
 )
 """Taints (by the start of their key) that say that a node takes nobody now; others are for templates to tolerate."""
+_NOT_THE_NODE: Final = frozenset(
+    {"PreemptionByScheduler", "EvictionByEvictionAPI", "PodGone", "PodDeleted", "Preempted", "Preempting"}
+    | {"Interrupted", "ProcessGone"}
+)
+"""Reasons of a loss that say nothing of the node: somebody deleted the pod, drained the node, or needed its place."""
+_OWN_ENDS: Final = frozenset(
+    {Outcome.SUCCEEDED, Outcome.PROGRAM_FAILED, Outcome.OUT_OF_MEMORY, Outcome.BAD_METRICS, Outcome.TIMED_OUT}
+)
 
 
 def study_key(namespace: str, name: str) -> str:
@@ -150,6 +158,8 @@ def trial(item: Object) -> TrialView:
         placement=Placement.model_validate(placement) if placement else None,
         not_before=epoch_seconds(not_before) if not_before else None,
         avoid=_lost_on(status.get("attempts") or ()),
+        lost=_losses(status.get("attempts") or ()),
+        proved=_proved(status.get("attempts") or ()),
         owner=next((o["uid"] for o in meta.get("ownerReferences") or () if o["kind"] == "Study"), None),
         uid=meta["uid"],
         since=_waits_since(item) if phase is Phase.PENDING else _placed_at(placement),
@@ -175,6 +185,26 @@ def _lost_on(attempts: Any) -> tuple[str, ...]:
     ended = (attempt for attempt in reversed(attempts) if attempt["outcome"] != Outcome.PREEMPTED)
     lost = takewhile(lambda attempt: attempt["outcome"] == Outcome.INFRASTRUCTURE, ended)
     return tuple(sorted({attempt["node"] for attempt in lost if attempt.get("node")}))
+
+
+def _losses(attempts: Sequence[Object]) -> tuple[tuple[str, float], ...]:
+    """Where and when attempts were lost in a way that the node may be to blame for."""
+    return tuple(
+        (attempt["node"], epoch_seconds(attempt["finished"]))
+        for attempt in attempts
+        if attempt["outcome"] == Outcome.INFRASTRUCTURE
+        and attempt.get("reason") not in _NOT_THE_NODE
+        and attempt.get("node")
+        and attempt.get("finished")
+    )
+
+
+def _proved(attempts: Sequence[Object]) -> tuple[str, float, float] | None:
+    """The last attempt that ran on a node to an end of its own."""
+    last = attempts[-1] if attempts else {}
+    if last.get("outcome") not in _OWN_ENDS or not last.get("node") or not last.get("started"):
+        return None
+    return last["node"], epoch_seconds(last["started"]), epoch_seconds(last["finished"])
 
 
 def queue(item: Object) -> QueueView:

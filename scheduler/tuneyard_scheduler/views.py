@@ -68,6 +68,10 @@ class TrialView:
     not_before: float | None = None
     avoid: tuple[str, ...] = ()
     """Nodes to stay away from where another one fits."""
+    lost: tuple[tuple[str, float], ...] = ()
+    """Where and when attempts of it were lost, by no fault of its own but maybe by the node's."""
+    proved: tuple[str, float, float] | None = None
+    """The last attempt that came to an end of its own: its node, and when it began and ended."""
     owner: str | None = None
     """The uid of the study that it belongs to; a trial of an earlier study with the same key is ignored."""
     uid: str | None = None

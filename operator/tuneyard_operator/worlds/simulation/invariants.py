@@ -19,6 +19,7 @@ from tuneyard_operator.worlds.simulation.quotas import Quotas, judge_reclaims
 from tuneyard_operator.worlds.simulation.schedulers import SCHEDULER, SchedulerProcess
 from tuneyard_operator.worlds.simulation.strategies import Strategies
 from tuneyard_operator.worlds.simulation.world import OPERATOR
+from tuneyard_scheduler.health import LOSSES, PATIENCE, TRIAL_SECONDS
 from tuneyard_scheduler.views import Decisions, Place
 
 LATE: Final = 15.0
@@ -285,7 +286,8 @@ class Invariants:
                 idle = now - max(since, machine.changed)
                 if count and machine.ready and machine.free >= count:
                     said = f"{machine.name} has had {machine.free} idle GPUs for {idle:.0f} s beside a trial of {name}"
-                    _must(idle < IDLE, said)
+                    avoided = max(PATIENCE, TRIAL_SECONDS) if machine.lost >= LOSSES else 0.0
+                    _must(idle < IDLE + avoided, said)
 
     def _may_have_another(self, name: str, study: Object) -> bool:
         status, spec = study.get("status") or {}, study["spec"]
