@@ -118,6 +118,11 @@ class GpuSpec(Model):
         "amd.com/gpu.product-name, gpu.intel.com/product), for example NVIDIA-A100-SXM4-80GB.",
     )
 
+    @property
+    def auto(self) -> bool:
+        """Whether the size is found out."""
+        return "auto" in {self.fraction, self.memory}
+
 
 class BackoffSpec(Model):
     """How long to wait before a failed trial is tried again: initial, initial x factor, ... up to max."""
@@ -137,6 +142,21 @@ class RetrySpec(Model):
         ge=0,
         le=100,
         description="How often a trial is retried when it was not the program's fault: node lost, evicted, preempted.",
+    )
+    memory_growth: float | None = Field(
+        default=None,
+        ge=1.2,
+        le=8,
+        description="A trial that ran out of memory is tried again with this many times as much: of a shared GPU, up "
+        "to a whole one; or of the memory of its container, up to maxMemory. Left out: it is infeasible at once.",
+    )
+    max_memory: Annotated[str, matches("^[0-9]{1,9}(Mi|Gi)$", "write Mi or Gi after a number, such as 64Gi")] | None = (
+        Field(
+            default=None,
+            max_length=20,
+            description="The most memory that a container may be given because of memoryGrowth. Left out: four times "
+            "the template's.",
+        )
     )
 
 

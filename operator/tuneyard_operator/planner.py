@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final, Literal, NamedTuple
 
 from tuneyard_api.common import micro_timestamp, timestamp
@@ -28,6 +29,7 @@ from tuneyard_operator.actions import (
 from tuneyard_operator.attempts import AttemptSeen, End, classify
 from tuneyard_operator.blocking import BLOCKED_AFTER, blocked, blocked_at, lost_place, paused
 from tuneyard_operator.metrics import BadMetrics, from_termination_message, observe
+from tuneyard_operator.needs import Growth, after_out_of_memory
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.retry import GiveUp, decide
@@ -47,6 +49,8 @@ CURVE_SECONDS: Final = 30.0
 """How often a running trial's curve is written at most."""
 LOG_TRIES: Final = 60
 """How often a log is asked for, once a second, before the attempt counts as lost: its node may never answer again."""
+LOG_TRIES_FAILED: Final = 5
+"""The same where the log would only say why an attempt failed."""
 MAX_ASK: Final = 200
 MAX_LOOK_AHEAD: Final = 64
 
@@ -265,6 +269,11 @@ def _end_attempt(state: StudyState, trial: TrialState, seen: AttemptSeen, now: f
     if trial.reclaim is not None and seen.disrupted:
         return _conclude(state, trial, _preempted(trial), seen, now)
     found = classify(seen)
+    if found.outcome is Outcome.PROGRAM_FAILED and from_termination_message(seen.termination):
+        # Its last metrics stand where the end of its log would else be, which says why it failed.
+        if trial.log_tail is None and trial.log_failures < LOG_TRIES_FAILED:
+            return ReadLog(trial.index, trial.version, trial.attempt)
+        found = classify(replace(seen, termination=trial.log_tail))
     if found.outcome is not Outcome.SUCCEEDED:
         return _conclude(state, trial, found, seen, now)
     objectives = state.spec.objectives
@@ -295,9 +304,10 @@ def _conclude(
     attempts = list(trial.attempts)
     if trial.active:
         attempts.append(_ended_attempt(state, trial, end, seen, now))
+    growth = _growth(state, trial, end)
     verdict = decide(
         outcome=end.outcome, attempts=attempts, retry=state.spec.retry, seed=state.spec.strategy.seed,
-        index=trial.index, now=now,
+        index=trial.index, now=now, grown=growth.needs is not None,
     )  # fmt: skip
     patch: Object = {"attempts": attempts, "reason": end.reason, "message": end.message or None}
     if not isinstance(verdict, GiveUp):
@@ -309,6 +319,8 @@ def _conclude(
             "curve": None,
         }
         patch["notBefore"] = micro_timestamp(verdict.not_before) if verdict.not_before > now else None
+        if growth.needs is not None:
+            patch["needs"] = growth.needs
         return WriteTrial(trial.index, trial.version, patch, end)
     patch |= {"phase": verdict.phase, "notBefore": None, "completionTime": timestamp(now)}
     curve = trial.reports.curve()
@@ -318,9 +330,18 @@ def _conclude(
         patch |= {"observation": {"metrics": metrics}, "value": metrics[state.goal.metric], "message": None}
     else:
         said = f"{verdict.message}; last: {end.message}" if verdict.phase is Phase.FAILED else end.message
-        patch |= {"reason": verdict.reason, "message": said[:1024] or None}
+        said += f" ({growth.why_not})" if growth.why_not else ""
+        reason = end.reason if end.outcome is Outcome.OUT_OF_MEMORY else verdict.reason
+        patch |= {"reason": reason, "message": said[:1024] or None}
     patch["conditions"] = [status.trial_condition(verdict.phase, patch["reason"], patch["message"] or "", now)]
     return WriteTrial(trial.index, trial.version, patch, end)
+
+
+def _growth(state: StudyState, trial: TrialState, end: End) -> Growth:
+    """What the trial needs for another attempt, if this one ran out of memory and the study allows more."""
+    if end.outcome is not Outcome.OUT_OF_MEMORY:
+        return Growth(None)
+    return after_out_of_memory(state.spec, end.reason, trial.needs, trial.placement or {})
 
 
 def _ended_attempt(state: StudyState, trial: TrialState, end: End, seen: AttemptSeen | None, now: float) -> Object:

@@ -26,6 +26,8 @@ class TrialState:
     phase: Phase
     attempt: int
     placement: Object | None
+    needs: Object
+    """What it needs beyond what the study asks for."""
     not_before: float
     """No attempt before this time: the backoff after a failure."""
     attempts: list[Object]
@@ -46,6 +48,8 @@ class TrialState:
     """When the curve may be written again."""
     reports: Reports = field(default_factory=Reports)
     log_metrics: dict[str, Any] | None = None
+    log_tail: str | None = None
+    """The end of its log, where it was read to find out why it failed."""
     log_failures: int = 0
     """How often its log could not be read, in a row."""
 
@@ -66,6 +70,7 @@ class TrialState:
             phase=phase,
             attempt=attempt,
             placement=placement if placement and placement["attempt"] == attempt else None,
+            needs=status.get("needs") or {},
             not_before=epoch_seconds(status["notBefore"]) if status.get("notBefore") else 0.0,
             attempts=status.get("attempts") or [],
             value=status.get("value"),
@@ -83,6 +88,7 @@ class TrialState:
         self.blocked_since, self.told, self.curve_due = before.blocked_since, before.told, before.curve_due
         self.reports = before.reports
         self.log_metrics, self.log_failures = before.log_metrics, before.log_failures
+        self.log_tail = before.log_tail
 
     @property
     def active(self) -> bool:

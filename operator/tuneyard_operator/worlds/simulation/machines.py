@@ -56,6 +56,8 @@ class Pod:
     """The only node that it may run on."""
     program: Program
     born: float
+    memory: float = 0.0
+    """MiB that its container may use; 0: it has no limit."""
     machine: Machine | None = None
     started: float | None = None
     ended: float | None = None

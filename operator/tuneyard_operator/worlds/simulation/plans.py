@@ -14,6 +14,7 @@ OWN: Final = "own"
 """A queue with a guarantee."""
 LAB: Final = "lab"
 """The parent of the two others, now and then."""
+MOST_MEMORY: Final = "4Gi"
 _PATTERN: Final = "final loss: {value} (done)"
 
 
@@ -26,6 +27,12 @@ class Plan:
     temper: Temper
     size: int | None
     """How many configurations its space has; None for more than are asked for."""
+
+    @property
+    def limits(self) -> Object:
+        """The limits of its container."""
+        resources: Object = self.spec["template"]["spec"]["containers"][0].get("resources") or {}
+        return resources.get("limits") or {}
 
     @property
     def seed(self) -> int:
@@ -65,6 +72,10 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
         "priority": rng.choice((0, 0, 5)),
         "template": template(BROKEN if broken else "train:1"),
     }
+    if rng.random() < 0.3:
+        spec["template"]["spec"]["containers"][0]["resources"] = {"limits": {"memory": "1Gi"}}
+        if rng.random() < 0.7:
+            spec["retry"] |= {"memoryGrowth": rng.choice((1.5, 3.0)), "maxMemory": MOST_MEMORY}
     if rng.random() < 0.8:
         spec["gpu"] = {"count": rng.randint(1, most_gpus)}
     if rng.random() < 0.1:
@@ -90,9 +101,12 @@ def really(plan: Plan, rng: random.Random) -> Plan:
     return replace(plan, spec=spec, size=size)
 
 
-def template(image: str, argument: str = "--x=${x}") -> Object:
+def template(image: str, argument: str = "--x=${x}", *, limits: Object | None = None) -> Object:
     """A study's pod template."""
-    return {"spec": {"containers": [{"name": "train", "image": image, "args": [argument, "--k=${k}"]}]}}
+    container: Object = {"name": "train", "image": image, "args": [argument, "--k=${k}"]}
+    if limits:
+        container["resources"] = {"limits": limits}
+    return {"spec": {"containers": [container]}}
 
 
 def _draw_objective(rng: random.Random) -> Object:

@@ -52,6 +52,7 @@ class Users:
 
     def _change(self, name: str, study: Object) -> None:
         rng, trials = self.kernel.rng, study["spec"]["trials"]
+        limits = self.plans[name].limits
         changes: Object = {}
         match rng.randrange(6):
             case 0:
@@ -64,9 +65,9 @@ class Users:
                 most = rng.randint(1, trials["max"])
                 changes = {"trials": {"max": most, "parallel": min(most, trials["parallel"])}}
             case 4:
-                changes = {"template": template(f"train:{rng.random()}", "--x=${y}")}
+                changes = {"template": template(f"train:{rng.random()}", "--x=${y}", limits=limits)}
             case _:
-                changes = {"template": template(f"train:{rng.random()}")}
+                changes = {"template": template(f"train:{rng.random()}", limits=limits)}
         self.api.update("studies", name, {"spec": changes}, USER)
 
     def _mend(self) -> None:
@@ -119,5 +120,6 @@ class Users:
             broken = study["spec"]["template"]["spec"]["containers"][0]["image"] == BROKEN
             if not broken:
                 limits["max"] = min(40, trials["max"])
-            changes = {"suspend": False, "trials": limits, "template": template(BROKEN if broken else "train:2")}
+            image = template(BROKEN if broken else "train:2", limits=self.plans[name].limits)
+            changes = {"suspend": False, "trials": limits, "template": image}
             self.api.update("studies", name, {"spec": changes}, USER)
