@@ -11,7 +11,7 @@ root := $(filter Linux-0,$(shell uname)-$(shell id -u))# real nodes take root on
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-simulation bench-ask bench-search peers bench-install clean
+.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-placing bench-simulation bench-ask bench-search peers bench-install clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -81,6 +81,9 @@ bench-laptop: setup ## what the engine costs on this machine, beside its trials
 
 bench-scheduling: setup ## what a scheduling cycle costs, and what its decisions are worth beside FIFO
 	$(bin)/python benchmarks/scheduling.py $(ARGS)
+
+bench-placing: setup tools ## places a second on a real API server, and from a GPU falling free to the next pod bound
+	PYTHONPATH=deploy $(bin)/python benchmarks/placing.py $(ARGS)
 
 bench-simulation: setup ## simulated schedules with faults per second, all invariants checked
 	$(bin)/python benchmarks/simulation.py $(ARGS)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tuneyard_api.trial import Phase, Placement
+from tuneyard_scheduler.devices import GpuRequest
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Decisions, GpuRequest, Node, Place, Preempt, QueueView, StudyView, TrialView
+from tuneyard_scheduler.views import Decisions, Node, Place, Preempt, QueueView, StudyView, TrialView
 
 GPU = "nvidia.com/gpu"
 GRACE = 30.0
@@ -155,7 +156,7 @@ class Simulator:
         smallest = min((job.gpus for job in waits), default=None)
         if smallest is None:
             return
-        kept = {leaving.node for leaving in self.state.leaving.values()}
+        kept = {leaving.held.node for leaving in self.state.leaving.values()}
         for node in self.state.inventory.nodes():
             free = self.state.inventory.left(node.name, GPU)
             if free >= smallest and node.name not in kept:

@@ -8,6 +8,7 @@ emptiest node that fits).
 """
 
 import argparse
+import dataclasses
 import itertools
 import random
 import statistics
@@ -19,17 +20,22 @@ from functools import partial
 from _figures import save, show
 from _queueing import GPU, Outcome, Scheduler, Simulator, Workload, idle_share, mixed, one_large, over_quota, percentile
 
-from tuneyard_api.trial import Phase, Placement
+from tuneyard_api.trial import Phase
 from tuneyard_scheduler.books import StudyBook, TrialBook
 from tuneyard_scheduler.cycle import schedule
+from tuneyard_scheduler.devices import GpuRequest, Kind
 from tuneyard_scheduler.policies import Policies, nodes
 from tuneyard_scheduler.reasons import Refusal
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Decisions, GpuRequest, Node, Place, QueueView, StudyView, TrialView
+from tuneyard_scheduler.views import Decisions, Node, Place, QueueView, StudyView, TrialView
 
 Figures = dict[str, float | int | str]
 ROOM = 64
 """Places that the scheduler's process decides on at once."""
+REQUESTS = [
+    *(GpuRequest(GPU, count) for count in (1, 1, 1, 2, 4, 8)),
+    *(GpuRequest(GPU, share=share) for share in (0.25, 0.5)),
+]
 ENDS = 16
 """Trials that end between two cycles."""
 
@@ -38,17 +44,17 @@ ENDS = 16
 
 
 def cluster(pending: int, studies: int, size: int) -> ClusterState:
-    """A cluster with nodes of 8 GPUs, and studies of 1, 2, 4 or 8 GPUs a trial in ten queues of two parents."""
+    """A cluster with nodes of 8 GPUs, and studies of 1 to 8 GPUs or a part of one in ten queues of two parents."""
     state = ClusterState()
     for number in range(size):
-        state.set_node(Node(f"n{number:04}", {GPU: 8}))
+        state.set_node(Node(f"n{number:04}", {GPU: 8}, kinds={GPU: Kind(GPU, parts="reservation")}))
     for number in range(10):
         state.set_queue(QueueView(f"q{number}", parent=f"p{number % 2}", guaranteed=size * 8 / 40, weight=1.0 + number))
     for name in ("p0", "p1"):
         state.set_queue(QueueView(name))
     running = size * 8
     for number in range(studies):
-        request = GpuRequest(GPU, (1, 1, 1, 1, 2, 2, 4, 8)[number % 8])
+        request = REQUESTS[number % len(REQUESTS)]
         key = f"ns/s{number}"
         state.set_study(
             StudyView(key, key, "ns", created=float(number), parallel=10**6, gpu=request, queue=f"q{number % 10}")
@@ -60,8 +66,8 @@ def cluster(pending: int, studies: int, size: int) -> ClusterState:
 
 def record(state: ClusterState, place: Place, now: float) -> None:
     """The place is on record, as after its write."""
-    placement = Placement(attempt=place.attempt, node=place.node, gpus=place.gpus, resource=place.resource)
-    state.set_trial(TrialView(place.study, place.index, Phase.RUNNING, place.attempt, placement, since=now))
+    running = TrialView(place.study, place.index, Phase.RUNNING, place.attempt, place.placement(now), since=now)
+    state.set_trial(running)
 
 
 def measure(pending: int, studies: int, size: int, cycles: int = 200) -> Figures:
@@ -155,11 +161,10 @@ def by_arrival(study: StudyBook, view: StudyView, now: float) -> tuple[float, ..
     return (view.created,)
 
 
-def emptiest(state: ClusterState, view: StudyView, trial: TrialBook) -> str | Refusal | None:
-    """The node with the most free GPUs."""
-    assert view.gpu is not None, "all trials here have GPUs"
-    free = state.inventory.free(view.gpu.resource)
-    return free.fullest(max(view.gpu.count, free.most_free())) or nodes.fullest_that_fits(state, view, trial)
+def emptiest(state: ClusterState, view: StudyView, trial: TrialBook) -> nodes.Spot | Refusal | None:
+    """What schedulers do by default that spread pods over nodes: no packing."""
+    gpu = dataclasses.replace(view.gpu, spread=True) if view.gpu is not None else None
+    return nodes.fullest_that_fits(state, dataclasses.replace(view, gpu=gpu), trial)
 
 
 FIFO = Policies(share=lambda _: (0.0,), order=by_arrival, reclaim=lambda *_: [])

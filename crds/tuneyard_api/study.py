@@ -100,14 +100,10 @@ class GpuSpec(Model):
 
     count: int | None = Field(default=None, ge=1, le=64, description="Whole GPUs per trial.")
     fraction: float | None = Field(
-        default=None, gt=0, lt=1, description="A part of one GPU. Not available in this release: use count."
+        default=None, gt=0, lt=1, description="A part of one GPU; several trials share it. 0.25: a quarter."
     )
     memory: Annotated[str, matches("^[0-9]{1,9}(Mi|Gi)$", "write Mi or Gi after a number, such as 10Gi")] | None = (
-        Field(
-            default=None,
-            max_length=20,
-            description="Memory on one GPU. Not available in this release: use count.",
-        )
+        Field(default=None, max_length=20, description="Memory on one GPU, such as 10Gi; several trials share it.")
     )
     vendor: Literal["nvidia", "amd", "intel"] = Field(
         default="nvidia", description="Whose GPUs; decides the resource name that the pod asks for."
@@ -116,6 +112,15 @@ class GpuSpec(Model):
         default=None,
         description="Only nodes with this GPU model, as in the label nvidia.com/gpu.product (or "
         "amd.com/gpu.product-name, gpu.intel.com/product), for example NVIDIA-A100-SXM4-80GB.",
+    )
+    sharing: Literal["whole", "dra", "mig", "timeslice", "hami", "kai", "reservation"] | None = Field(
+        default=None,
+        description="The only way in which the GPU may be shared (see docs/sharing.md). Left out: any that the cluster "
+        "has.",
+    )
+    packing: Literal["Pack", "Spread"] = Field(
+        default="Pack",
+        description="Pack: the fullest GPU and node that fit, so that whole ones stay free. Spread: the emptiest.",
     )
 
     @property
@@ -251,7 +256,7 @@ class StudyStatus(Model):
     best: BestTrial | None = Field(default=None, description="The best trial so far.")
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")
-    gpus: int | None = Field(default=None, description="GPUs in use.")
+    gpus: float | None = Field(default=None, description="GPUs in use, parts of one included.")
     gpu_hours: float | None = Field(default=None, description="GPU-hours used so far.")
     eta: Time | None = Field(default=None, description="When the study may end at its present pace (RFC 3339).")
     message: str | None = Field(default=None, max_length=4096, description="A sentence about the present state.")

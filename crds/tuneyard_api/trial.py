@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from tuneyard_api.common import Conditions, MetricValues, Model, Time
 from tuneyard_api.space import Configuration
@@ -76,9 +77,18 @@ class Placement(Model):
     node: str | None = Field(
         default=None, max_length=253, description="The node; absent where Kubernetes may choose (no GPU)."
     )
-    gpus: int = Field(default=0, ge=0, description="Whole GPUs.")
+    gpus: float = Field(default=0, ge=0, description="GPUs; below 1: a part of one.")
     resource: str | None = Field(
         default=None, max_length=253, description="Their resource name, for example nvidia.com/gpu."
+    )
+    backend: str | None = Field(
+        default=None, max_length=32, description="How they are handed to the pod: whole, or a way of sharing."
+    )
+    devices: list[Annotated[str, StringConstraints(max_length=253)]] | None = Field(
+        default=None, max_length=64, description="Which of the node's GPUs, where the place is on certain ones."
+    )
+    memory: int | None = Field(
+        default=None, ge=0, description="MiB of GPU memory that come with a part of a GPU, where that is known."
     )
     time: Time | None = Field(default=None, description="When it was given (RFC 3339).")
     reclaim: Reclaim | None = Field(default=None, description="Set once the GPUs have to be given back.")
@@ -93,7 +103,7 @@ class AttemptStatus(Model):
     message: str | None = Field(default=None, max_length=1024, description="A sentence about the end.")
     node: str | None = Field(default=None, max_length=253, description="Where it ran.")
     generation: int | None = Field(default=None, description="The generation of the study's spec that it was of.")
-    gpus: int = Field(default=0, ge=0, description="The GPUs that it had.")
+    gpus: float = Field(default=0, ge=0, description="The GPUs that it had.")
     started: Time | None = Field(default=None, description="When it began to run (RFC 3339).")
     finished: Time | None = Field(default=None, description="When it ended, or was given up (RFC 3339).")
 

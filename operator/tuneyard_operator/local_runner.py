@@ -10,6 +10,7 @@ import signal
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from tuneyard_api.trial import Placement
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.engine import Engine
 from tuneyard_operator.state import StudyState
@@ -21,8 +22,10 @@ from tuneyard_operator.worlds.local import LocalWorld, News
 from tuneyard_operator.worlds.store import Store
 from tuneyard_scheduler import translate
 from tuneyard_scheduler.cycle import schedule
+from tuneyard_scheduler.devices import Kind
+from tuneyard_scheduler.selection import ANY_NODE
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, StudyView
+from tuneyard_scheduler.views import NOTHING, AttemptKey, Node, Place, PodView, StudyView, taken
 
 Object = dict[str, Any]
 
@@ -179,13 +182,16 @@ class LocalRunner:
         state = self.state
         view = translate.study({**state.object, "status": state.status_written or state.status})
         gpu = view.gpu if self._gpus is not None and self._gpus.all else None
-        return dataclasses.replace(view, queue=None, gpu=gpu, suspended=state.spec.suspend)
+        return dataclasses.replace(
+            view, queue=None, gpu=gpu, needs=ANY_NODE, cpu=0.0, memory=0.0, suspended=state.spec.suspend
+        )
 
     def _node(self, gpus: Gpus) -> Node:
         """This machine, with the GPUs that no other study uses."""
         study = self._cluster.study(translate.study_key(self.state.namespace, self.state.name))
         capacity = gpus.free() + (study.gpus if study is not None else 0)
-        return Node(platform.node(), {RESOURCE: min(capacity, len(gpus.all))}, models={RESOURCE: gpus.all[0].model})
+        kind = Kind(RESOURCE, gpus.all[0].model)
+        return Node(platform.node(), {RESOURCE: min(int(capacity), len(gpus.all))}, kinds={RESOURCE: kind})
 
     def _place(self, place: Place, now: float) -> None:
         trial = self._cluster.trial(place.study, place.index)
@@ -209,9 +215,10 @@ class LocalRunner:
             self._cluster.remove_pod(uid)
             return
         key = AttemptKey(translate.study_key(self.state.namespace, self.state.name), index, seen.attempt)
-        placement = self.state.trials[index].placement or {} if index in self.state.trials else {}
-        gpus = {placement["resource"]: placement["gpus"]} if placement.get("resource") else {}
-        self._cluster.set_pod(PodView(uid, placement.get("node"), gpus, key, self.state.uid))
+        trial = self.state.trials.get(index)
+        place = Placement.model_validate(trial.placement) if trial is not None and trial.placement else None
+        held = taken(place, None) if place is not None else NOTHING
+        self._cluster.set_pod(PodView(uid, place.node if place else None, held, key, self.state.uid))
 
     # The end ---------------------------------------------------------------------------------------------------
 

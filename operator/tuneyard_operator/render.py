@@ -13,7 +13,7 @@ from tuneyard_api.study import StudySpec
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler import memory
-from tuneyard_scheduler.backends import whole
+from tuneyard_scheduler.backends import catalog
 
 Object = dict[str, Any]
 
@@ -133,7 +133,7 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
     _add_reporting(pod, main, report_url)
     memory.render(of.needs.get("memory"), main)
     if of.placement and of.placement.get("node"):
-        whole.render(of.placement, pod, main)
+        catalog.render(of.placement, template, main)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

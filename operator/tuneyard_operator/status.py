@@ -15,6 +15,7 @@ from tuneyard_api.trial import Phase
 from tuneyard_operator.actions import Object
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
+from tuneyard_scheduler.devices import amount
 
 if TYPE_CHECKING:
     from tuneyard_operator.blocking import Block
@@ -48,7 +49,7 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
         },
         "replicas": running,
         "selector": f"{STUDY_LABEL}={state.name},{INDEX_LABEL}",
-        "gpus": sum(state.trials[index].gpus for index in state.active),
+        "gpus": amount(sum(state.trials[index].gpus for index in state.active)),
         "gpuHours": round(_gpu_seconds(state, now) / 3600, 4),
         "conditions": _conditions(state, before, over, blocked, now),
     }

@@ -101,9 +101,9 @@ class TrialState:
         return self.placement.get("reclaim") if self.placement else None
 
     @property
-    def gpus(self) -> int:
+    def gpus(self) -> float:
         """GPUs that the current attempt holds."""
-        return int(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0
+        return float(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0
 
     def trouble(self, generation: int, since: float) -> float | None:
         """For how long its longest attempt ran that failed under this generation of the spec; None where none did.

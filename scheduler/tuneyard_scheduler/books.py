@@ -6,24 +6,50 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tuneyard_api.trial import Phase, Placement
+from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.ordered import MinSet
-from tuneyard_scheduler.views import Place, PodView, StudyView, TrialView
+from tuneyard_scheduler.views import Place, PodView, StudyView, Taken, TrialView, taken
 
 
 class Hold(NamedTuple):
-    """GPUs of a node that are kept free for a pod that has not been seen."""
+    """What is kept free of a node for a pod that has not been seen."""
+
+    node: str
+    taken: Taken
+
+
+class Held(NamedTuple):
+    """GPUs of a node that a trial holds."""
 
     node: str
     resource: str
-    gpus: int
+    gpus: float
+    devices: tuple[str, ...] = ()
+    """Which ones, where the place is on certain ones; each gives an equal part."""
+
+    @property
+    def units(self) -> int:
+        """GPUs, or slices of such, that are held as one."""
+        return 0 if self.devices else max(1, int(self.gpus))
+
+    @property
+    def share(self) -> float:
+        """What is held of each of the devices."""
+        return amount(self.gpus / len(self.devices)) if self.devices else 0.0
+
+
+class Holding(NamedTuple):
+    """A place on record, with GPUs that are held there: what a trial could give back."""
+
+    order: tuple[float, int]
+    """The smallest has its place for the shortest time."""
+    held: Held
 
 
 class Leaving(NamedTuple):
     """GPUs that a trial holds and was told to give back."""
 
-    node: str
-    resource: str
-    gpus: float
+    held: Held
     queue: str
     """The queue that gets them."""
     trial: str
@@ -37,22 +63,12 @@ class Leaving(NamedTuple):
         return self.trial.rpartition("-")[0]
 
 
-class Holding(NamedTuple):
-    """A place on record, with GPUs that are held there: what a trial could give back."""
-
-    order: tuple[float, int]
-    """The smallest has its place for the shortest time."""
-    node: str
-    resource: str
-    gpus: float
-
-
 class Share(NamedTuple):
     """What a trial takes: the contribution that is booked for it."""
 
     attempts: int = 0
     """Attempts that count against the study's `parallel`."""
-    gpus: int = 0
+    gpus: float = 0
     """GPUs in use, by its pods and by a place whose pod has not been seen."""
     hold: Hold | None = None
     pending: float | None = None
@@ -84,7 +100,8 @@ class TrialBook:
         node, resource = view.placement.node, view.placement.resource
         if view.phase not in (Phase.PLACED, Phase.RUNNING) or node is None or resource is None:
             return None
-        return Holding((-view.since, -view.index), node, resource, view.placement.gpus)
+        held = Held(node, resource, view.placement.gpus, tuple(view.placement.devices or ()))
+        return Holding((-view.since, -view.index), held)
 
     @property
     def blank(self) -> bool:
@@ -103,6 +120,17 @@ class TrialBook:
         claim: Place | Placement | None = assumed
         if claim is None and view is not None and view.phase in (Phase.PLACED, Phase.RUNNING):
             claim = view.placement or Place(view.study, view.index, view.attempt)
+        waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
+        pending = (view.not_before or 0.0) if waits and view is not None else None
+        if not self.pods and not self.ended:  # as most are
+            hold = _hold(claim, study)
+            gpus = claim.gpus if claim is not None and hold is not None else 0.0
+            return Share(int(claim is not None), gpus, hold, pending)
+        return self._count_pods(claim, view, study, pending)
+
+    def _count_pods(
+        self, claim: Place | Placement | None, view: TrialView | None, study: StudyView | None, pending: float | None
+    ) -> Share:
         ended = (pod for pod in self.ended.values() if _of_study(pod, study) and _of_trial(pod, view))
         if claim is not None and claim.attempt <= max(_attempts(ended), default=-1):
             claim = None
@@ -110,18 +138,20 @@ class TrialBook:
         own = [pod for pod in pods if _of_trial(pod, view)]
         others = len({(pod.trial, pod.attempt) for pod in pods if not _of_trial(pod, view)})
         attempts = _attempts(own)
-        gpus = sum(sum(pod.resources.values()) for pod in pods)
+        gpus = sum(pod.taken.charge for pod in pods)
         hold = None
         if claim is not None:
             attempts.add(claim.attempt)
-            bound = claim.attempt in _attempts(pod for pod in own if pod.node is not None)
-            if claim.node is not None and claim.resource is not None and not bound:
-                hold = Hold(claim.node, claim.resource, claim.gpus)
-                gpus += claim.gpus
-        waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
-        return Share(
-            len(attempts) + others, gpus, hold, (view.not_before or 0.0) if waits and view is not None else None
-        )
+            if claim.attempt not in _attempts(pod for pod in own if pod.node is not None):
+                hold = _hold(claim, study)
+                gpus += claim.gpus if hold is not None else 0.0
+        return Share(len(attempts) + others, amount(gpus), hold, pending)
+
+
+def _hold(claim: Place | Placement | None, study: StudyView | None) -> Hold | None:
+    if claim is None or claim.node is None or claim.resource is None:
+        return None
+    return Hold(claim.node, taken(claim, study))
 
 
 def _attempts(pods: Iterable[PodView]) -> set[int]:
@@ -147,7 +177,7 @@ class StudyBook:
         self.trials: dict[int, TrialBook] = {}
         self.attempts = 0
         """Attempts that count against `parallel`."""
-        self.gpus = 0
+        self.gpus = 0.0
         self.queue: str | None = None
         """The queue that is charged."""
         self.pending: MinSet[int] = MinSet()

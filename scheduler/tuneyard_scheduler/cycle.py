@@ -61,9 +61,12 @@ def _serve(state: ClusterState, study: StudyBook, view: StudyView, policies: Pol
             return Waiting(view.key, head, *refusal)
     trial = study.trials[head]
     assert trial.view is not None, "only known trials wait"
-    node = policies.choose(state, view, trial)
-    if isinstance(node, Refusal):
-        return Waiting(view.key, head, *node)
-    if view.gpu is None:
+    spot = policies.choose(state, view, trial)
+    if isinstance(spot, Refusal):
+        return Waiting(view.key, head, *spot)
+    if spot is None:
         return Place(view.key, head, trial.view.attempt)
-    return Place(view.key, head, trial.view.attempt, node, view.gpu.count, view.gpu.resource)
+    node, resource, portion, devices = spot
+    return Place(
+        view.key, head, trial.view.attempt, node, portion.gpus, resource, portion.backend, devices, portion.memory
+    )

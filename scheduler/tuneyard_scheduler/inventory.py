@@ -1,97 +1,97 @@
-"""The books of the nodes: what each has, what of it is taken, and which is the fullest that still fits."""
+"""The books of the nodes: what each has, what of it is taken, and who has the GPUs that a request needs free."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final, NamedTuple, TypeVar
 
-from tuneyard_scheduler.ordered import MinSet
-from tuneyard_scheduler.views import Node
+from tuneyard_scheduler.devices import GpuRequest, Kind, Portion, amount, portion
+from tuneyard_scheduler.free import FreeIndex
+from tuneyard_scheduler.selection import ANY_NODE, NodeNeeds
+from tuneyard_scheduler.views import Node, Taken
 
-Class = tuple[str, str | None]
-"""Nodes that serve a request alike: the resource name and the GPU model (None: of whatever model)."""
+T = TypeVar("T")
+_CLASSES: Final = 64
+"""Selections of nodes that are kept in order at a time; the one that was asked for last goes last."""
 
 
-class FreeIndex:
-    """The nodes of one class by how many GPUs they have free.
+class Offer(NamedTuple):
+    """Nodes with GPUs of one kind, and what a request takes of these."""
 
-    The fullest node that fits is found by looking at as many buckets as a node has GPUs, whatever the number of nodes.
-    Equally full nodes are taken by name, so that the same state gives the same answer.
-    """
+    resource: str
+    kind: Kind
+    free: FreeIndex
+    portion: Portion
 
-    __slots__ = ("_at", "_buckets")
 
-    def __init__(self) -> None:
-        self._buckets: list[MinSet[str]] = []
-        self._at: dict[str, int] = {}
+@dataclass(slots=True)
+class _Pool:
+    """What is taken of a node's GPUs of one resource name."""
 
-    def __len__(self) -> int:
-        return len(self._at)
+    units: int = 0
+    parts: dict[str, list[float]] = field(default_factory=dict)
+    """The shares that are taken of each GPU; one that is held and of which nothing is taken has a share of 0."""
+    kept: int = 0
+    closed: frozenset[str] = frozenset()
+    """GPUs of which nobody gets a further part."""
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._at
+    @property
+    def blank(self) -> bool:
+        return not (self.units or self.parts or self.kept or self.closed)
 
-    def set(self, name: str, free: int) -> None:
-        """File the node under this many free GPUs (below zero, when more is taken than it has, counts as zero)."""
-        free = max(free, 0)
-        before = self._at.get(name)
-        if before == free:
-            return
-        if before is not None:
-            self._buckets[before].discard(name)
-        while len(self._buckets) <= free:
-            self._buckets.append(MinSet())
-        self._buckets[free].add(name)
-        self._at[name] = free
+    def left(self, device: str) -> float:
+        """What is free of a GPU."""
+        return amount(1.0 - sum(self.parts.get(device, ())))
 
-    def remove(self, name: str) -> None:
-        """Forget the node."""
-        before = self._at.pop(name, None)
-        if before is not None:
-            self._buckets[before].discard(name)
-
-    def fullest(self, count: int, skip: Container[str] = ()) -> str | None:
-        """The node with the fewest free GPUs that are still `count`; None when no node has as many."""
-        for bucket in self._buckets[count:]:
-            name = bucket.smallest(skip)
-            if name is not None:
-                return name
-        return None
-
-    def most_free(self) -> int:
-        """How many GPUs the emptiest node has free."""
-        return next((free for free in range(len(self._buckets) - 1, 0, -1) if self._buckets[free]), 0)
+    def open(self) -> dict[str, float]:
+        """What is left of the GPUs of which a part is taken."""
+        return {device: self.left(device) for device in self.parts if device not in self.closed}
 
 
 @dataclass(slots=True)
 class _Entry:
     node: Node | None = None
-    used: dict[str, int] = field(default_factory=dict)
-    kept: dict[str, int] = field(default_factory=dict)
+    pools: dict[str, _Pool] = field(default_factory=dict)
+    cpu: float = 0.0
+    memory: float = 0.0
+    selections: set[NodeNeeds] = field(default_factory=set)
+
+    def pool(self, resource: str) -> _Pool:
+        return self.pools.setdefault(resource, _Pool())
+
+    def left(self, resource: str) -> int:
+        """GPUs of which nobody has anything; below zero where more is taken than there is."""
+        node, pool = self.node, self.pools.get(resource)
+        capacity = node.capacity.get(resource, 0) if node is not None else 0
+        return capacity - pool.units - len(pool.parts) if pool is not None else capacity
 
 
 class Inventory:
     """All nodes. What is taken of a node is kept even while the node itself is not known."""
 
-    __slots__ = ("_classes", "_entries", "capacity")
+    __slots__ = ("_classes", "_entries", "_remembered", "capacity")
 
     def __init__(self) -> None:
-        self.capacity = 0
+        self.capacity = 0.0
         """GPUs of all known nodes, of whatever make."""
         self._entries: dict[str, _Entry] = {}
-        self._classes: dict[Class, FreeIndex] = {}
+        self._classes: dict[NodeNeeds, dict[tuple[str, Kind], FreeIndex]] = {}
+        self._remembered: dict[Hashable, Any] = {}
 
     def set(self, node: Node) -> bool:
         """Make the node known as it is now; False when that is nothing new."""
         entry = self._entries.setdefault(node.name, _Entry())
         if entry.node == node:
             return False
-        self._unfile(node.name, entry.node)
-        self.capacity += sum(node.capacity.values()) - _gpus(entry.node)
+        self._unfile(entry)
+        self._remembered.clear()
+        self.capacity = amount(self.capacity + _gpus(node) - _gpus(entry.node))
         entry.node = node
-        for resource in node.capacity:
-            self._file(node.name, entry, resource)
+        for needs in self._classes:
+            self._join(entry, node, needs)
         return True
 
     def remove(self, name: str) -> bool:
@@ -99,77 +99,152 @@ class Inventory:
         entry = self._entries.get(name)
         if entry is None or entry.node is None:
             return False
-        self._unfile(name, entry.node)
-        self.capacity -= _gpus(entry.node)
+        self._unfile(entry)
+        self._remembered.clear()
+        self.capacity = amount(self.capacity - _gpus(entry.node))
         entry.node = None
         self._drop_blank(name, entry)
         return True
 
-    def take(self, name: str, resources: Mapping[str, int], sign: int = 1) -> None:
-        """Book GPUs on a node; with sign -1, give them back."""
+    def take(self, name: str, taken: Taken, sign: int = 1) -> None:
+        """Book what somebody takes of a node; with sign -1, that it is given back."""
         entry = self._entries.setdefault(name, _Entry())
-        for resource, count in resources.items():
-            left = entry.used.get(resource, 0) + sign * count
-            if left:
-                entry.used[resource] = left
-            else:
-                entry.used.pop(resource, None)
-            self._file(name, entry, resource)
+        entry.cpu = amount(entry.cpu + sign * taken.cpu)
+        entry.memory += sign * taken.memory
+        for resource, units in taken.units.items():
+            entry.pool(resource).units += sign * units
+        for part in taken.parts:
+            shares = entry.pool(part.resource).parts.setdefault(part.device, [])
+            shares.append(part.share) if sign > 0 else shares.remove(part.share)
+            if not shares:
+                del entry.pools[part.resource].parts[part.device]
+        for resource in {*taken.units, *(part.resource for part in taken.parts)}:
+            self._file(entry, resource)
         self._drop_blank(name, entry)
 
-    def keep(self, name: str, resource: str, gpus: float) -> None:
-        """Give this many of the node's free GPUs to nobody: they are on their way to somebody who needs more."""
+    def keep(self, name: str, resource: str, gpus: float, closed: Iterable[str] = ()) -> None:
+        """Give this many of the node's free GPUs to nobody, and no further part of those that are closed.
+
+        They are on their way to somebody who needs more.
+        """
         entry = self._entries.setdefault(name, _Entry())
-        if gpus:
-            entry.kept[resource] = math.ceil(gpus)
-        else:
-            entry.kept.pop(resource, None)
-        self._file(name, entry, resource)
+        pool = entry.pool(resource)
+        pool.kept, pool.closed = math.ceil(gpus), frozenset(closed)
+        self._file(entry, resource)
         self._drop_blank(name, entry)
 
-    def used(self, name: str, resource: str) -> int:
-        """How many GPUs of the node are taken."""
+    # Questions
+
+    def used(self, name: str, resource: str) -> float:
+        """How many GPUs of the node are taken, parts of them included."""
         entry = self._entries.get(name)
-        return entry.used.get(resource, 0) if entry else 0
+        pool = entry.pools.get(resource) if entry is not None else None
+        return amount(pool.units + sum(sum(shares) for shares in pool.parts.values())) if pool is not None else 0
 
     def left(self, name: str, resource: str) -> int:
-        """GPUs of the node that nobody holds; below zero where more is taken than it has."""
+        """GPUs of the node of which nobody has anything; below zero where more is taken than it has."""
         entry = self._entries.get(name)
-        if entry is None or entry.node is None:
-            return 0
-        return entry.node.capacity.get(resource, 0) - entry.used.get(resource, 0)
+        return entry.left(resource) if entry is not None and entry.node is not None else 0
+
+    def part_left(self, name: str, resource: str, device: str) -> float:
+        """What is free of one GPU; below zero where more is taken than there is."""
+        entry = self._entries.get(name)
+        pool = entry.pools.get(resource) if entry is not None else None
+        return pool.left(device) if pool is not None else 1.0
+
+    def node(self, name: str) -> Node | None:
+        """What is known of a node."""
+        entry = self._entries.get(name)
+        return entry.node if entry is not None else None
 
     def nodes(self) -> Iterator[Node]:
         """The known nodes."""
         return (entry.node for entry in self._entries.values() if entry.node is not None)
 
-    def free(self, resource: str, model: str | None = None) -> FreeIndex:
-        """The nodes that take new pods and have this resource (of this model), by free GPUs."""
-        return self._classes.get((resource, model)) or FreeIndex()
+    def fits(self, name: str, cpu: float, memory: float) -> bool:
+        """Whether the node has so much CPU (cores) and memory (bytes) left."""
+        entry = self._entries[name]
+        node = entry.node
+        return node is not None and (
+            (node.cpu is None or entry.cpu + cpu <= node.cpu)
+            and (node.memory is None or entry.memory + memory <= node.memory)
+        )
+
+    def offers(self, request: GpuRequest, needs: NodeNeeds = ANY_NODE) -> list[Offer]:
+        """The kinds of GPUs that can serve the request, on nodes that take new pods and that its template accepts."""
+        return [
+            Offer(resource, kind, free, found)
+            for (resource, kind), free in self._selected(needs).items()
+            if len(free) and (found := portion(request, kind)) is not None
+        ]
+
+    def until_nodes_change(self, key: Hashable, find: Callable[[], T]) -> T:
+        """What `find` says, which depends on nothing but the nodes and the key."""
+        if key not in self._remembered:
+            self._remembered[key] = find()
+        found: T = self._remembered[key]
+        return found
+
+    def devices(self, name: str, resource: str, units: int) -> tuple[str, ...]:
+        """Names of so many GPUs of a node of which nobody has anything: its own, or else the smallest numbers."""
+        entry = self._entries[name]
+        node, pool = entry.node, entry.pools.get(resource)
+        taken: Iterable[str] = pool.parts if pool is not None else ()
+        known = node.devices.get(resource) if node is not None else None
+        names = (device for device in (known or map(str, count())) if device not in taken)
+        return tuple(device for device, _ in zip(names, range(units), strict=False))
+
+    # Book-keeping
+
+    def _selected(self, needs: NodeNeeds) -> dict[tuple[str, Kind], FreeIndex]:
+        """The indexes of the nodes that a template accepts; made when they are first asked for, then kept in order."""
+        found = self._classes.pop(needs, None)
+        if found is None:
+            if len(self._classes) >= _CLASSES:
+                oldest = next(iter(self._classes))
+                del self._classes[oldest]
+                for entry in self._entries.values():
+                    entry.selections.discard(oldest)
+            found = self._classes[needs] = {}
+            for entry in self._entries.values():
+                if entry.node is not None:
+                    self._join(entry, entry.node, needs)
+        self._classes[needs] = found
+        return found
+
+    def _join(self, entry: _Entry, node: Node, needs: NodeNeeds) -> None:
+        if node.ready and node.schedulable and needs.accepts(node.name, node.labels, node.taints):
+            entry.selections.add(needs)
+            for resource in node.capacity:
+                self._file(entry, resource, (needs,))
+
+    def _file(self, entry: _Entry, resource: str, selections: Iterable[NodeNeeds] | None = None) -> None:
+        node = entry.node
+        if node is None or not node.capacity.get(resource):
+            return
+        pool = entry.pools.get(resource)
+        free = entry.left(resource) - (pool.kept if pool is not None else 0)
+        parts = pool.open() if pool is not None and pool.parts else None
+        key = resource, node.kind(resource)
+        for needs in entry.selections if selections is None else selections:
+            self._classes[needs].setdefault(key, FreeIndex()).set(node.name, free, parts)
+
+    def _unfile(self, entry: _Entry) -> None:
+        if entry.node is None:
+            return
+        for needs in entry.selections:
+            for resource in entry.node.capacity:
+                index = self._classes[needs].get((resource, entry.node.kind(resource)))
+                if index is not None:
+                    index.remove(entry.node.name)
+        entry.selections.clear()
 
     def _drop_blank(self, name: str, entry: _Entry) -> None:
-        if entry.node is None and not entry.used and not entry.kept:
+        for resource in [resource for resource, pool in entry.pools.items() if pool.blank]:
+            del entry.pools[resource]
+        if entry.node is None and not entry.pools and not entry.cpu and not entry.memory:
             self._entries.pop(name, None)
 
-    def _file(self, name: str, entry: _Entry, resource: str) -> None:
-        node = entry.node
-        if node is None or not (node.ready and node.schedulable) or not node.capacity.get(resource):
-            return
-        free = node.capacity[resource] - entry.used.get(resource, 0) - entry.kept.get(resource, 0)
-        for key in _classes(node, resource):
-            self._classes.setdefault(key, FreeIndex()).set(name, free)
 
-    def _unfile(self, name: str, node: Node | None) -> None:
-        for resource in node.capacity if node is not None else ():
-            for key in _classes(node, resource):
-                if key in self._classes:
-                    self._classes[key].remove(name)
-
-
-def _gpus(node: Node | None) -> int:
-    return sum(node.capacity.values()) if node is not None else 0
-
-
-def _classes(node: Node | None, resource: str) -> tuple[Class, ...]:
-    model = node.models.get(resource) if node is not None else None
-    return ((resource, None),) if model is None else ((resource, None), (resource, model))
+def _gpus(node: Node | None) -> float:
+    return sum(units * node.kind(resource).size for resource, units in node.capacity.items()) if node is not None else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from tuneyard_scheduler.books import Leaving
+from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.state import ClusterState
 
@@ -15,7 +16,8 @@ class Prospect:
     def __init__(self, state: ClusterState) -> None:
         self._state = state
         self._used: defaultdict[str, float] = defaultdict(float)
-        self._left: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._units: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._shares: defaultdict[tuple[str, str], defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
         self._helped: set[str] = set()
         for (key, _), leaving in state.leaving.items():
             study = state.study(key)
@@ -23,21 +25,34 @@ class Prospect:
 
     def expect(self, leaving: Leaving, holder: QueueBook | None) -> None:
         """A trial, of the queue that is its holder, gives its GPUs back."""
-        self._charge(holder, -leaving.gpus)
-        self._left[leaving.node, leaving.resource] += leaving.gpus
+        held = leaving.held
+        self._charge(holder, -held.gpus)
+        at = held.node, held.resource
+        self._units[at] += held.units
+        for device in held.devices:
+            self._shares[at][device] += held.share
         if leaving.trial not in self._helped:
             self._helped.add(leaving.trial)
             self._charge(self._state.queues.get(leaving.queue), leaving.needs)
-            self._left[leaving.node, leaving.resource] -= leaving.needs
+            if leaving.needs < 1 and held.devices:
+                self._shares[at][held.devices[0]] -= leaving.needs
+            else:
+                self._units[at] -= max(1, int(leaving.needs))
 
     def _charge(self, queue: QueueBook | None, gpus: float) -> None:
         for each in queue.path() if queue is not None else ():
-            self._used[each.name] += gpus
+            self._used[each.name] = amount(self._used[each.name] + gpus)
 
     def used(self, queue: QueueBook) -> float:
         """GPUs that the queue will use."""
-        return queue.used + self._used[queue.name]
+        return amount(queue.used + self._used[queue.name])
 
-    def left(self, node: str, resource: str) -> float:
-        """GPUs of the node that nobody will hold."""
-        return self._state.inventory.left(node, resource) + self._left[node, resource]
+    def left(self, node: str, resource: str) -> int:
+        """GPUs of the node of which nobody will hold anything."""
+        emptied = sum(self.part_left(node, resource, device) >= 1 for device in self._shares[node, resource])
+        return self._state.inventory.left(node, resource) + self._units[node, resource] + emptied
+
+    def part_left(self, node: str, resource: str, device: str) -> float:
+        """What nobody will hold of one GPU."""
+        shares = self._shares[node, resource]
+        return amount(self._state.inventory.part_left(node, resource, device) + shares.get(device, 0.0))

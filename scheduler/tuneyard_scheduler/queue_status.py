@@ -13,7 +13,7 @@ Object = dict[str, Any]
 
 
 def status(
-    tree: QueueTree, queue: QueueBook, capacity: int, conditions: Iterable[Mapping[str, Any]], now: float
+    tree: QueueTree, queue: QueueBook, capacity: float, conditions: Iterable[Mapping[str, Any]], now: float
 ) -> Object:
     """The status of a queue that exists.
 
@@ -51,7 +51,7 @@ def _condition(kind: str, problem: Refusal | None, before: Mapping[str, Any] | N
 _WELL = {"Ready": "Usable", "Guaranteed": "Kept"}
 
 
-def _unkept(tree: QueueTree, queue: QueueBook, capacity: int) -> Refusal | None:
+def _unkept(tree: QueueTree, queue: QueueBook, capacity: float) -> Refusal | None:
     """Why the guarantee cannot always be kept."""
     if not queue.guaranteed:
         return None
@@ -71,7 +71,7 @@ def _unkept(tree: QueueTree, queue: QueueBook, capacity: int) -> Refusal | None:
         return Refusal(QueueReason.ABOVE_LIMIT, said)
     if tree.promised > capacity:
         said = (
-            f"all queues are guaranteed {tree.promised:g} GPUs together, and the cluster has {capacity}; lower "
+            f"all queues are guaranteed {tree.promised:g} GPUs together, and the cluster has {capacity:g}; lower "
             "spec.guaranteed of some, or add nodes"
         )
         return Refusal(QueueReason.ABOVE_CAPACITY, said)

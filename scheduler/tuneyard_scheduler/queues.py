@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
+from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.reasons import QueueReason, Refusal
 from tuneyard_scheduler.views import QueueView
 
@@ -52,7 +53,7 @@ class QueueBook:
     @property
     def borrowed(self) -> float:
         """GPUs in use beyond the guarantee."""
-        return max(0.0, self.used - self.guaranteed)
+        return max(0.0, amount(self.used - self.guaranteed))
 
     def path(self) -> Iterator[QueueBook]:
         """This queue, its parent, and so on up to the top."""
@@ -100,10 +101,10 @@ class QueueTree:
     def charge(self, name: str, used: float, pending: int) -> None:
         """Book a change of what the studies of a queue take."""
         book = self._book(name)
-        book.own_used += used
+        book.own_used = amount(book.own_used + used)
         book.own_pending += pending
         for queue in book.path():
-            queue.used += used
+            queue.used = amount(queue.used + used)
             queue.pending += pending
 
     def _book(self, name: str) -> QueueBook:
@@ -125,7 +126,7 @@ class QueueTree:
                 self.promised += book.guaranteed
             else:
                 book.parent.promised += book.guaranteed
-                book.parent.used += book.used
+                book.parent.used = amount(book.parent.used + book.used)
                 book.parent.pending += book.pending
 
     def _link(self, book: QueueBook) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase, Placement, Reclaim
-from tuneyard_scheduler.books import Hold, Leaving, Share, StudyBook, TrialBook
+from tuneyard_scheduler.books import Held, Hold, Leaving, Share, StudyBook, TrialBook
+from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.health import NodeHealth
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.queues import QueueBook, QueueTree
@@ -133,7 +134,7 @@ class ClusterState:
             self._unlink(before)
         self._pods[pod.uid] = pod
         if pod.node is not None:
-            self.inventory.take(pod.node, pod.resources)
+            self.inventory.take(pod.node, pod.taken)
         if pod.attempt is not None:
             study = self._study(pod.attempt.study)
             trial = study.trials.setdefault(pod.attempt.index, TrialBook())
@@ -266,7 +267,7 @@ class ClusterState:
 
     def _unlink(self, pod: PodView) -> None:
         if pod.node is not None:
-            self.inventory.take(pod.node, pod.resources, -1)
+            self.inventory.take(pod.node, pod.taken, -1)
         if pod.attempt is not None:
             study = self._studies[pod.attempt.study]
             trial = study.trials[pod.attempt.index]
@@ -287,7 +288,7 @@ class ClusterState:
             self._keep_free(old.hold, -1)
             self._keep_free(new.hold, 1)
         study.attempts += new.attempts - old.attempts
-        study.gpus += new.gpus - old.gpus
+        study.gpus = amount(study.gpus + new.gpus - old.gpus)
         if not new.gpus and trial.leaving is not None:
             self._leave(study, index, trial, None)
         elif new.gpus and not old.gpus:
@@ -322,17 +323,20 @@ class ClusterState:
         key = study.key, index
         if before is not None:
             del self.leaving[key]
-            del self._leaving_on[before.node, before.resource][key]
-            self._keep_for_those_helped(before.node, before.resource)
+            at = before.held.node, before.held.resource
+            del self._leaving_on[at][key]
+            self._keep_for_those_helped(*at)
         if leaving is not None:
-            self.leaving[key] = self._leaving_on[leaving.node, leaving.resource][key] = leaving
-            self._keep_for_those_helped(leaving.node, leaving.resource)
+            at = leaving.held.node, leaving.held.resource
+            self.leaving[key] = self._leaving_on[at][key] = leaving
+            self._keep_for_those_helped(*at)
 
     def _keep_for_those_helped(self, node: str, resource: str) -> None:
         """What is free on a node beside GPUs that are given back is kept, as far as those need it who get them."""
         here = self._leaving_on[node, resource].values()
         needed = sum({each.trial: each.needs for each in here}.values())
-        self.inventory.keep(node, resource, max(0.0, needed - sum(each.gpus for each in here)))
+        closed = {device for each in here if each.needs >= 1 for device in each.held.devices}
+        self.inventory.keep(node, resource, max(0.0, needed - sum(each.held.gpus for each in here)), closed)
 
     def _note_holding(self, study: StudyBook, index: int, trial: TrialBook) -> None:
         """Keep those in order who could give GPUs back."""
@@ -342,14 +346,14 @@ class ClusterState:
         trial.holding = new
         if old is not None:
             study.holding.discard(old.order)
-            self._holders[old.node, old.resource].discard((study.key, index))
+            self._holders[old.held.node, old.held.resource].discard((study.key, index))
         if new is not None:
             study.holding.add(new.order)
-            self._holders[new.node, new.resource].add((study.key, index))
+            self._holders[new.held.node, new.held.resource].add((study.key, index))
 
     def _keep_free(self, hold: Hold | None, sign: int) -> None:
         if hold is not None:
-            self.inventory.take(hold.node, {hold.resource: hold.gpus}, sign)
+            self.inventory.take(hold.node, hold.taken, sign)
 
     def _queue_up(self, study: StudyBook, index: int, share: Share) -> None:
         study.ready.discard(index)
@@ -366,7 +370,7 @@ class ClusterState:
         else:
             self._waiting.pop(study.key, None)
 
-    def _charge(self, study: StudyBook, gpus: int, pending: int) -> None:
+    def _charge(self, study: StudyBook, gpus: float, pending: int) -> None:
         if study.queue is None or not (gpus or pending):
             return
         self.queues.charge(study.queue, gpus, pending)
@@ -380,4 +384,5 @@ def _leaving(placement: Placement, told: Preempt | Reclaim) -> Leaving:
     """What a trial gives back, by its place and by what it was told."""
     assert placement.node is not None, "only GPUs are given back"
     assert placement.resource is not None, "only GPUs are given back"
-    return Leaving(placement.node, placement.resource, placement.gpus, told.queue, told.trial, told.gpus)
+    held = Held(placement.node, placement.resource, placement.gpus, tuple(placement.devices or ()))
+    return Leaving(held, told.queue, told.trial, told.gpus)

@@ -7,6 +7,7 @@ drift from what the scheduler acts on. A replica that does not lead has none of 
 from __future__ import annotations
 
 from collections import Counter as Sums
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -149,7 +150,7 @@ class StateCollector(Collector):
                 limits.add_metric([queue.name], queue.limit)
         yield from (pending, held, guaranteed, limits)
 
-    def _gpus(self) -> Sums[tuple[str, str]]:
+    def _gpus(self) -> dict[tuple[str, str], float]:
         found = gpus_by_state(self._state.inventory)
         for study in self._state.studies():
             if study.gpus and study.view is not None and study.view.gpu is not None:
@@ -159,9 +160,9 @@ class StateCollector(Collector):
         return found
 
 
-def gpus_by_state(inventory: Inventory) -> Sums[tuple[str, str]]:
+def gpus_by_state(inventory: Inventory) -> dict[tuple[str, str], float]:
     """GPUs by resource and state: held by others (whoever that is), idle, or idle on a node that is closed."""
-    found: Sums[tuple[str, str]] = Sums()
+    found: defaultdict[tuple[str, str], float] = defaultdict(float)
     for node in inventory.nodes():
         for resource, capacity in node.capacity.items():
             used = inventory.used(node.name, resource)

@@ -9,16 +9,19 @@ from typing import Any, Final
 
 from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, STUDY_LABEL, TRIAL_UID_LABEL, UID_LABEL, epoch_seconds
 from tuneyard_api.trial import Outcome, Phase, Placement
-from tuneyard_scheduler.backends import whole
+from tuneyard_scheduler import quantity, selection
+from tuneyard_scheduler.backends import VENDORS, catalog
+from tuneyard_scheduler.devices import GpuRequest
 from tuneyard_scheduler.views import (
+    NOTHING,
     AttemptKey,
-    GpuRequest,
     Node,
     Place,
     PodView,
     Preempt,
     QueueView,
     StudyView,
+    Taken,
     TrialView,
 )
 
@@ -39,6 +42,8 @@ _NOT_THE_NODE: Final = frozenset(
 _OWN_ENDS: Final = frozenset(
     {Outcome.SUCCEEDED, Outcome.PROGRAM_FAILED, Outcome.OUT_OF_MEMORY, Outcome.BAD_METRICS, Outcome.TIMED_OUT}
 )
+_WHOLE: Final = frozenset(vendor.resource for vendor in VENDORS.values())
+_SLICES: Final = ("nvidia.com/gpu.shared", "nvidia.com/mig-")
 
 
 def study_key(namespace: str, name: str) -> str:
@@ -46,19 +51,24 @@ def study_key(namespace: str, name: str) -> str:
     return sys.intern(f"{namespace}/{name}")
 
 
-def node(item: Object) -> Node:
-    """A Node."""
+def node(item: Object, parts: str | None = None) -> Node:
+    """A Node. `parts`: the backend that divides whole NVIDIA GPUs on this cluster, if there is one."""
     meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
-    closing = any(
-        taint["effect"] != "PreferNoSchedule" and taint["key"].startswith(_CLOSING_TAINTS)
-        for taint in spec.get("taints") or ()
-    )
+    pools = catalog.pools(item, parts)
+    allocatable = status.get("allocatable") or {}
+    taints = selection.taints(spec)
+    closing = any(taint.key.startswith(_CLOSING_TAINTS) for taint in taints)
     return Node(
         name=meta["name"],
-        capacity=whole.capacity(status),
+        capacity={pool.resource: pool.units for pool in pools},
         ready=any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ()),
         schedulable=not (spec.get("unschedulable") or closing or "deletionTimestamp" in meta),
-        models=whole.models(meta.get("labels") or {}),
+        kinds={pool.resource: pool.kind for pool in pools},
+        devices={pool.resource: pool.devices for pool in pools if pool.devices},
+        labels=meta.get("labels") or {},
+        taints=taints,
+        cpu=quantity.parse(allocatable["cpu"]) if "cpu" in allocatable else None,
+        memory=quantity.parse(allocatable["memory"]) if "memory" in allocatable else None,
     )
 
 
@@ -66,12 +76,12 @@ def pod(item: Object) -> PodView | None:
     """A Pod; None when it is no trial's and holds no GPU."""
     meta, spec = item["metadata"], item["spec"]
     labels = meta.get("labels") or {}
-    resources = _gpus(spec)
     attempt = _attempt(meta["namespace"], labels)
-    if attempt is None and not resources:
+    taken = _taken(spec, (meta.get("annotations") or {}) if attempt is not None else {})
+    if attempt is None and taken == NOTHING:
         return None
     return PodView(
-        meta["uid"], spec.get("nodeName"), resources, attempt, labels.get(UID_LABEL), labels.get(TRIAL_UID_LABEL)
+        meta["uid"], spec.get("nodeName"), taken, attempt, labels.get(UID_LABEL), labels.get(TRIAL_UID_LABEL)
     )
 
 
@@ -84,36 +94,47 @@ def _attempt(namespace: str, labels: Mapping[str, str]) -> AttemptKey | None:
         return None
 
 
-def _gpus(spec: Mapping[str, Any]) -> dict[str, int]:
-    """GPUs that a pod holds: what its containers and side-cars ask for together, or the largest init container.
+def _taken(pod: Mapping[str, Any], annotations: Mapping[str, str]) -> Taken:
+    """What a pod takes of its node: by what it asks for, and by what was left on it of the place of a trial."""
+    gpus, parts = catalog.said(annotations)
+    units = {name: int(count) for name in _gpu_names(pod) if (count := asks(pod, name))}
+    for part in parts:
+        units.pop(part.resource, None)
+    return Taken(units, parts, gpus, asks(pod, "cpu"), asks(pod, "memory"))
+
+
+def _gpu_names(pod: Mapping[str, Any]) -> list[str]:
+    """The resources that a pod's containers ask for and that are GPUs, or slices of such."""
+    containers = (*pod["containers"], *(pod.get("initContainers") or ()))
+    given = [each.get("resources") or {} for each in containers]
+    names = {name for each in given for kind in ("requests", "limits") for name in each.get(kind) or ()}
+    return sorted(name for name in names if name in _WHOLE or name.startswith(_SLICES))
+
+
+def asks(pod: Mapping[str, Any], resource: str) -> float:
+    """How much of a resource a pod asks for: its containers and side-cars together, or the largest init container.
 
     Source: https://kubernetes.io/docs/concepts/workloads/pods/init-containers/#resource-sharing-within-containers
     """
-    init = spec.get("initContainers") or ()
-    together = [*spec["containers"], *(c for c in init if c.get("restartPolicy") == "Always")]
-    return {
-        resource: count
-        for resource in sorted(whole.RESOURCES)
-        if (count := max(sum(_asks(c, resource) for c in together), *(_asks(c, resource) for c in init), 0))
-    }
+    init = pod.get("initContainers") or ()
+    together = [*pod["containers"], *(c for c in init if c.get("restartPolicy") == "Always")]
+    return max(sum(_asks(c, resource) for c in together), *(_asks(c, resource) for c in init), 0.0)
 
 
-def _asks(container: Mapping[str, Any], resource: str) -> int:
+def _asks(container: Mapping[str, Any], resource: str) -> float:
     resources = container.get("resources")
     if not resources:
-        return 0
+        return 0.0
     # The API server makes the requests of an extended resource equal to its limits.
-    return int((resources.get("requests") or resources.get("limits") or {}).get(resource, 0))
+    asked = (resources.get("requests") or {}).get(resource, (resources.get("limits") or {}).get(resource, 0))
+    return quantity.parse(asked)
 
 
 def study(item: Object) -> StudyView:
     """A Study."""
     meta, spec = item["metadata"], item["spec"]
-    gpu = spec.get("gpu")
-    request = None
-    if gpu is not None:
-        vendor = whole.VENDORS[gpu.get("vendor", "nvidia")]
-        request = GpuRequest(vendor.resource, gpu["count"], gpu.get("model"))
+    gpu = _request(spec.get("gpu"))
+    pod = (spec.get("template") or {}).get("spec") or {"containers": []}
     return StudyView(
         key=study_key(meta["namespace"], meta["name"]),
         uid=meta["uid"],
@@ -122,10 +143,28 @@ def study(item: Object) -> StudyView:
         created=epoch_seconds(meta["creationTimestamp"]),
         parallel=(spec.get("trials") or {}).get("parallel", 1),
         suspended=spec.get("suspend", False),
-        gpu=request,
+        gpu=gpu,
+        needs=selection.needs(pod, *((gpu.resource,) if gpu is not None else ())),
+        cpu=asks(pod, "cpu"),
+        memory=asks(pod, "memory"),
         queue=spec.get("queue"),
         phase=(item.get("status") or {}).get("phase"),
         deleting="deletionTimestamp" in meta,
+    )
+
+
+def _request(gpu: Mapping[str, Any] | None) -> GpuRequest | None:
+    if gpu is None:
+        return None
+    memory = gpu.get("memory")
+    return GpuRequest(
+        VENDORS[gpu.get("vendor", "nvidia")].resource,
+        gpu.get("count") or 0,
+        gpu.get("model"),
+        share=gpu.get("fraction"),
+        memory=int(quantity.parse(memory) // 2**20) if memory else None,
+        backend=gpu.get("sharing"),
+        spread=gpu.get("packing") == "Spread",
     )
 
 

@@ -8,34 +8,65 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Final, Literal
 
 from tuneyard_api.common import micro_timestamp
 from tuneyard_api.trial import Phase, Placement, Reclaim
+from tuneyard_scheduler.devices import GpuRequest, Kind, Part, amount
+from tuneyard_scheduler.selection import ANY_NODE, NodeNeeds, Taint
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine: how many whole GPUs it has, by resource name, and whether it takes new pods."""
+    """A machine: its GPUs by resource name, whether it takes new pods, and what templates may ask of it."""
 
     name: str
     capacity: Mapping[str, int]
     ready: bool = True
     schedulable: bool = True
-    models: Mapping[str, str] = field(default_factory=dict)
-    """The GPU model by resource name, where the node says it."""
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """What the GPUs are, by resource name; left out: whole ones, of which no more is known."""
+    devices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The names of the GPUs by resource name, where pods are given a certain one."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    cpu: float | None = None
+    """Cores for pods; None: not known, and no limit."""
+    memory: float | None = None
+    """Bytes for pods; None: not known, and no limit."""
+
+    def kind(self, resource: str) -> Kind:
+        """What its GPUs of this name are."""
+        return self.kinds.get(resource) or _plain(resource)
+
+
+@cache
+def _plain(resource: str) -> Kind:
+    return Kind(resource)
 
 
 @dataclass(frozen=True, slots=True)
-class GpuRequest:
-    """What each trial of a study needs: `count` whole GPUs on one node, of one model where that is given."""
+class Taken:
+    """What a pod, or a place for one, takes of a node."""
 
-    resource: str
-    count: int
-    model: str | None = None
+    units: Mapping[str, int] = field(default_factory=dict)
+    """GPUs (or slices of such) that are handed out as one, by resource name."""
+    parts: tuple[Part, ...] = ()
+    gpus: float | None = None
+    """How many GPUs that is together; None: the sum."""
+    cpu: float = 0.0
+    memory: float = 0.0
 
-    def __str__(self) -> str:
-        return f"{self.count} {self.resource}" + (f" ({self.model})" if self.model else "")
+    @property
+    def charge(self) -> float:
+        """How many GPUs the queue is charged."""
+        if self.gpus is not None:
+            return self.gpus
+        return amount(sum(self.units.values()) + sum(part.share for part in self.parts))
+
+
+NOTHING: Final = Taken()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +81,11 @@ class StudyView:
     parallel: int = 1
     suspended: bool = False
     gpu: GpuRequest | None = None
+    needs: NodeNeeds = ANY_NODE
+    cpu: float = 0.0
+    """Cores that each of its pods asks for."""
+    memory: float = 0.0
+    """Bytes of memory that each of its pods asks for."""
     queue: str | None = None
     phase: str | None = None
     """status.phase: a study that is Blocked, Complete or Failed gets no place."""
@@ -102,11 +138,11 @@ class AttemptKey:
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """A pod that has not ended: the GPUs it holds on its node, and the attempt that it runs, if it is ours."""
+    """A pod that has not ended: what it takes of its node, and the attempt that it runs, if it is ours."""
 
     uid: str
     node: str | None
-    resources: Mapping[str, int] = field(default_factory=dict)
+    taken: Taken = NOTHING
     attempt: AttemptKey | None = None
     owner: str | None = None
     """The uid of the study that it runs for; the pod of an earlier study with the same key takes its GPUs, no more."""
@@ -141,14 +177,37 @@ class Place:
     index: int
     attempt: int
     node: str | None = None
-    gpus: int = 0
+    gpus: float = 0
     resource: str | None = None
+    backend: str | None = None
+    devices: tuple[str, ...] = ()
+    """The GPUs themselves, where the place is on certain ones; each gives an equal part of `gpus`."""
+    memory: int | None = None
+    """MiB of GPU memory that come with a part of a GPU, where that is known."""
 
     def placement(self, now: float) -> Placement:
         """The decision as the trial's status holds it."""
         return Placement(
-            attempt=self.attempt, node=self.node, gpus=self.gpus, resource=self.resource, time=micro_timestamp(now)
+            attempt=self.attempt,
+            node=self.node,
+            gpus=self.gpus,
+            resource=self.resource,
+            backend=self.backend,
+            devices=list(self.devices) or None,
+            memory=self.memory,
+            time=micro_timestamp(now),
         )
+
+
+def taken(place: Place | Placement, study: StudyView | None) -> Taken:
+    """What a place takes of its node, for a trial of this study."""
+    cpu, memory = (study.cpu, study.memory) if study is not None else (0.0, 0.0)
+    if place.resource is None:
+        return Taken(gpus=0, cpu=cpu, memory=memory)
+    devices = place.devices or ()
+    parts = tuple(Part(place.resource, device, amount(place.gpus / len(devices))) for device in devices)
+    units = {} if parts else {place.resource: max(1, int(place.gpus))}
+    return Taken(units, parts, place.gpus, cpu, memory)
 
 
 @dataclass(frozen=True, slots=True)

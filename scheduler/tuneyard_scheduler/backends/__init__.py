@@ -1,1 +1,58 @@
 """Ways to hand GPUs to pods, one a file: `capacity` of a node, and `render` of a placement into a pod."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from tuneyard_scheduler.devices import Kind
+
+Object = dict[str, Any]
+
+
+class Pool(NamedTuple):
+    """GPUs of a node that are alike."""
+
+    resource: str
+    units: int
+    kind: Kind
+    devices: tuple[str, ...] = ()
+    """Their names, where pods are given a certain one."""
+
+
+class Vendor(NamedTuple):
+    """A vendor's names."""
+
+    resource: str
+    model_label: str
+    memory_label: str
+    """Of the MiB of memory of each GPU."""
+
+
+VENDORS: Final[Mapping[str, Vendor]] = {
+    "nvidia": Vendor("nvidia.com/gpu", "nvidia.com/gpu.product", "nvidia.com/gpu.memory"),
+    "amd": Vendor("amd.com/gpu", "amd.com/gpu.product-name", "amd.com/gpu.vram"),
+    "intel": Vendor("gpu.intel.com/i915", "gpu.intel.com/product", "gpu.intel.com/memory.max"),
+}
+"""By the names in a study's spec.gpu.vendor."""
+
+
+def labels_of(node: Object) -> Mapping[str, str]:
+    """A node's labels."""
+    return node["metadata"].get("labels") or {}
+
+
+def offered(node: Object) -> Mapping[str, str]:
+    """The resources of a node that work (allocatable), by name."""
+    status = node.get("status") or {}
+    return status.get("allocatable") or status.get("capacity") or {}
+
+
+def memory_of(labels: Mapping[str, str], label: str) -> int | None:
+    """MiB that a label says: a plain number, or one with Mi, M, Gi or G. None where it says nothing that is known."""
+    text = labels.get(label, "")
+    for suffix, factor in (("Gi", 1024), ("G", 1024), ("Mi", 1), ("M", 1), ("", 1)):
+        digits = text.removesuffix(suffix) if suffix else text
+        if text.endswith(suffix) and digits.isdigit():
+            return int(digits) * factor or None
+    return None

@@ -3,60 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-Object = dict[str, Any]
+from tuneyard_scheduler.backends import VENDORS, Object, Pool, labels_of, memory_of, offered
+from tuneyard_scheduler.devices import Kind
 
-
-@dataclass(frozen=True, slots=True)
-class Vendor:
-    """A vendor's names."""
-
-    resource: str
-    model_label: str
+NAME = "whole"
 
 
-VENDORS: Final[Mapping[str, Vendor]] = {
-    "nvidia": Vendor("nvidia.com/gpu", "nvidia.com/gpu.product"),
-    "amd": Vendor("amd.com/gpu", "amd.com/gpu.product-name"),
-    "intel": Vendor("gpu.intel.com/i915", "gpu.intel.com/product"),
-}
-"""By the names in a study's spec.gpu.vendor."""
-RESOURCES: Final = frozenset(vendor.resource for vendor in VENDORS.values())
-
-
-def capacity(status: Mapping[str, Any]) -> dict[str, int]:
-    """Whole GPUs of a node by resource name, from its status: those that work (allocatable)."""
-    offered = status.get("allocatable") or status.get("capacity") or {}
-    return {name: int(offered[name]) for name in sorted(RESOURCES & offered.keys()) if int(offered[name]) > 0}
-
-
-def models(labels: Mapping[str, str]) -> dict[str, str]:
-    """The GPU models that a node's labels name, by resource name."""
-    return {v.resource: labels[v.model_label] for v in VENDORS.values() if v.model_label in labels}
-
-
-def render(placement: Mapping[str, Any], pod: Object, container: Object) -> None:
-    """Make a pod ask for its place, in place: a resource limit of the container, and a required node.
-
-    The node is required in the way of DaemonSets, not set as `nodeName`: so kube-scheduler still binds the pod and the
-    kubelet still finds the device free, and a pod that would not fit waits instead of failing.
+def capacity(node: Object, parts: str | None = None) -> list[Pool]:
+    """The whole GPUs of a node.
 
     Args:
-        placement: As in the trial's status: node, gpus and resource.
-        pod: The pod's spec. Its own affinity is kept.
-        container: The container of it that uses the GPUs.
+        node: As the API server has it.
+        parts: The backend that divides NVIDIA's GPUs on this cluster, if there is one.
     """
-    if placement.get("resource") and placement.get("gpus"):
-        resources = container.setdefault("resources", {})
-        resources.setdefault("limits", {})[placement["resource"]] = str(placement["gpus"])
-        # A request of its own would have to be equal; left out, it follows the limit.
-        (resources.get("requests") or {}).pop(placement["resource"], None)
-    if placement.get("node"):
-        pin = {"key": "metadata.name", "operator": "In", "values": [placement["node"]]}
-        node_affinity = pod.setdefault("affinity", {}).setdefault("nodeAffinity", {})
-        required = node_affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
-        # Terms are alternatives, so the node is required in each. A term without a requirement would match no node.
-        terms = required.get("nodeSelectorTerms") or [{}]
-        required["nodeSelectorTerms"] = [{**term, "matchFields": [*term.get("matchFields", ()), pin]} for term in terms]
+    labels, resources = labels_of(node), offered(node)
+    return [
+        Pool(
+            vendor.resource,
+            int(resources[vendor.resource]),
+            Kind(
+                vendor.resource,
+                labels.get(vendor.model_label),
+                memory_of(labels, vendor.memory_label),
+                parts=parts if name == "nvidia" else None,
+            ),
+        )
+        for name, vendor in VENDORS.items()
+        if int(resources.get(vendor.resource, 0)) > 0
+    ]
+
+
+def render(placement: Mapping[str, Any], container: Object) -> None:
+    """Make a container ask for the GPUs of its place.
+
+    Args:
+        placement: As in the trial's status: gpus and resource.
+        container: The one that uses the GPUs; changed in place.
+    """
+    ask(container, placement["resource"], int(placement["gpus"]))
+
+
+def ask(container: Object, resource: str, units: int) -> None:
+    """Make a container ask for so many of a resource."""
+    resources = container.setdefault("resources", {})
+    resources.setdefault("limits", {})[resource] = str(units)
+    # A request of its own would have to be equal; left out, it follows the limit.
+    (resources.get("requests") or {}).pop(resource, None)

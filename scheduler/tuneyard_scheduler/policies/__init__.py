@@ -24,8 +24,8 @@ Order = Callable[[StudyBook, StudyView, float], tuple[float, ...]]
 """A sort key: of the studies of one queue, the one with the smallest is served next."""
 Gate = Callable[[ClusterState, StudyBook, StudyView], Refusal | None]
 """None: the study may have another place. Else it gets none in this cycle, for this reason."""
-Chooser = Callable[[ClusterState, StudyView, TrialBook], str | Refusal | None]
-"""The node for the trial; None where it may run anywhere."""
+Chooser = Callable[[ClusterState, StudyView, TrialBook], nodes.Spot | Refusal | None]
+"""The node and GPUs for the trial; None where it may run anywhere."""
 Reclaimer = Callable[[ClusterState, list[Waiting], int | None], list[Preempt]]
 """Whom to stop for those that got no place, at most so many; the state knows of them at once."""
 

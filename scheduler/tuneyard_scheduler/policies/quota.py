@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from tuneyard_scheduler.books import StudyBook
+from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.reasons import Reason, Refusal
 from tuneyard_scheduler.state import ClusterState
@@ -42,15 +45,25 @@ def _closed(queue: QueueBook, view: StudyView) -> Refusal | None:
 
 def _full(queue: QueueBook, view: StudyView) -> Refusal | None:
     """Whether a further trial would take more than a limit allows."""
-    full = over_limit(queue, view.gpu.count) if view.gpu is not None else None
+    full = over_limit(queue, view.gpu.gpus) if view.gpu is not None else None
     if view.gpu is None or full is None:
         return None
     return Refusal(
         Reason.QUEUE_LIMIT,
-        f"needs {view.gpu.count} of GpuQueue '{full.name}', of whose {full.limit:g} GPUs {full.used:g} are in use",
+        f"needs {view.gpu.gpus:g} of GpuQueue '{full.name}', of whose {full.limit:g} GPUs {full.used:g} are in use",
     )
 
 
 def over_limit(queue: QueueBook, gpus: float) -> QueueBook | None:
     """The queue itself, or the nearest one above it, whose limit does not allow this many GPUs more."""
-    return next((each for each in queue.path() if each.limit is not None and each.used + gpus > each.limit), None)
+    return next(
+        (each for each in queue.path() if each.limit is not None and amount(each.used + gpus) > each.limit), None
+    )
+
+
+def headroom(queue: QueueBook | None) -> tuple[QueueBook | None, float]:
+    """How many GPUs more the queue's trials may have, and the queue (it, or one above it) that allows the fewest."""
+    limited = (each for each in (queue.path() if queue is not None else ()) if each.limit is not None)
+    rooms = [(amount((each.limit or 0.0) - each.used), each) for each in limited]
+    room, tightest = min(rooms, key=lambda found: found[0], default=(math.inf, None))
+    return tightest, room

@@ -14,15 +14,19 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 
-from tuneyard_scheduler.books import Holding, StudyBook
+from tuneyard_scheduler.books import Held, StudyBook
+from tuneyard_scheduler.devices import amount
+from tuneyard_scheduler.inventory import Offer
+from tuneyard_scheduler.policies import nodes
 from tuneyard_scheduler.prospect import Prospect
 from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import GpuRequest, Preempt, StudyView, Waiting
+from tuneyard_scheduler.views import Preempt, StudyView, Waiting
 
 OFTEN: Final = 8
 """A trial that was stopped so often for others is not stopped again."""
+_ROUNDING: Final = 1e-6
 _HELPED: Final = frozenset({Reason.NO_NODE_FITS, Reason.QUEUE_LIMIT})
 
 
@@ -34,12 +38,45 @@ class Victim(NamedTuple):
     trial: int
     attempt: int
     queue: str
-    holding: Holding
+    held: Held
 
     @property
     def gpus(self) -> float:
         """What it gives back."""
-        return self.holding.gpus
+        return self.held.gpus
+
+
+class Group(NamedTuple):
+    """Trials that are of use only together, such as all that share a GPU of which the whole is needed."""
+
+    victims: tuple[Victim, ...]
+    gives: float
+    """GPUs (or of one GPU, what share) that are free without them."""
+
+    @property
+    def gpus(self) -> float:
+        """What their queues hold less."""
+        return sum(victim.gpus for victim in self.victims)
+
+
+Choice = tuple[list[Group], float]
+"""Who could give way, and how much of what they give is missing."""
+
+
+class Site(NamedTuple):
+    """A node, and who may be stopped there: the first ones first."""
+
+    node: str
+    resource: str
+    victims: list[Victim]
+
+    def by_device(self) -> dict[str, list[Victim]]:
+        """Those that hold certain GPUs, or parts of such."""
+        found: defaultdict[str, list[Victim]] = defaultdict(list)
+        for victim in self.victims:
+            for device in victim.held.devices:
+                found[device].append(victim)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +84,9 @@ class Need:
     """A further trial of a study, and where others may give way for it."""
 
     queue: QueueBook
-    gpu: GpuRequest
+    offers: list[Offer]
+    gpus: float
+    """What its queue is charged for it, where it takes the least."""
     priority: int
     within: QueueBook | None
     """The queue above within which others give way; None: anywhere."""
@@ -74,10 +113,11 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
             continue
         for trial in _unhelped(state, study, study.view):
             plan = plan or _Plan(state)
-            victims = plan.victims(queue, study.view)
-            if not victims or (most is not None and len(told) + len(victims) > most):
+            need = plan.need(queue, study.view)
+            victims = plan.victims(need, study.view) if need is not None else []
+            if need is None or not victims or (most is not None and len(told) + len(victims) > most):
                 break
-            told += plan.tell(victims, queue, trial, study.view)
+            told += plan.tell(victims, need, trial)
     return told
 
 
@@ -97,29 +137,53 @@ class _Plan:
         self._prospect = Prospect(state)
         self._studies: defaultdict[str, list[StudyBook]] | None = None
 
-    def victims(self, queue: QueueBook, view: StudyView) -> list[Victim]:
+    def victims(self, need: Need, view: StudyView) -> list[Victim]:
         """Whom to stop for a further trial of this study; empty where nobody can, or need be."""
-        need = self._need(queue, view)
-        if need is None:
-            return []
         borrowers = self._borrowers(need)
         latest = (victim for name in borrowers for victim in self._latest(name, need))
-        free = self._state.inventory.free(need.gpu.resource, need.gpu.model)
-        if free.fullest(need.gpu.count) is not None:
-            return self._enough(latest, need, need.excess)
+        if nodes.has_room(self._state.inventory, need.offers, view):
+            return self._enough((Group((victim,), 0.0) for victim in latest), need, 0.0)
+        offers = {offer.resource: offer for offer in need.offers}
         tried: set[str] = set()
         for first in latest:
-            node, resource = first.holding.node, first.holding.resource
-            if node in tried or resource != need.gpu.resource or node not in free:
+            node, offer = first.held.node, offers.get(first.held.resource)
+            if node in tried or offer is None or node not in offer.free:
                 continue
             tried.add(node)
-            missing = need.gpu.count - self._prospect.left(node, resource)
+            there = Site(node, offer.resource, self._on(node, offer.resource, need, borrowers))
+            if offer.portion.share:
+                missing, choices = self._for_share(there, offer.portion.share)
+            else:
+                missing, choices = self._for_units(there, offer.portion.units)
             if missing <= 0:
                 return []  # it fits as soon as those have gone who were told to
-            chosen = self._enough(self._on(node, need, borrowers), need, max(missing, need.excess))
+            chosen = next((found for groups, lack in choices if (found := self._enough(groups, need, lack))), None)
             if chosen:
                 return chosen
         return []
+
+    def _for_units(self, site: Site, units: int) -> tuple[float, list[Choice]]:
+        """How many whole GPUs are missing on a node, and who could give them."""
+        missing = units - self._prospect.left(site.node, site.resource)
+        groups = [Group((victim,), victim.held.units) for victim in site.victims if not victim.held.devices]
+        for device, sharers in site.by_device().items():
+            freed = sum(sharer.held.share for sharer in sharers)
+            if self._prospect.part_left(site.node, site.resource, device) + freed >= 1 - _ROUNDING:
+                groups.append(Group(tuple(sharers), 1))
+        order = {victim: number for number, victim in enumerate(site.victims)}
+        return missing, [(sorted(groups, key=lambda group: max(order[v] for v in group.victims)), missing)]
+
+    def _for_share(self, site: Site, share: float) -> tuple[float, list[Choice]]:
+        """What is missing of the best GPU on a node, and who could give it: of one GPU all that is needed."""
+        lacks = [(Group((victim,), 1), share) for victim in site.victims if not victim.held.devices]
+        found: list[Choice] = [([group], lack) for group, lack in lacks]
+        missing = share if self._prospect.left(site.node, site.resource) <= 0 else 0.0
+        for device, sharers in site.by_device().items():
+            lack = share - self._prospect.part_left(site.node, site.resource, device)
+            missing = min(missing, lack)
+            found.append(([Group((sharer,), sharer.held.share) for sharer in sharers], lack))
+        order = {victim: number for number, victim in enumerate(site.victims)}
+        return missing, sorted(found, key=lambda choice: order[choice[0][0].victims[0]])
 
     def _by_queue(self) -> defaultdict[str, list[StudyBook]]:
         """The studies that hold GPUs, by their queue; looked for once a cycle, and only if need be."""
@@ -141,10 +205,10 @@ class _Plan:
             if victim is not None:
                 yield victim
 
-    def _on(self, node: str, need: Need, borrowers: list[str]) -> list[Victim]:
+    def _on(self, node: str, resource: str, need: Need, borrowers: list[str]) -> list[Victim]:
         """The trials on a node that may be stopped: of the queue that borrows most first, the least advanced first."""
         found: list[Victim] = []
-        for key, index in self._state.holders(node, need.gpu.resource):
+        for key, index in self._state.holders(node, resource):
             study = self._state.study(key)
             if study is not None and study.queue in borrowers and _may_go(study, need):
                 victim = self._victim(study, index)
@@ -156,38 +220,37 @@ class _Plan:
         view, holding = trial.view, trial.holding
         if view is None or holding is None or study.queue is None or view.preempted >= OFTEN:
             return None
-        return Victim(holding.order, study.key, index, view.attempt, study.queue, holding)
+        return Victim(holding.order, study.key, index, view.attempt, study.queue, holding.held)
 
-    def tell(self, victims: list[Victim], queue: QueueBook, trial: str, view: StudyView) -> list[Preempt]:
+    def tell(self, victims: list[Victim], need: Need, trial: str) -> list[Preempt]:
         """Decide it, and reckon with it from now on."""
-        needs = view.gpu.count if view.gpu is not None else 0
-        told = [Preempt(v.study, v.trial, v.attempt, queue.name, trial, needs) for v in victims]
+        told = [Preempt(v.study, v.trial, v.attempt, need.queue.name, trial, need.gpus) for v in victims]
         for each, victim in zip(told, victims, strict=True):
             self._state.preempt(each)
             self._prospect.expect(self._state.leaving[each.study, each.index], self._state.queues.get(victim.queue))
         return told
 
-    def _need(self, queue: QueueBook, view: StudyView) -> Need | None:
+    def need(self, queue: QueueBook, view: StudyView) -> Need | None:
         """What a further trial needs; None where its queue has no right to it.
 
         Where a queue above has all that it is guaranteed, or may not have more, those give way that are in it as well.
         """
-        if view.gpu is None or not self._is_due(queue, view.gpu.count):
+        offers = self._state.inventory.offers(view.gpu, view.needs) if view.gpu is not None else []
+        gpus = min((offer.portion.gpus for offer in offers), default=0.0)
+        if not offers or not self._is_due(queue, gpus):
             return None
         path = list(queue.path())
         excess = {
-            each.name: self._prospect.used(each) + view.gpu.count - each.limit
-            for each in path
-            if each.limit is not None
+            each.name: amount(self._prospect.used(each) + gpus - each.limit) for each in path if each.limit is not None
         }
-        if any(above > view.gpu.count for above in excess.values()):
+        if any(above > gpus for above in excess.values()):
             return None  # a limit was lowered: first those end that run
-        within = (each for each in path if excess.get(each.name, 0) > 0 or not self._is_due(each, view.gpu.count))
-        return Need(queue, view.gpu, view.priority, next(within, None), max(0, *excess.values(), 0))
+        within = (each for each in path if excess.get(each.name, 0) > 0 or not self._is_due(each, gpus))
+        return Need(queue, offers, gpus, view.priority, next(within, None), max(0, *excess.values(), 0))
 
     def _is_due(self, queue: QueueBook, gpus: float) -> bool:
         """Whether the queue is guaranteed so many GPUs more."""
-        return self._prospect.used(queue) + gpus <= queue.guaranteed
+        return amount(self._prospect.used(queue) + gpus) <= queue.guaranteed
 
     def _borrowers(self, need: Need) -> list[str]:
         """The queues of which trials may be stopped, the one that borrows most first: compared from the top down."""
@@ -202,27 +265,40 @@ class _Plan:
                 found.append((excess[::-1], name))
         return [name for _, name in sorted(found, reverse=True)]
 
-    def _enough(self, victims: Iterable[Victim], need: Need, gpus: float) -> list[Victim]:
-        """The first of these that together give so many GPUs, without any that is not needed; none if all do not."""
-        chosen: list[Victim] = []
+    def _enough(self, groups: Iterable[Group], need: Need, missing: float) -> list[Victim]:
+        """The first of these that together give so much, and bring the queue above below its limit.
+
+        None of them is one that is not needed; none at all where all together do not give enough.
+        """
+        chosen: list[Group] = []
         freed: defaultdict[str, float] = defaultdict(float)
-        got = 0.0
-        for victim in victims:
-            if got >= gpus:
+        given = gpus = 0.0
+        for group in groups:
+            if given >= missing - _ROUNDING and gpus >= need.excess:
                 break
-            holder = self._state.queues.get(victim.queue)
-            below = _below(holder, need.queue) if holder is not None else []
-            if any(self._prospect.used(q) - freed[q.name] - victim.gpus < q.guaranteed for q in below):
+            if not self._can_spare(group, need, freed):
                 continue
-            for each in below:
-                freed[each.name] += victim.gpus
-            chosen.append(victim)
-            got += victim.gpus
-        for victim in sorted(chosen, reverse=True):
-            if got - victim.gpus >= gpus:
-                got -= victim.gpus
-                chosen.remove(victim)
-        return chosen if got >= gpus else []
+            chosen.append(group)
+            given, gpus = given + group.gives, gpus + group.gpus
+        for group in sorted(chosen, reverse=True):
+            if given - group.gives >= missing - _ROUNDING and gpus - group.gpus >= need.excess:
+                given, gpus = given - group.gives, gpus - group.gpus
+                chosen.remove(group)
+        enough = given >= missing - _ROUNDING and gpus >= need.excess
+        # A trial with several GPUs may be in a group with each of them.
+        return list(dict.fromkeys(v for group in chosen for v in group.victims)) if enough else []
+
+    def _can_spare(self, group: Group, need: Need, freed: defaultdict[str, float]) -> bool:
+        """Whether their queues keep what they are guaranteed without them; if so it is noted as freed."""
+        freed_now = freed.copy()
+        for victim in group.victims:
+            holder = self._state.queues.get(victim.queue)
+            for each in _below(holder, need.queue) if holder is not None else ():
+                freed_now[each.name] += victim.gpus
+                if amount(self._prospect.used(each) - freed_now[each.name]) < each.guaranteed:
+                    return False
+        freed.update(freed_now)
+        return True
 
 
 def _may_go(study: StudyBook, need: Need) -> bool:

@@ -46,15 +46,18 @@ def test_every_problem_is_told_at_once():
     found = problems(
         base(
             trials={"max": 3, "parallel": 9},
-            gpu={"fraction": 0.5},
+            gpu={"fraction": 0.5, "count": 1},
             initial=[{"lr": 7}, {"layrs": 2}],
             template={"spec": {"restartPolicy": "Always"}},
         )
     )
+    amounts = (
+        "gpu needs exactly one of count, fraction and memory; write count: 1, or leave gpu out for trials on the CPU"
+    )
     restart = "restartPolicy is always Never, since a failed trial is tried again as a new attempt; leave it out"
     assert found == [
         "spec.trials.parallel: parallel must not be above max; lower parallel, or raise max",
-        "spec.gpu: gpu.fraction and gpu.memory are not available in this release; use gpu.count",
+        f"spec.gpu: {amounts}",
         f"spec.template.spec.restartPolicy: {restart}",
         "spec.initial[0].lr: 7 is not a value of the parameter; write a number from 1e-05 to 0.1",
         "spec.initial[1].layrs: there is no such parameter; did you mean layers?",

@@ -6,8 +6,9 @@ import pytest
 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.cycle import schedule
+from tuneyard_scheduler.devices import GpuRequest, Kind
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import AttemptKey, GpuRequest, Node, PodView, QueueView, StudyView, TrialView
+from tuneyard_scheduler.views import AttemptKey, Node, PodView, QueueView, StudyView, Taken, TrialView
 
 GPU = "nvidia.com/gpu"
 
@@ -18,14 +19,34 @@ class Bench:
     def __init__(self) -> None:
         self.state = ClusterState()
 
-    def node(self, name: str, gpus: int = 8, *, model: str | None = None, **more: Any) -> None:
-        models = {GPU: model} if model else {}
-        self.state.set_node(Node(name, {GPU: gpus} if gpus else {}, models=models, **more))
+    def node(
+        self,
+        name: str,
+        gpus: int = 8,
+        *,
+        model: str | None = None,
+        memory: int | None = None,
+        parts: str | None = None,
+        **more: Any,
+    ) -> None:
+        kinds = {GPU: Kind(GPU, model, memory, parts=parts)}
+        self.state.set_node(Node(name, {GPU: gpus} if gpus else {}, kinds=kinds, **more))
 
     def study(
-        self, key: str = "ns/a", gpus: int = 1, *, trials: int = 0, model: str | None = None, **more: Any
+        self,
+        key: str = "ns/a",
+        gpus: int = 1,
+        *,
+        trials: int = 0,
+        model: str | None = None,
+        share: float | None = None,
+        memory: int | None = None,
+        backend: str | None = None,
+        spread: bool = False,
+        **more: Any,
     ) -> None:
-        request = GpuRequest(GPU, gpus, model) if gpus else None
+        part = {"share": share, "memory": memory, "backend": backend, "spread": spread}
+        request = GpuRequest(GPU, 0 if share or memory else gpus, model, **part) if gpus else None
         values: dict[str, Any] = {"uid": f"uid-{key}", "namespace": key.partition("/")[0], "parallel": 1000, **more}
         self.state.set_study(StudyView(key, gpu=request, **values))
         for index in range(trials):
@@ -47,7 +68,7 @@ class Bench:
         self, uid: str, node: str | None, gpus: int = 1, *, of: tuple[str, int, int] | None = None, **more: Any
     ) -> bool:
         attempt = AttemptKey(*of) if of else None
-        return self.state.set_pod(PodView(uid, node, {GPU: gpus} if gpus else {}, attempt, **more))
+        return self.state.set_pod(PodView(uid, node, Taken({GPU: gpus} if gpus else {}), attempt, **more))
 
     def cycle(self, now: float = 0.0) -> list[tuple[str, int, str | None]]:
         return [(place.study, place.index, place.node) for place in schedule(self.state, now).placements]
@@ -59,7 +80,7 @@ class Bench:
     def reasons(self, now: float = 0.0) -> dict[str, str]:
         return {waiting.study: waiting.reason for waiting in schedule(self.state, now).waiting}
 
-    def used(self, node: str) -> int:
+    def used(self, node: str) -> float:
         return self.state.inventory.used(node, GPU)
 
     def attempts(self, key: str = "ns/a") -> int:

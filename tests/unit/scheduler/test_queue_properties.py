@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.cycle import schedule
+from tuneyard_scheduler.devices import GpuRequest
 from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Decisions, GpuRequest, Node, QueueView, StudyView, TrialView
+from tuneyard_scheduler.views import Decisions, Node, QueueView, StudyView, TrialView
 
 GPU = "nvidia.com/gpu"
 NAMES = ["a", "b", "c", "d", "e"]
@@ -83,7 +84,7 @@ class Play:
             assert queue.limit is None or queue.used <= queue.limit
         needs = {told.trial: told.gpus for told in decisions.preempt}
         for trial, gpus in needs.items():
-            freed = [self.state.leaving[t.study, t.index].gpus for t in decisions.preempt if t.trial == trial]
+            freed = [self.state.leaving[t.study, t.index].held.gpus for t in decisions.preempt if t.trial == trial]
             assert sum(freed) - min(freed) < gpus, "each of them is needed"
 
     def waiting(self) -> list[tuple[QueueBook, int]]:

@@ -65,7 +65,7 @@ def placed(kube: FakeKube, study: str = "a") -> dict[int, str | None]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(0.002)
 
@@ -102,6 +102,7 @@ class TestPlacing:
             "node": "n1",
             "gpus": 1,
             "resource": "nvidia.com/gpu",
+            "backend": "whole",
             "time": "",
         }
         assert kube.selectors[path("pods")] == BOUND_AND_ALIVE
@@ -172,7 +173,7 @@ class TestPlacing:
         self, kube: FakeKube, caplog: pytest.LogCaptureFixture
     ) -> None:
         add_study(kube, "bad", trials=1)
-        kube.put("studies", "ns", "bad", spec={"gpu": {"count": None, "fraction": 0.5}})
+        kube.put("studies", "ns", "bad", spec={"gpu": {"memory": "much"}})
         add_study(kube, "a", gpus=0, trials=1)
         async with running(kube):
             await until(lambda: placed(kube) == {0: None})

@@ -10,16 +10,18 @@ import pytest
 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.cycle import schedule
+from tuneyard_scheduler.devices import GpuRequest, Kind
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import (
     AttemptKey,
-    GpuRequest,
     Node,
     Place,
     PodView,
     QueueView,
     StudyView,
+    Taken,
     TrialView,
+    taken,
 )
 
 GPU = "nvidia.com/gpu"
@@ -106,7 +108,7 @@ class World:
         taken: Counter[str] = Counter()
         bound = {pod.attempt for pod in self.pods.values()}
         for pod in self.pods.values():
-            taken[str(pod.node)] += pod.resources.get(GPU, 0)
+            taken[str(pod.node)] += int(pod.taken.charge)
         for view in self.trials.values():
             place = view.placement
             key = AttemptKey(view.study, view.index, view.attempt)
@@ -130,7 +132,7 @@ def add_study(world: World, key: str, **fields: Any) -> None:
 def set_node(world: World, name: str) -> None:
     rng = world.rng
     model = rng.choice(["A100", "T4"])
-    node = Node(name, {GPU: rng.choice([0, 2, 4, 8])}, rng.random() < 0.9, rng.random() < 0.9, {GPU: model})
+    node = Node(name, {GPU: rng.choice([0, 2, 4, 8])}, rng.random() < 0.9, rng.random() < 0.9, {GPU: Kind(GPU, model)})
     world.nodes[name] = node
     world.tell("nodes", lambda s: s.set_node(node))
 
@@ -163,8 +165,7 @@ def step_trials(world: World) -> None:
         if view.phase in ACTIVE and pod is None and key not in world.over and rng.random() < 0.5:
             place = view.placement
             assert place is not None
-            resources = {GPU: place.gpus} if place.gpus else {}
-            world.set_pod(PodView(f"pod-{key}", place.node or "cpu", resources, key, f"uid-{view.study}"))
+            world.set_pod(PodView(f"pod-{key}", place.node or "cpu", taken(place, None), key, f"uid-{view.study}"))
         elif pod is not None and rng.random() < 0.3:
             world.end_pod(pod)
         elif view.phase is Phase.PLACED and rng.random() < 0.3:
@@ -214,7 +215,9 @@ def disturb(world: World) -> None:
             queue = world.queues["q"] = QueueView("q", rng.choice([None, 0, 3, 8]))
             world.tell("queues", lambda s: s.set_queue(queue))
         case 5:
-            world.set_pod(PodView(f"theirs-{rng.randrange(99)}", f"n{rng.randrange(4)}", {GPU: rng.randrange(1, 4)}))
+            world.set_pod(
+                PodView(f"theirs-{rng.randrange(99)}", f"n{rng.randrange(4)}", Taken({GPU: rng.randrange(1, 4)}))
+            )
         case 6:
             theirs = [uid for uid, pod in world.pods.items() if pod.attempt is None]
             if theirs:
@@ -275,7 +278,7 @@ def check_nothing_idle(world: World) -> None:
             continue
         for node in world.nodes.values():
             fits = node.capacity[GPU] - used[node.name] >= study.gpu.count
-            right = study.gpu.model in (None, node.models[GPU])
+            right = study.gpu.model in (None, node.kinds[GPU].model)
             assert not (node.ready and node.schedulable and fits and right), f"{node.name} is idle beside {key}"
 
 
@@ -309,7 +312,7 @@ def test_told_late(seed: int) -> None:
     """However late events are told, no study has more attempts than `parallel`, no node more than its GPUs."""
     world = World(random.Random(seed), lag=True)
     for number in range(3):
-        node = world.nodes[f"n{number}"] = Node(f"n{number}", {GPU: 2 + 2 * number}, models={GPU: "A100"})
+        node = world.nodes[f"n{number}"] = Node(f"n{number}", {GPU: 2 + 2 * number}, kinds={GPU: Kind(GPU, "A100")})
         world.tell("nodes", lambda s, node=node: s.set_node(node))
         add_study(world, f"ns/{number}", parallel=1 + 2 * number)
     for _ in range(60):

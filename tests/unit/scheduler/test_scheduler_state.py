@@ -61,7 +61,7 @@ class TestLifeOfAPlace:
         assert counts(placed) == (0, 0)
 
     def test_forget_undoes_it(self, placed: Any) -> None:
-        placed.state.forget(Place("ns/a", 0, 0, "n1", 2, "nvidia.com/gpu"))
+        placed.state.forget(Place("ns/a", 0, 0, "n1", 2, "nvidia.com/gpu", "whole"))
         assert counts(placed) == (0, 0)
         assert placed.cycle() == [("ns/a", 0, "n1")]
 

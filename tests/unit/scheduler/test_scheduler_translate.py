@@ -6,7 +6,10 @@ import pytest
 
 from tuneyard_api.trial import Phase
 from tuneyard_scheduler import translate
-from tuneyard_scheduler.views import AttemptKey, GpuRequest, Place, QueueView
+from tuneyard_scheduler.backends import catalog
+from tuneyard_scheduler.devices import GpuRequest, Kind, Part
+from tuneyard_scheduler.selection import Taint
+from tuneyard_scheduler.views import AttemptKey, Place, QueueView, Taken
 
 READY = [{"type": "Ready", "status": "True"}]
 
@@ -25,7 +28,8 @@ def node(**more: Any) -> dict[str, Any]:
 class TestNode:
     def test_plain(self) -> None:
         view = translate.node(node())
-        assert (view.name, view.capacity, view.models) == ("n1", {"nvidia.com/gpu": 8}, {"nvidia.com/gpu": "T4"})
+        assert (view.name, view.capacity) == ("n1", {"nvidia.com/gpu": 8})
+        assert view.kind("nvidia.com/gpu") == Kind("nvidia.com/gpu", "T4")
         assert view.ready
         assert view.schedulable
 
@@ -77,21 +81,39 @@ class TestPod:
     def test_gpus(self, item: dict[str, Any], want: int) -> None:
         view = translate.pod(item)
         assert view is not None
-        assert (view.node, view.resources, view.attempt) == ("n1", {"nvidia.com/gpu": want}, None)
+        assert (view.node, view.taken, view.attempt) == ("n1", Taken({"nvidia.com/gpu": want}), None)
 
-    @pytest.mark.parametrize("containers", [[], [{}], [{"resources": {"limits": {"cpu": "2"}}}]])
-    def test_others_without_gpus_are_left_out(self, containers: list[dict[str, Any]]) -> None:
+    @pytest.mark.parametrize("containers", [[], [{}], [{"resources": {"limits": {"example.com/nic": "2"}}}]])
+    def test_others_that_take_nothing_are_left_out(self, containers: list[dict[str, Any]]) -> None:
         assert translate.pod(pod(*containers)) is None
+
+    def test_others_count_with_their_cpu_and_memory(self) -> None:
+        view = translate.pod(pod({"resources": {"requests": {"cpu": "1500m"}, "limits": {"memory": "2Gi"}}}, {}))
+        assert view is not None
+        assert view.taken == Taken(cpu=1.5, memory=2 * 2**30)
+
+    def test_a_trials_part_of_a_gpu_is_what_its_place_says(self) -> None:
+        said = '{"devices": ["3"], "gpus": 0.25, "resource": "nvidia.com/gpu"}'
+        ours = pod({}, study="digits", study_uid="u9", index="12", attempt="3")
+        ours["metadata"]["annotations"] = {catalog.GPUS_ANNOTATION: said}
+        view = translate.pod(ours)
+        assert view is not None
+        assert view.taken == Taken({}, (Part("nvidia.com/gpu", "3", 0.25),), 0.25)
+
+    def test_what_others_write_on_their_pods_takes_nothing(self) -> None:
+        theirs = pod({})
+        theirs["metadata"]["annotations"] = {catalog.GPUS_ANNOTATION: '{"gpus": 8, "resource": "nvidia.com/gpu"}'}
+        assert translate.pod(theirs) is None
 
     def test_labels_that_make_no_sense_hide_no_gpus(self) -> None:
         view = translate.pod(pod({"resources": {"limits": {"nvidia.com/gpu": "2"}}}, study="digits", index="x"))
         assert view is not None
-        assert (view.attempt, view.resources) == (None, {"nvidia.com/gpu": 2})
+        assert (view.attempt, view.taken) == (None, Taken({"nvidia.com/gpu": 2}))
 
     def test_ours_count_even_without_gpus(self) -> None:
         view = translate.pod(pod({}, study="digits", study_uid="u9", index="12", attempt="3"))
         assert view is not None
-        assert (view.attempt, view.owner, view.resources) == (AttemptKey("ns/digits", 12, 3), "u9", {})
+        assert (view.attempt, view.owner, view.taken) == (AttemptKey("ns/digits", 12, 3), "u9", Taken())
 
 
 def study(**spec: Any) -> dict[str, Any]:
@@ -120,9 +142,25 @@ class TestStudy:
         assert view.gpu == GpuRequest("amd.com/gpu", 4, "M")
         assert (view.phase, view.deleting) == ("Suspended", True)
 
-    def test_a_share_of_a_gpu_is_no_whole_one(self) -> None:
-        with pytest.raises(KeyError, match="count"):
-            translate.study(study(gpu={"fraction": 0.5}))
+    @pytest.mark.parametrize(
+        ("gpu", "want"),
+        [
+            ({"fraction": 0.5}, GpuRequest("nvidia.com/gpu", share=0.5)),
+            ({"memory": "10Gi", "model": "T4"}, GpuRequest("nvidia.com/gpu", 0, "T4", memory=10240)),
+            ({"count": 1, "sharing": "dra"}, GpuRequest("nvidia.com/gpu", 1, backend="dra")),
+            ({"fraction": 0.1, "packing": "Spread"}, GpuRequest("nvidia.com/gpu", share=0.1, spread=True)),
+        ],
+    )
+    def test_what_it_asks_for(self, gpu: dict[str, Any], want: GpuRequest) -> None:
+        assert translate.study(study(gpu=gpu)).gpu == want
+
+    def test_what_its_template_asks_of_a_node(self) -> None:
+        asks = {"resources": {"requests": {"cpu": "2", "memory": "4Gi"}}}
+        template = {"spec": {"containers": [asks], "nodeSelector": {"zone": "a"}}}
+        view = translate.study(study(gpu={"count": 1}, template=template))
+        assert (view.cpu, view.memory) == (2.0, 4 * 2**30)
+        assert view.needs.accepts("n1", {"zone": "a"}, (Taint("nvidia.com/gpu", "NoSchedule", "present"),))
+        assert not view.needs.accepts("n1", {"zone": "b"}, ())
 
 
 def trial(**status: Any) -> dict[str, Any]:
@@ -197,6 +235,9 @@ def test_a_placement_replaces_all_of_an_earlier_one() -> None:
                 "node": None,
                 "gpus": 0,
                 "resource": None,
+                "backend": None,
+                "devices": None,
+                "memory": None,
                 "time": "2023-11-14T22:13:20.250000Z",
                 "reclaim": None,
             },

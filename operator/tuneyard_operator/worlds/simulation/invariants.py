@@ -206,7 +206,7 @@ class Invariants:
             taken[trial["metadata"]["uid"], place.attempt] = (_study_of(trial), place.node, place.gpus)
             self._judge(place, study, taken)
 
-    def _judge(self, place: Place, study: Object, taken: dict[Key, tuple[str, str | None, int]]) -> None:
+    def _judge(self, place: Place, study: Object, taken: dict[Key, tuple[str, str | None, float]]) -> None:
         spec, uid = study["spec"], study["metadata"]["uid"]
         _must(not spec.get("suspend", False), f"{place} is for a suspended study")
         running = sum(1 for of, _, _ in taken.values() if of == uid)
@@ -220,9 +220,9 @@ class Invariants:
             given = sum(gpus for _, node, gpus in taken.values() if node == machine.name)
             _must(given <= machine.gpus, f"{place} makes {given} GPUs given of {machine.gpus}")
 
-    def _taken(self, scheduler: SchedulerProcess) -> dict[Key, tuple[str, str | None, int]]:
+    def _taken(self, scheduler: SchedulerProcess) -> dict[Key, tuple[str, str | None, float]]:
         """Attempts that have a place, or that live and the scheduler has heard of, with study, node and GPUs."""
-        taken: dict[Key, tuple[str, str | None, int]] = {}
+        taken: dict[Key, tuple[str, str | None, float]] = {}
         known = scheduler.by_kind["pods"].known
         ended: set[Key] = set()
         for pod in self.cluster.machines.pods.values():

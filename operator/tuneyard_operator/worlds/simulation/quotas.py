@@ -18,7 +18,7 @@ _GRACE: Final = 10.0
 """Seconds within which a pod that was told to end has ended, on a node that answers."""
 _DEFAULT: Final = "default"
 
-Taken = tuple[str, str | None, int]
+Taken = tuple[str, str | None, float]
 """Study, node and GPUs of an attempt."""
 
 
@@ -111,7 +111,7 @@ def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
     for (key, _), leaving in state.leaving.items():
         study = state.study(key)
         for above in _path_of(state, study.queue if study is not None else None):
-            gone[above] += leaving.gpus
+            gone[above] += leaving.held.gpus
     for told in preempt:
         study = state.study(told.study)
         victim = state.queues.get(study.queue) if study is not None and study.queue is not None else None
@@ -119,10 +119,10 @@ def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
         assert victim is not None, "checked above"
         left = victim.used - gone[victim.name]
         _must(left >= victim.guaranteed, f"{told} leaves {victim.name} {left} GPUs of {victim.guaranteed}")
-        theirs = [state.leaving[each.study, each.index].gpus for each in preempt if each.trial == told.trial]
+        theirs = [state.leaving[each.study, each.index].held.gpus for each in preempt if each.trial == told.trial]
         leaving = state.leaving[told.study, told.index]
         # Pods of others may have come to the node after places on it were given: those places have to go as well.
-        lacking = told.gpus + max(0.0, -state.inventory.left(leaving.node, leaving.resource))
+        lacking = told.gpus + max(0.0, -state.inventory.left(leaving.held.node, leaving.held.resource))
         _must(sum(theirs) - min(theirs) < lacking, f"{told}: {theirs} GPUs are more than are needed")
     for name in {told.queue for told in preempt}:
         queue = state.queues.get(name)

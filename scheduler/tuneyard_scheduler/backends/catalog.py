@@ -1,0 +1,81 @@
+"""All backends: what a node offers by whichever of them, and a placement into a pod by the one that it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tuneyard_api.common import GROUP
+from tuneyard_scheduler.backends import Object, Pool, mig, timeslice, whole
+from tuneyard_scheduler.devices import Part, amount
+
+GPUS_ANNOTATION: Final = f"{GROUP}/gpus"
+"""On a trial's pod: what it holds of the node's GPUs, where its resources do not say it."""
+_RENDER: Final[Mapping[str, Callable[[Mapping[str, Any], Object], None]]] = {
+    whole.NAME: whole.render,
+    timeslice.NAME: timeslice.render,
+    mig.NAME: mig.render,
+}
+
+
+def pools(node: Object, parts: str | None = None) -> list[Pool]:
+    """The GPUs of a node, as the API server has it.
+
+    Args:
+        node: The Node.
+        parts: The backend that divides whole NVIDIA GPUs on this cluster, if there is one.
+    """
+    slices = [*timeslice.capacity(node), *mig.capacity(node)]
+    sliced = {pool.resource for pool in slices}
+    return [*(pool for pool in whole.capacity(node, parts) if pool.resource not in sliced), *slices]
+
+
+def render(placement: Mapping[str, Any], template: Object, container: Object) -> None:
+    """Make a pod ask for its place, in place: the GPUs, and the node.
+
+    Args:
+        placement: As in the trial's status: node, gpus, resource, backend, devices.
+        template: The pod's metadata and spec. Its own affinity is kept.
+        container: The container of it that uses the GPUs.
+    """
+    if placement.get("resource") and placement.get("gpus"):
+        _RENDER[placement.get("backend") or whole.NAME](placement, container)
+        _say(placement, template)
+        # Nodes with GPUs are often tainted by the resource's name, for those to tolerate that need it.
+        tolerations = template["spec"].setdefault("tolerations", [])
+        tolerations.append({"key": placement["resource"], "operator": "Exists", "effect": "NoSchedule"})
+    if placement.get("node"):
+        _pin(placement["node"], template["spec"])
+
+
+def _say(placement: Mapping[str, Any], template: Object) -> None:
+    """Leave on the pod what it holds, for whoever counts pods."""
+    said = {key: placement[key] for key in ("gpus", "resource", "devices") if placement.get(key)}
+    annotations = template.setdefault("metadata", {}).setdefault("annotations", {})
+    annotations[GPUS_ANNOTATION] = json.dumps(said, sort_keys=True)
+
+
+def said(annotations: Mapping[str, str]) -> tuple[float | None, tuple[Part, ...]]:
+    """What `render` left on a pod: how many GPUs it is charged for, and the parts of certain GPUs that it holds."""
+    try:
+        found = json.loads(annotations[GPUS_ANNOTATION])
+        gpus, devices = float(found["gpus"]), found.get("devices") or ()
+        parts = tuple(Part(str(found["resource"]), str(each), amount(gpus / len(devices))) for each in devices)
+    except (KeyError, TypeError, ValueError):
+        return None, ()
+    return max(0.0, gpus), parts
+
+
+def _pin(node: str, pod: Object) -> None:
+    """Require the node in the way of DaemonSets, not as `nodeName`.
+
+    So kube-scheduler still binds the pod and the kubelet still finds the device free, and a pod that would not fit
+    waits instead of failing.
+    """
+    pin = {"key": "metadata.name", "operator": "In", "values": [node]}
+    node_affinity = pod.setdefault("affinity", {}).setdefault("nodeAffinity", {})
+    required = node_affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
+    # Terms are alternatives, so the node is required in each. A term without a requirement would match no node.
+    terms = required.get("nodeSelectorTerms") or [{}]
+    required["nodeSelectorTerms"] = [{**term, "matchFields": [*term.get("matchFields", ()), pin]} for term in terms]
