@@ -30,6 +30,9 @@ class Memory(NamedTuple):
         return Memory(self.request * factor, need * MIB if self.limit else 0.0)
 
 
+UNSAID: Final = Memory()
+
+
 def of(container: Mapping[str, Any]) -> Memory:
     """What a container's resources say.
 

@@ -107,6 +107,8 @@ class ClusterState:
         if view.placement is not None:
             study.last_place = max(study.last_place, view.since)
         changed = self._recount(study, view.index, trial)
+        if before is not None and before.need != view.need and view.index in study.ready:
+            study.make_ready(view.index)
         heard = self._hear_reclaim(study, view.index, trial)
         self._note_holding(study, view.index, trial)
         return changed or heard
@@ -202,7 +204,7 @@ class ClusterState:
         while self._backoff and self._backoff[0][0] <= now:
             due, key, index = heapq.heappop(self._backoff)
             if self._waits_until(key, index) == due:
-                self._studies[key].ready.add(index)
+                self._studies[key].make_ready(index)
 
     def next_release(self) -> float | None:
         """When the next backoff passes or an avoided node may be tried again; None when nothing waits for that."""
@@ -356,7 +358,7 @@ class ClusterState:
             self.inventory.take(hold.node, hold.taken, sign)
 
     def _queue_up(self, study: StudyBook, index: int, share: Share) -> None:
-        study.ready.discard(index)
+        study.unready(index)
         if share.pending is None:
             study.pending.discard(index)
         else:
@@ -364,7 +366,7 @@ class ClusterState:
             if share.pending > 0:
                 heapq.heappush(self._backoff, (share.pending, study.key, index))
             else:
-                study.ready.add(index)
+                study.make_ready(index)
         if study.pending:
             self._waiting[study.key] = study
         else:

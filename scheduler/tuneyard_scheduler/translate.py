@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, STUDY_LABEL, TRIAL_UID_LABEL, UID_LABEL, epoch_seconds
 from tuneyard_api.trial import Outcome, Phase, Placement
-from tuneyard_scheduler import quantity, selection
+from tuneyard_scheduler import memory, quantity, selection
 from tuneyard_scheduler.backends import VENDORS, catalog
 from tuneyard_scheduler.devices import GpuRequest
+from tuneyard_scheduler.memory import UNSAID
 from tuneyard_scheduler.views import (
     NOTHING,
     AttemptKey,
+    Need,
     Node,
     Place,
     PodView,
@@ -147,6 +149,7 @@ def study(item: Object) -> StudyView:
         needs=selection.needs(pod, *((gpu.resource,) if gpu is not None else ())),
         cpu=asks(pod, "cpu"),
         memory=asks(pod, "memory"),
+        container=memory.of(pod["containers"][0]) if pod["containers"] else UNSAID,
         queue=spec.get("queue"),
         phase=(item.get("status") or {}).get("phase"),
         deleting="deletionTimestamp" in meta,
@@ -156,13 +159,13 @@ def study(item: Object) -> StudyView:
 def _request(gpu: Mapping[str, Any] | None) -> GpuRequest | None:
     if gpu is None:
         return None
-    memory = gpu.get("memory")
+    size = gpu.get("memory")
     return GpuRequest(
         VENDORS[gpu.get("vendor", "nvidia")].resource,
         gpu.get("count") or 0,
         gpu.get("model"),
         share=gpu.get("fraction"),
-        memory=int(quantity.parse(memory) // 2**20) if memory else None,
+        memory=int(quantity.parse(size) // 2**20) if size else None,
         backend=gpu.get("sharing"),
         spread=gpu.get("packing") == "Spread",
     )
@@ -196,6 +199,7 @@ def trial(item: Object) -> TrialView:
         attempt=status.get("attempt", 0),
         placement=Placement.model_validate(placement) if placement else None,
         not_before=epoch_seconds(not_before) if not_before else None,
+        need=_need(status.get("needs")),
         avoid=_lost_on(status.get("attempts") or ()),
         lost=_losses(status.get("attempts") or ()),
         proved=_proved(status.get("attempts") or ()),
@@ -224,6 +228,11 @@ def _lost_on(attempts: Any) -> tuple[str, ...]:
     ended = (attempt for attempt in reversed(attempts) if attempt["outcome"] != Outcome.PREEMPTED)
     lost = takewhile(lambda attempt: attempt["outcome"] == Outcome.INFRASTRUCTURE, ended)
     return tuple(sorted({attempt["node"] for attempt in lost if attempt.get("node")}))
+
+
+def _need(needs: Mapping[str, Any] | None) -> Need | None:
+    """What the trial needs beyond what its study asks for."""
+    return Need(needs.get("gpuFraction"), needs.get("gpuMemory"), needs.get("memory")) if needs else None
 
 
 def _losses(attempts: Sequence[Object]) -> tuple[tuple[str, float], ...]:
