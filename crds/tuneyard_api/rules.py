@@ -15,7 +15,7 @@ from tuneyard_api.common import DURATION_PATTERN, seconds
 from tuneyard_api.gpuqueue import GpuQueueSpec
 from tuneyard_api.rule import Rule
 from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, NumericParameter, Parameter
-from tuneyard_api.study import NAME_LIMIT, BackoffSpec, GpuSpec, Objective, Study, StudySpec, TrialsSpec
+from tuneyard_api.study import NAME_LIMIT, BackoffSpec, GpuSpec, Objective, RetrySpec, Study, StudySpec, TrialsSpec
 from tuneyard_api.template import PodSpec
 from tuneyard_api.trial import TrialSpec
 
@@ -258,6 +258,15 @@ _BACKOFF = (
     ),
 )
 
+_RETRY = (
+    Rule(
+        "!has(self.maxMemory) || has(self.memoryGrowth)",
+        lambda retry: retry.max_memory is None or retry.memory_growth is not None,
+        "maxMemory needs memoryGrowth; write for example memoryGrowth: 1.5, or leave maxMemory out",
+        ".maxMemory",
+    ),
+)
+
 _POD = (
     Rule(
         "!has(self.restartPolicy) || self.restartPolicy == 'Never'",
@@ -302,6 +311,7 @@ RULES: Mapping[type, tuple[Rule, ...]] = {
     TrialsSpec: _TRIALS,
     GpuSpec: _GPU,
     BackoffSpec: _BACKOFF,
+    RetrySpec: _RETRY,
     PodSpec: _POD,
     TrialSpec: _TRIAL_SPEC,
     GpuQueueSpec: _GPU_QUEUE_SPEC,

@@ -80,8 +80,14 @@ class TrialsSpec(Model):
         default=10,
         ge=0,
         le=100_000,
-        description="The study fails as soon as more trials than this have failed, after their retries; or as soon as "
-        "more than this have ended and not one gave a result.",
+        description="The study fails as soon as more trials than this have failed, after their retries.",
+    )
+    pause_after: int = Field(
+        default=5,
+        ge=0,
+        le=100_000,
+        description="The study pauses (Blocked) as soon as this many trials have failed and not one has succeeded, so "
+        "that a mistake in the program does not burn all of them. It goes on when its spec is changed. 0: never.",
     )
     timeout: Duration | None = Field(
         default=None,
@@ -117,6 +123,11 @@ class GpuSpec(Model):
         description="Pack: the fullest GPU and node that fit, so that whole ones stay free. Spread: the emptiest.",
     )
 
+    @property
+    def auto(self) -> bool:
+        """Whether the size is found out."""
+        return "auto" in {self.fraction, self.memory}
+
 
 class BackoffSpec(Model):
     """How long to wait before a failed trial is tried again: initial, initial x factor, ... up to max."""
@@ -136,6 +147,21 @@ class RetrySpec(Model):
         ge=0,
         le=100,
         description="How often a trial is retried when it was not the program's fault: node lost, evicted, preempted.",
+    )
+    memory_growth: float | None = Field(
+        default=None,
+        ge=1.2,
+        le=8,
+        description="A trial that ran out of memory is tried again with this many times as much: of a shared GPU, up "
+        "to a whole one; or of the memory of its container, up to maxMemory. Left out: it is infeasible at once.",
+    )
+    max_memory: Annotated[str, matches("^[0-9]{1,9}(Mi|Gi)$", "write Mi or Gi after a number, such as 64Gi")] | None = (
+        Field(
+            default=None,
+            max_length=20,
+            description="The most memory that a container may be given because of memoryGrowth. Left out: four times "
+            "the template's.",
+        )
     )
 
 

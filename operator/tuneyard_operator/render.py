@@ -12,6 +12,7 @@ from tuneyard_api.common import API_VERSION, ATTEMPT_LABEL, GROUP, INDEX_LABEL, 
 from tuneyard_api.study import StudySpec
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
+from tuneyard_scheduler import memory
 from tuneyard_scheduler.backends import catalog
 
 Object = dict[str, Any]
@@ -130,6 +131,7 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
         fill_container(container, of.parameters, values)
     main = pod["containers"][0]
     _add_reporting(pod, main, report_url)
+    memory.render(of.needs.get("memory"), main)
     if of.placement and of.placement.get("node"):
         catalog.render(of.placement, template, main)
     return {

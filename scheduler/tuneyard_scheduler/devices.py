@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 
@@ -58,6 +58,18 @@ class GpuRequest:
     def gpus(self) -> float:
         """How many GPUs that is; 0 where it depends on the GPU."""
         return self.count or amount(self.share or 0.0)
+
+    def fitted(self, share: float | None, memory: int | None) -> GpuRequest:
+        """The same for a trial that needs so large a part of a GPU (1: a whole one), or so many MiB on it, at least."""
+        if self.count:
+            return self
+        if share is not None and share >= 1:
+            return replace(self, count=1, share=None, memory=None, backend=None)
+        if share is not None and (self.share or 0.0) < share:
+            return replace(self, share=share, memory=None)
+        if memory is not None and self.memory is not None and self.memory < memory:
+            return replace(self, memory=memory)
+        return self
 
     def __str__(self) -> str:
         of = self.resource + (f" ({self.model})" if self.model else "")

@@ -237,10 +237,14 @@ def test_a_template_that_no_node_is_for_says_so(studies: Studies) -> None:
     until(lambda: [t for t in studies.trials("nowhere") if said in t["status"].get("message", "")], "it says so")
 
 
-def test_a_study_of_which_no_trial_gives_a_result_stops_itself(studies: Studies) -> None:
+def test_a_study_of_which_no_trial_gives_a_result_pauses_until_it_is_mended(studies: Studies) -> None:
     wrong = {"message": '{"acc": 0.9}'}
-    studies.apply(study("typo", annotations=wrong, trials={"max": 500, "parallel": 4, "maxFailed": 3}))
-    status = studies.wait("typo", "Failed")
-    assert condition(status, "Failed")["reason"] == "NoTrialSucceeds"
+    typo = study("typo", annotations=wrong, trials={"max": 20, "parallel": 4, "pauseAfter": 4})
+    studies.apply(typo)
+    status = studies.wait("typo", "Blocked")
+    assert condition(status, "Blocked")["reason"] == "NoTrialSucceeds"
     assert "without metric loss (it reported acc)" in status["message"]
-    assert status["trials"]["created"] < 20
+    assert status["trials"]["created"] < 16
+    right = study("typo", trials={"max": 20, "parallel": 4, "pauseAfter": 4})
+    studies.apply(right)
+    assert studies.wait("typo")["trials"]["succeeded"] > 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Final
 
 from tuneyard_api.common import epoch_seconds, seconds
@@ -16,6 +17,8 @@ from tuneyard_operator.worlds.simulation.machines import Pod
 from tuneyard_operator.worlds.simulation.operators import OperatorProcess
 from tuneyard_operator.worlds.simulation.schedulers import SchedulerProcess
 from tuneyard_operator.worlds.simulation.users import Users
+from tuneyard_scheduler import quantity
+from tuneyard_scheduler.memory import MIB
 
 _OVER: Final = frozenset({"Complete", "Failed"})
 
@@ -92,9 +95,6 @@ def _check_study(study: Object, trials: list[Object], invariants: Invariants, no
             _must(size is not None and indices == list(range(size)), f"{name}: {indices} of a space of {size}")
         case "TooManyFailed":
             _must(phases[Phase.FAILED] > spec["trials"]["maxFailed"], f"{name}: {phases[Phase.FAILED]} failed")
-        case "NoTrialSucceeds":
-            without = phases[Phase.FAILED] + phases[Phase.INFEASIBLE]
-            _must(not phases[Phase.SUCCEEDED] and without > spec["trials"]["maxFailed"], f"{name}: {phases}")
         case "TargetReached":
             _must(status["best"]["value"] <= spec["objectives"][0]["target"], f"{name}: best is {status['best']}")
         case "MaxDurationReached":
@@ -130,9 +130,25 @@ def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Po
         _must(
             _fits(outcome, pod, study, attempt), f"{meta['name']}: attempt {attempt} is on record, and true was {pod}"
         )
+    _check_memory_grew(study, trial, pods)
     if status["phase"] == Phase.SUCCEEDED:
         true = pods[meta["uid"], status["attempt"]].program.value
         _must(status["value"] == true, f"{meta['name']}: value {status['value']}, not {true}")
+
+
+def _check_memory_grew(study: Object, trial: Object, pods: dict[tuple[str, int], Pod]) -> None:
+    """After an attempt that ran out of memory the next has more, until there is no more to have; never one has less."""
+    name, status, retry = trial["metadata"]["name"], trial["status"], study["spec"]["retry"]
+    attempts = [(a, pods.get((trial["metadata"]["uid"], a["number"]))) for a in status.get("attempts") or []]
+    ran = [(Outcome(attempt["outcome"]), pod) for attempt, pod in attempts if pod is not None]
+    for (outcome, before), (_, after) in pairwise(ran):
+        more = outcome is Outcome.OUT_OF_MEMORY and before.memory > 0
+        enough = after.memory > before.memory if more else after.memory >= before.memory
+        # Whoever corrects a program may take its limit away.
+        _must(enough or not after.memory, f"{name}: {before.memory} MiB, then {after.memory}")
+    if status["phase"] == Phase.INFEASIBLE and ran[-1][0] is Outcome.OUT_OF_MEMORY and "memoryGrowth" in retry:
+        had = ran[-1][1].memory
+        _must(not had or had == quantity.parse(retry["maxMemory"]) / MIB, f"{name} gave up with {had} MiB")
 
 
 def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> bool:
