@@ -33,9 +33,9 @@ PATIENCE: Final = 300.0
 
 Then what falls free there stands idle until it is enough, since nobody is known to end in time.
 """
-_NODES: Final = 64
+_NODES: Final = 32
 """So many nodes of a kind are looked at, those with the most free GPUs."""
-_STUDIES: Final = 8
+_STUDIES: Final = 4
 """So many studies are looked at, until a node is found for one."""
 
 
@@ -152,8 +152,8 @@ def for_the_first_that_fits_nowhere(state: ClusterState, waiting: list[Waiting],
             return held
     search = _Search(state, now)
     for study, view, index in islice(_candidates(state, waiting, now), _STUDIES):
-        room = search.soonest(study, view, index)
-        if room is not None and (room.at < math.inf or waited(study, now) >= PATIENCE):
+        room = search.soonest(study, view, index, patient=waited(study, now) < PATIENCE)
+        if room is not None:
             return Reservation(view.key, index, room.node, room.resource, room.at if room.at < math.inf else now)
     return None
 
@@ -197,16 +197,19 @@ class _Search:
         self._now = now
         self._ends: dict[tuple[str, str], list[expected.End]] = {}
 
-    def soonest(self, study: StudyBook, view: StudyView, index: int) -> _Room | None:
-        """Of the emptiest nodes, the one that is expected to have room first; one that the trial avoids if need be."""
+    def soonest(self, study: StudyBook, view: StudyView, index: int, *, patient: bool) -> _Room | None:
+        """Of the emptiest nodes, the one that is expected to have room first; one that the trial avoids if need be.
+
+        As long as it is patient, one of which that is not known is none.
+        """
         trial = study.trials[index].view
         avoid = trial.avoid if trial is not None else ()
         offers = self._state.inventory.offers(view.gpu, view.needs) if view.gpu is not None else []
         looked_at = ((offer, node) for offer in offers for node in offer.free.roomiest(_NODES))
-        rooms = [room for offer, node in looked_at if (room := self._room(node, offer)) is not None]
+        rooms = [room for offer, node in looked_at if (room := self._room(node, offer, patient)) is not None]
         return min(rooms, key=lambda room: (room.node in avoid, room), default=None)
 
-    def _room(self, node: str, offer: Offer) -> _Room | None:
+    def _room(self, node: str, offer: Offer, patient: bool) -> _Room | None:
         """When a node is expected to have room; None where it would not even if all trials on it ended."""
         resource = offer.resource
         if self._state.leaving_from(node, resource):
@@ -214,5 +217,7 @@ class _Search:
         known = self._ends.get((node, resource))
         if known is None:
             known = self._ends[node, resource] = expected.ends(self._state, node, resource, self._now, TYPICAL)
+        if patient and (not known or known[0][0] == math.inf):
+            return None
         at = expected.room(self._state, node, resource, offer.portion, known)
-        return None if at is None else _Room(at, -self._state.inventory.left(node, resource), node, resource)
+        return None if at is None or (patient and at == math.inf) else _Room(at, -self._state.inventory.left(node, resource), node, resource)
