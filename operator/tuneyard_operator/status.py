@@ -61,6 +61,7 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
         after["completionTime"] = before.get("completionTime") or timestamp(now)
     elif phase == "Running":
         _add_if(after, "eta", _eta(state, now))
+    _add_if(after, "sizing", state.peaks.status(state.spec.gpu))
     if state.best is not None:
         after["best"] = _best(state.best)
     return after
