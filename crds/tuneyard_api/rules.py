@@ -234,11 +234,6 @@ WHOLE = ("whole", "dra")
 
 _GPU = (
     Rule(
-        "[has(self.count), has(self.fraction), has(self.memory)].filter(given, given).size() == 1",
-        lambda gpu: sum(amount is not None for amount in (gpu.count, gpu.fraction, gpu.memory)) == 1,
-        "gpu needs exactly one of count, fraction and memory; write count: 1, or leave gpu out for trials on the CPU",
-    ),
-    Rule(
         "!has(self.sharing) || (has(self.count) ? self.sharing in ['whole', 'dra'] : self.sharing != 'whole')",
         lambda gpu: gpu.sharing is None or (gpu.sharing in WHOLE if gpu.count else gpu.sharing != "whole"),
         "gpu.sharing must be whole or dra with gpu.count, and another than whole with gpu.fraction or gpu.memory; "

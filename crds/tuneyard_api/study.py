@@ -99,11 +99,18 @@ class GpuSpec(Model):
     """What each trial needs of GPUs: exactly one of count, fraction and memory."""
 
     count: int | None = Field(default=None, ge=1, le=64, description="Whole GPUs per trial.")
-    fraction: float | None = Field(
-        default=None, gt=0, lt=1, description="A part of one GPU; several trials share it. 0.25: a quarter."
+    fraction: float | str | None = Field(
+        default=None,
+        description="A part of one GPU, above 0 and below 1; several trials share it. 0.25: a quarter. auto: found "
+        "out, by what the first trials use of a whole one (see docs/failures.md).",
     )
-    memory: Annotated[str, matches("^[0-9]{1,9}(Mi|Gi)$", "write Mi or Gi after a number, such as 10Gi")] | None = (
-        Field(default=None, max_length=20, description="Memory on one GPU, such as 10Gi; several trials share it.")
+    memory: (
+        Annotated[str, matches("^([0-9]{1,9}(Mi|Gi)|auto)$", "write Mi or Gi after a number, such as 10Gi, or auto")]
+        | None
+    ) = Field(
+        default=None,
+        max_length=20,
+        description="Memory on one GPU, such as 10Gi; several trials share it. auto: found out.",
     )
     vendor: Literal["nvidia", "amd", "intel"] = Field(
         default="nvidia", description="Whose GPUs; decides the resource name that the pod asks for."
@@ -231,6 +238,16 @@ class TrialCounts(Model):
     retries: int = Field(default=0, description="Attempts that were retries.")
 
 
+class Sizing(Model):
+    """What was found out about the GPU memory of the trials, where gpu.fraction or gpu.memory is auto."""
+
+    trials: int = Field(default=0, ge=0, description="Trials that told how much they used.")
+    peak: int | None = Field(default=None, ge=0, description="The most that one of them used, in MiB.")
+    peak_fraction: float | None = Field(default=None, ge=0, description="The same as a part of its GPU.")
+    memory: int | None = Field(default=None, ge=1, description="MiB that each trial gets; absent: a whole GPU.")
+    fraction: float | None = Field(default=None, gt=0, le=1, description="The part of a GPU that each trial gets.")
+
+
 class BestTrial(Model):
     """The best trial so far."""
 
@@ -278,6 +295,9 @@ class StudyStatus(Model):
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")
     gpus: float | None = Field(default=None, description="GPUs in use, parts of one included.")
+    sizing: Sizing | None = Field(
+        default=None, description="How much of a GPU the trials get, where that is found out."
+    )
     gpu_hours: float | None = Field(default=None, description="GPU-hours used so far.")
     gpu_hours_to_come: float | None = Field(
         default=None,

@@ -119,6 +119,7 @@ class AttemptStatus(Model):
     node: str | None = Field(default=None, max_length=253, description="Where it ran.")
     generation: int | None = Field(default=None, description="The generation of the study's spec that it was of.")
     gpus: float = Field(default=0, ge=0, description="The GPUs that it had.")
+    gpu_memory: int | None = Field(default=None, ge=0, description="MiB of GPU memory that it had, where known.")
     started: Time | None = Field(default=None, description="When it began to run (RFC 3339).")
     finished: Time | None = Field(default=None, description="When it ended, or was given up (RFC 3339).")
 

@@ -15,7 +15,7 @@ AUTO_GROWTH: Final = 1.5
 """How a GPU share that was found out grows where the study does not say."""
 _MOST_TIMES: Final = 4.0
 """Memory grows up to so many times the template's where the study names no bound."""
-_STEP_MIB: Final = 256
+STEP_MIB: Final = 256
 _STEP_SHARE: Final = 0.05
 """GPU needs are rounded up to these, so that those of many trials are few."""
 
@@ -70,7 +70,7 @@ def _more_of_the_gpu(spec: StudySpec, needs: Object, placement: Object) -> Growt
     if share * factor > 1 - _STEP_SHARE:
         return Growth({**needs, "gpuFraction": 1.0, "gpuMemory": None})
     if gpu.memory is not None and size:
-        return Growth({**needs, "gpuMemory": math.ceil(size * factor / _STEP_MIB) * _STEP_MIB})
+        return Growth({**needs, "gpuMemory": math.ceil(size * factor / STEP_MIB) * STEP_MIB})
     return Growth({**needs, "gpuFraction": round_share(share * factor)})
 
 

@@ -358,6 +358,8 @@ def _ended_attempt(state: StudyState, trial: TrialState, end: End, seen: Attempt
     known = seen.generation if seen is not None else None
     ended["generation"] = state.generation if known is None else known
     ended["gpus"] = placement.get("gpus", 0)
+    if placement.get("memory"):
+        ended["gpuMemory"] = placement["memory"]
     started = seen.started if seen is not None else None
     finished = (seen.finished if seen is not None else None) or now
     if started is not None:

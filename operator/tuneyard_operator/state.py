@@ -13,6 +13,7 @@ from tuneyard_api.study import Objective, StudySpec
 from tuneyard_api.trial import Outcome, Phase
 from tuneyard_api.validation import validate_study
 from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
+from tuneyard_operator.sizing import Peaks
 from tuneyard_operator.trial_state import TrialState, attempt_seconds
 from tuneyard_strategy.contract import TrialRecord
 
@@ -27,6 +28,8 @@ class StudyState:
     into `touched`, where the planner finds them.
     """
 
+    peaks: Peaks
+    """What the trials needed of a GPU."""
     forgiven: float = 0.0
     """What failed before this time does not count as trouble."""
 
@@ -118,6 +121,7 @@ class StudyState:
     def _take_up(self, status: Object) -> None:
         """Go on from what an earlier process wrote: a space that was found to be exhausted still is."""
         self.status = status
+        self.peaks = Peaks.resumed(status.get("sizing"))
         if status.get("reason") == "SpaceExhausted" and status.get("observedGeneration") == self.generation:
             self.exhausted_from = status["trials"]["created"]
 
@@ -204,6 +208,7 @@ class StudyState:
         if trouble is not None:
             self.troubled[trial.index] = trouble
         self._count_attempts(trial, 1)
+        self.peaks.learn(trial)
         self._consider(trial)
         self.started_at = min(self.started_at or math.inf, trial.created)
         self.holes.discard(trial.index)

@@ -67,6 +67,7 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
         _add_if(after, "gpuHoursToCome", round(hours, 4) if hours is not None else None)
     if over is None:
         _add_if(after, "waiting", _waiting(state))
+    _add_if(after, "sizing", state.peaks.status(state.spec.gpu))
     if state.best is not None:
         after["best"] = _best(state.best)
     return after

@@ -51,6 +51,8 @@ class GpuRequest:
     """MiB of memory on one GPU."""
     backend: str | None = None
     """The only way of sharing that will do, where the study names one."""
+    or_whole: bool = False
+    """A whole GPU will do where no part is large enough, or to be had at all: the size was found out, not asked for."""
     spread: bool = False
     """Rather the emptiest GPU and node than the fullest."""
 
@@ -64,12 +66,16 @@ class GpuRequest:
         if self.count:
             return self
         if share is not None and share >= 1:
-            return replace(self, count=1, share=None, memory=None, backend=None)
+            return self.whole()
         if share is not None and (self.share or 0.0) < share:
-            return replace(self, share=share, memory=None)
+            return replace(self, share=share, memory=None, or_whole=True)
         if memory is not None and self.memory is not None and self.memory < memory:
-            return replace(self, memory=memory)
+            return replace(self, memory=memory, or_whole=True)
         return self
+
+    def whole(self) -> GpuRequest:
+        """A whole GPU instead of a part of one."""
+        return replace(self, count=1, share=None, memory=None, backend=None, or_whole=False)
 
     def __str__(self) -> str:
         of = self.resource + (f" ({self.model})" if self.model else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any, Final
 
@@ -147,7 +148,8 @@ def _asks(container: Mapping[str, Any], resource: str) -> float:
 def study(item: Object) -> StudyView:
     """A Study."""
     meta, spec = item["metadata"], item["spec"]
-    gpu, trials = _request(spec.get("gpu")), spec.get("trials") or {}
+    gpu = _request(spec.get("gpu"), (item.get("status") or {}).get("sizing") or {})
+    trials = spec.get("trials") or {}
     pod = (spec.get("template") or {}).get("spec") or {"containers": []}
     return StudyView(
         key=study_key(meta["namespace"], meta["name"]),
@@ -169,9 +171,17 @@ def study(item: Object) -> StudyView:
     )
 
 
-def _request(gpu: Mapping[str, Any] | None) -> GpuRequest | None:
+def _request(gpu: Mapping[str, Any] | None, sizing: Mapping[str, Any]) -> GpuRequest | None:
+    """What each trial asks for; a size that is still to be found out is a whole GPU."""
     if gpu is None:
         return None
+    if "auto" in {gpu.get("fraction"), gpu.get("memory")}:
+        spread = gpu.get("packing") == "Spread"
+        whole = GpuRequest(VENDORS[gpu.get("vendor", "nvidia")].resource, 1, gpu.get("model"), spread=spread)
+        share, size = sizing.get("fraction"), sizing.get("memory")
+        if share == 1 or not (share or size):
+            return whole
+        return replace(whole, count=0, share=share, memory=size, backend=gpu.get("sharing"), or_whole=True)
     size = gpu.get("memory")
     return GpuRequest(
         VENDORS[gpu.get("vendor", "nvidia")].resource,

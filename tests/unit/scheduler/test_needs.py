@@ -17,10 +17,10 @@ T = 1_000_000.0
 @pytest.mark.parametrize(
     ("request_", "need", "after"),
     [
-        (GpuRequest(GPU, share=0.25), Need(share=0.5), GpuRequest(GPU, share=0.5)),
+        (GpuRequest(GPU, share=0.25), Need(share=0.5), GpuRequest(GPU, share=0.5, or_whole=True)),
         (GpuRequest(GPU, share=0.75), Need(share=0.5), GpuRequest(GPU, share=0.75)),
         (GpuRequest(GPU, share=0.75, backend="timeslice"), Need(share=1.0), GpuRequest(GPU, 1)),
-        (GpuRequest(GPU, memory=4096), Need(gpu_memory=6144), GpuRequest(GPU, memory=6144)),
+        (GpuRequest(GPU, memory=4096), Need(gpu_memory=6144), GpuRequest(GPU, memory=6144, or_whole=True)),
         (GpuRequest(GPU, memory=8192), Need(gpu_memory=6144), GpuRequest(GPU, memory=8192)),
         (GpuRequest(GPU, memory=4096), Need(share=1.0), GpuRequest(GPU, 1)),
         (GpuRequest(GPU, 2), Need(share=1.0), GpuRequest(GPU, 2)),
@@ -85,3 +85,30 @@ def test_a_need_that_becomes_known_while_it_waits_counts(bench: Any) -> None:
     bench.trial(0, since=T)
     bench.trial(0, attempt=1, need=Need(share=0.5), since=T)
     assert places(bench) == [(0, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("sizing", "request_"),
+    [
+        ({}, GpuRequest(GPU, 1)),
+        ({"trials": 2, "peak": 3000}, GpuRequest(GPU, 1)),
+        ({"trials": 3, "peak": 3000, "memory": 3840}, GpuRequest(GPU, memory=3840, or_whole=True)),
+        ({"trials": 3, "fraction": 0.35}, GpuRequest(GPU, share=0.35, or_whole=True)),
+        ({"trials": 3, "fraction": 1.0}, GpuRequest(GPU, 1)),
+    ],
+)
+def test_a_size_that_is_found_out(sizing: dict[str, Any], request_: GpuRequest) -> None:
+    meta = {"name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    spec = {"gpu": {"memory": "auto"}, "template": {"spec": {"containers": [{"name": "train"}]}}}
+    assert translate.study({"metadata": meta, "spec": spec, "status": {"sizing": sizing}}).gpu == request_
+
+
+def test_where_gpus_cannot_be_shared_a_size_that_was_found_out_gets_a_whole_one(bench: Any) -> None:
+    bench.node("n1", 2)
+    bench.study()
+    view = bench.state.study("ns/a").view
+    for or_whole, places_ in ((False, []), (True, [(0, 1)])):
+        request = GpuRequest(GPU, share=0.25, or_whole=or_whole)
+        bench.state.set_study(StudyView("ns/a", view.uid, "ns", parallel=9, gpu=request))
+        bench.trial(0, since=T)
+        assert places(bench) == places_
