@@ -78,18 +78,18 @@ def test_tensorflows_counter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pid", "own", "measured", "peak"),
+    ("ours", "own", "measured", "peak"),
     [
-        (os.getpid(), 700, "part", 700),
-        (os.getpid(), None, "part", None),
-        (1, 700, "part", None),
-        (1, 700, "whole", 9000),
+        (True, 700, "part", 700),
+        (True, None, "part", None),
+        (False, 700, "part", None),
+        (False, 700, "whole", 9000),
     ],
 )
 def test_nvml_for_everything_else(
-    monkeypatch: pytest.MonkeyPatch, pid: int, own: float | None, measured: str, peak: float | None
+    monkeypatch: pytest.MonkeyPatch, ours: bool, own: float | None, measured: str, peak: float | None
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", nvml(pid, own))
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(os.getpid() if ours else 1, own))
     monkeypatch.setenv("TUNEYARD_MEASURE_GPU", measured)
     found = _gpu.usage()
     assert (found.peak if found else None) == peak
