@@ -171,8 +171,21 @@ def _of_trial(pod: PodView, view: TrialView | None) -> bool:
 class StudyBook:
     """One study: its trials, and what they take together."""
 
-    __slots__ = ("_needs", "_of_need", "_plain", "attempts", "gpus", "holding", "key", "last_place", "pending")
-    __slots__ += ("queue", "ready", "trials", "view")
+    __slots__ = (
+        "_needs",
+        "_of_need",
+        "_plain",
+        "attempts",
+        "gpus",
+        "holding",
+        "key",
+        "last_place",
+        "pending",
+        "queue",
+        "ready",
+        "trials",
+        "view",
+    )
 
     def __init__(self, key: str) -> None:
         self.key = key
