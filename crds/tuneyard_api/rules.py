@@ -254,6 +254,12 @@ _BACKOFF = (
 )
 
 _RETRY = (
+    Rule(  # no minimum: of a whole number the API server compares the whole part alone, so that 1 would pass 1.2
+        "!has(self.memoryGrowth) || self.memoryGrowth >= 1.2",
+        lambda retry: retry.memory_growth is None or retry.memory_growth >= 1.2,
+        "memoryGrowth must be at least 1.2; write for example 1.5, or leave it out",
+        ".memoryGrowth",
+    ),
     Rule(
         "!has(self.maxMemory) || has(self.memoryGrowth)",
         lambda retry: retry.max_memory is None or retry.memory_growth is not None,

@@ -157,7 +157,6 @@ class RetrySpec(Model):
     )
     memory_growth: float | None = Field(
         default=None,
-        ge=1.2,
         le=8,
         description="A trial that ran out of memory is tried again with this many times as much: of a shared GPU, up "
         "to a whole one; or of the memory of its container, up to maxMemory. Left out: it is infeasible at once.",

@@ -8,6 +8,7 @@ from typing import Final
 
 from tuneyard_api.common import epoch_seconds, seconds
 from tuneyard_api.trial import Outcome, Phase
+from tuneyard_operator.sizing import ENOUGH, PEAK
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
@@ -103,6 +104,18 @@ def _check_study(study: Object, trials: list[Object], invariants: Invariants, no
         case reason:
             raise Violation(f"{name} ended for the reason {reason}")
     _check_best(name, status, trials)
+    _check_sizing(study, trials)
+
+
+def _check_sizing(study: Object, trials: list[Object]) -> None:
+    """Where the size of a share is found out, the status knows the largest peak; trials that were deleted count."""
+    status, name = study["status"], study["metadata"]["name"]
+    _must(("sizing" in status) == ("auto" in study["spec"].get("gpu", {}).values()), f"{name}: {status.get('sizing')}")
+    peaks = [t["status"]["observation"]["metrics"][PEAK] for t in trials if t["status"]["phase"] == Phase.SUCCEEDED]
+    if "sizing" in status:
+        found = status["sizing"]
+        _must(found["trials"] >= len(peaks) and found.get("peak", 0) >= max(peaks, default=0), f"{name}: {found}")
+        _must(("memory" in found or "fraction" in found) == (found["trials"] >= ENOUGH), f"{name}: {found}")
 
 
 def _check_best(name: str, status: Object, trials: list[Object]) -> None:

@@ -14,7 +14,7 @@ from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
 from tuneyard_operator.worlds.simulation.pauses import Pauses
-from tuneyard_operator.worlds.simulation.plans import Plan
+from tuneyard_operator.worlds.simulation.plans import Plan, gpus_of
 from tuneyard_operator.worlds.simulation.quotas import Quotas, judge_reclaims
 from tuneyard_operator.worlds.simulation.schedulers import SCHEDULER, SchedulerProcess
 from tuneyard_operator.worlds.simulation.strategies import Strategies
@@ -213,7 +213,7 @@ class Invariants:
         running = sum(1 for of, _, _ in taken.values() if of == uid)
         parallel = spec["trials"]["parallel"]
         _must(running <= parallel, f"{place} makes {running} attempts at a time, and parallel is {parallel}")
-        _must(place.gpus == (spec.get("gpu") or {}).get("count", 0), f"{place} has not the GPUs that were asked for")
+        _must(place.gpus == gpus_of(spec), f"{place} has not the GPUs that were asked for")
         if place.gpus:
             self._quotas.judge(str(place), study, taken.values())
         machine = self.cluster.machines.machines.get(place.node or "")
@@ -281,7 +281,7 @@ class Invariants:
                 self._waits.pop(uid, None)
                 self._quotas.forget(uid)
                 continue
-            count = (study["spec"].get("gpu") or {}).get("count", 0)
+            count = gpus_of(study["spec"])
             self._quotas.look(study, count)
             if count and self._quotas.is_full(study, count):
                 self._waits.pop(uid, None)

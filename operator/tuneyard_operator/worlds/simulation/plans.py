@@ -78,6 +78,9 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
             spec["retry"] |= {"memoryGrowth": rng.choice((1.5, 3.0)), "maxMemory": MOST_MEMORY}
     if rng.random() < 0.8:
         spec["gpu"] = {"count": rng.randint(1, most_gpus)}
+        if rng.random() < 0.15:
+            # GPUs cannot be shared here: each trial has a whole one, whatever is found out.
+            spec["gpu"] = {rng.choice(("memory", "fraction")): "auto"}
     if rng.random() < 0.1:
         spec["maxDuration"] = "60s"
     queue = rng.choice((None, SHARED, OWN))
@@ -99,6 +102,12 @@ def really(plan: Plan, rng: random.Random) -> Plan:
             {"name": "k", "int": {"min": 0, "max": 3}},
         ]
     return replace(plan, spec=spec, size=size)
+
+
+def gpus_of(spec: Object) -> int:
+    """How many GPUs each trial of a study gets."""
+    gpu = spec.get("gpu")
+    return int(gpu.get("count", 1)) if gpu else 0
 
 
 def template(image: str, argument: str = "--x=${x}", *, limits: Object | None = None) -> Object:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from tuneyard_operator.sizing import PEAK, TOTAL
 from tuneyard_scheduler import memory
 
 BROKEN: Final = "broken"
@@ -38,7 +39,8 @@ class Program:
             return "Traceback (most recent call last)\nValueError: loss exploded"
         if self.kind == "nan":
             return '{"loss": NaN}'
-        return json.dumps({"loss": self.value}) if self.kind == "good" else ""
+        used = {PEAK: 1000 + 1000 * self.value, TOTAL: 80000}
+        return json.dumps({"loss": self.value, **used}) if self.kind == "good" else ""
 
 
 @dataclass(frozen=True, slots=True)
