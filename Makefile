@@ -30,8 +30,13 @@ $(stamp): requirements.lock pyproject.toml deploy/tools/uv.txt
 demo: setup ## search for a good neural network on this machine, no cluster needed
 	$(bin)/tuneyard run examples/digits.yaml
 
-test: setup tools $(if $(root),images) ## run all tests that this machine allows, on real clusters too (ARGS: for pytest)
+test: setup tools $(if $(root),images) ## run all tests that this machine allows, on real clusters too (ARGS: for pytest, which then runs once)
+ifeq ($(ARGS),)
+	$(bin)/pytest --numprocesses auto --dist worksteal -m "not integration and not e2e"
+	$(bin)/pytest -m "integration or e2e"
+else
 	$(bin)/pytest $(ARGS)
+endif
 
 test-unit: setup ## run the tests that need no API server (ARGS: for pytest)
 	$(bin)/pytest -m "not integration and not e2e" $(ARGS)
