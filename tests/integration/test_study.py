@@ -71,7 +71,9 @@ def test_scale_suspend_resume_and_extend(studies: Studies) -> None:
 def test_a_failing_program_is_retried_then_failed_and_the_study_gives_up(studies: Studies) -> None:
     failing = {"exit-code": "3", "message": "ValueError: no such column"}
     retry = {"limit": 1, "backoff": {"initial": "1s"}}
-    studies.apply(study("f", annotations=failing, retry=retry, trials={"max": 6, "parallel": 2, "maxFailed": 1}))
+    studies.apply(
+        study("f", annotations=failing, retry=retry, trials={"max": 6, "parallel": 2, "maxFailed": 1, "pauseAfter": 0})
+    )
     status = studies.wait("f", "Failed")
     assert condition(status, "Failed")["reason"] == "TooManyFailed"
     failed = [trial for trial in studies.trials("f") if trial["status"]["phase"] == "Failed"]
