@@ -111,6 +111,14 @@ def trial(state: StudyState, index: int, parameters: Object) -> Object:
 
 def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
     """The attempt's Job: the study's template with the parameters, the placement and the means to report."""
+    return objects(state, of, report_url)[-1]
+
+
+def objects(state: StudyState, of: TrialState, report_url: str | None) -> list[Object]:
+    """What has to be created for an attempt, in this order: what its pod refers to, and its Job.
+
+    What the pod refers to is named by what it says: where it is there already, it is the same.
+    """
     template = copy.deepcopy(state.spec.template)
     labels = {
         STUDY_LABEL: state.name,
@@ -130,9 +138,15 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
         fill_container(container, of.parameters, values)
     main = pod["containers"][0]
     _add_reporting(pod, main, report_url)
+    needed: list[Object] = []
     if of.placement and of.placement.get("node"):
-        catalog.render(of.placement, template, main)
-    return {
+        vendor = state.spec.gpu.vendor if state.spec.gpu is not None else "nvidia"
+        needed = catalog.render(of.placement, template, main, vendor=vendor, name=state.name, uid=state.uid)
+    ours = {STUDY_LABEL: state.name, UID_LABEL: state.uid}
+    for each in needed:
+        each["metadata"] |= {"namespace": state.namespace, "labels": ours}
+        each["metadata"]["ownerReferences"] = [_owner("Study", state.name, state.uid)]
+    job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
@@ -149,6 +163,7 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
             "template": template,
         },
     }
+    return [*needed, job]
 
 
 def _add_reporting(pod: Object, main: Object, report_url: str | None) -> None:

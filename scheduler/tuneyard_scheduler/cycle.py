@@ -67,6 +67,17 @@ def _serve(state: ClusterState, study: StudyBook, view: StudyView, policies: Pol
     if spot is None:
         return Place(view.key, head, trial.view.attempt)
     node, resource, portion, devices = spot
+    known = state.inventory.node(node)
+    form = known.claims.get(resource) if known is not None else None
     return Place(
-        view.key, head, trial.view.attempt, node, portion.gpus, resource, portion.backend, devices, portion.memory
+        view.key,
+        head,
+        trial.view.attempt,
+        node,
+        portion.gpus,
+        resource,
+        portion.backend,
+        devices,
+        portion.memory,
+        form.claim(devices, portion) if form is not None else None,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tuneyard_api.common import GROUP
-from tuneyard_scheduler.backends import Object, Pool, mig, timeslice, whole
+from tuneyard_scheduler.backends import VENDORS, Object, Pool, dra, mig, timeslice, whole
 from tuneyard_scheduler.devices import Part, amount
 
 GPUS_ANNOTATION: Final = f"{GROUP}/gpus"
@@ -31,22 +31,42 @@ def pools(node: Object, parts: str | None = None) -> list[Pool]:
     return [*(pool for pool in whole.capacity(node, parts) if pool.resource not in sliced), *slices]
 
 
-def render(placement: Mapping[str, Any], template: Object, container: Object) -> None:
+def render(
+    placement: Mapping[str, Any],
+    template: Object,
+    container: Object,
+    *,
+    vendor: str = "nvidia",
+    name: str = "trial",
+    uid: str = "",
+) -> list[Object]:
     """Make a pod ask for its place, in place: the GPUs, and the node.
 
     Args:
         placement: As in the trial's status: node, gpus, resource, backend, devices.
         template: The pod's metadata and spec. Its own affinity is kept.
         container: The container of it that uses the GPUs.
+        vendor: Whose GPUs the study asks for.
+        name: What the names of other objects begin with.
+        uid: Of whatever owns those.
+
+    Returns:
+        Objects that have to be there before the pod; one that is there already will do.
     """
+    needed = []
     if placement.get("resource") and placement.get("gpus"):
-        _RENDER[placement.get("backend") or whole.NAME](placement, container)
+        backend = placement.get("backend") or whole.NAME
+        if backend == dra.NAME:
+            needed.append(dra.render(placement, template["spec"], container, name, uid))
+        else:
+            _RENDER[backend](placement, container)
         _say(placement, template)
         # Nodes with GPUs are often tainted by the resource's name, for those to tolerate that need it.
         tolerations = template["spec"].setdefault("tolerations", [])
-        tolerations.append({"key": placement["resource"], "operator": "Exists", "effect": "NoSchedule"})
+        tolerations.append({"key": VENDORS[vendor].resource, "operator": "Exists", "effect": "NoSchedule"})
     if placement.get("node"):
         _pin(placement["node"], template["spec"])
+    return needed
 
 
 def _say(placement: Mapping[str, Any], template: Object) -> None:
