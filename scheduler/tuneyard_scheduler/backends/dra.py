@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from tuneyard_scheduler import quantity
-from tuneyard_scheduler.backends import VENDORS, Object, Pool
+from tuneyard_scheduler.backends import VENDORS, Object, Pool, mig
 from tuneyard_scheduler.devices import ClaimForm, Kind, Part, Sizes, amount
 
 NAME: Final = "dra"
@@ -185,8 +185,7 @@ def _sort(driver: str, device: Device) -> _Sort | None:
         profile = _PROFILE.fullmatch(str(device.attribute("profile")))
         if profile is None or device.counters:
             return None
-        slices = 4 if model is not None and "A30" in model else 7
-        size = min(amount(int(profile.group(1)) / slices), 0.9999)
+        size = min(amount(int(profile.group(1)) / mig.slices_of(model)), 0.9999)
         return _Sort(device.type, profile.group(0), Kind(family, model, mib, size, whole=NAME), ())
     if device.type not in _WHOLE_TYPES:
         return None
