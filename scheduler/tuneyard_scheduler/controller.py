@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from tuneyard_scheduler import claims, process, telemetry
-from tuneyard_scheduler.backends import dra
+from tuneyard_scheduler.backends import dra, kai
 from tuneyard_scheduler.cycle import schedule
 from tuneyard_scheduler.kube import Kube, KubeError, path
 from tuneyard_scheduler.mirror import KINDS, Mirror
@@ -70,6 +70,7 @@ class Controller:
             await self._run()
 
     async def _run(self) -> None:
+        self._mirror.parts = await self._divider()
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:
                 group.create_task(self._watch(kind))
@@ -87,6 +88,17 @@ class Controller:
             field_selector=BOUND_AND_ALIVE if kind == "pods" else None,
             on_synced=self._synced[kind].set,
         )
+
+    async def _divider(self) -> str | None:
+        """The backend that divides whole GPUs on this cluster."""
+        while True:
+            try:
+                return kai.NAME if kai.shares(await self._kube.request("GET", kai.CONFIG)) else None
+            except KubeError as error:
+                if not error.temporary:  # there is no KAI, or it is not for us to know
+                    return None
+                logger.warning("not known yet whether the cluster has KAI: %s", error)
+                await asyncio.sleep(1.0)
 
     async def _watch_claims(self, group: asyncio.TaskGroup) -> None:
         """Follow what DRA says, once the cluster has it (from Kubernetes 1.34 on)."""

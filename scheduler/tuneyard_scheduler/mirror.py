@@ -24,9 +24,13 @@ class Mirror:
     Args:
         state: What is kept in step.
         device_classes: The DeviceClasses to use, where several select a driver's GPUs.
+
+    Attributes:
+        parts: The backend that divides whole NVIDIA GPUs on this cluster, if there is one; set before nodes are taken.
     """
 
     def __init__(self, state: ClusterState, device_classes: Iterable[str] = ()) -> None:
+        self.parts: str | None = None
         self._state = state
         self._claims = Claims(state, device_classes)
         self._uids: dict[tuple[str, str | None, str], str] = {}
@@ -63,7 +67,7 @@ class Mirror:
         self._uids[_name(kind, item)] = item["metadata"]["uid"]
         match kind:
             case "nodes":
-                return self._claims.set_node(translate.node(item))
+                return self._claims.set_node(translate.node(item, self.parts))
             case "gpuqueues":
                 return self._state.set_queue(translate.queue(item))
             case "studies":
