@@ -70,6 +70,26 @@ class Reclaim(Model):
     time: Time | None = Field(default=None, description="When it was decided (RFC 3339).")
 
 
+class CapacityRequest(Model):
+    """So much of one capacity of a device."""
+
+    name: str = Field(max_length=128, description="The capacity's name, as its driver publishes it.")
+    amount: str = Field(max_length=64, description="A quantity, such as 20Gi.")
+
+
+class DeviceClaim(Model):
+    """What the ResourceClaim of the pod asks for, where GPUs are handed out by claims (DRA)."""
+
+    device_class: str = Field(max_length=253, description="The DeviceClass.")
+    count: int = Field(ge=1, le=64, description="So many devices.")
+    selector: str | None = Field(
+        default=None, max_length=10240, description="A CEL expression that holds for these devices only."
+    )
+    capacity: list[CapacityRequest] | None = Field(
+        default=None, max_length=32, description="What is taken of each device that several claims may share."
+    )
+
+
 class Placement(Model):
     """The node and GPUs that an attempt got; written by the scheduler."""
 
@@ -90,6 +110,7 @@ class Placement(Model):
     memory: int | None = Field(
         default=None, ge=0, description="MiB of GPU memory that come with a part of a GPU, where that is known."
     )
+    claim: DeviceClaim | None = Field(default=None, description="How the pod claims them (backend dra).")
     time: Time | None = Field(default=None, description="When it was given (RFC 3339).")
     reclaim: Reclaim | None = Field(default=None, description="Set once the GPUs have to be given back.")
 

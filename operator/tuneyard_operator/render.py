@@ -112,6 +112,14 @@ def trial(state: StudyState, index: int, parameters: Object) -> Object:
 
 def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
     """The attempt's Job: the study's template with the parameters, the placement and the means to report."""
+    return objects(state, of, report_url)[-1]
+
+
+def objects(state: StudyState, of: TrialState, report_url: str | None) -> list[Object]:
+    """What has to be created for an attempt, in this order: what its pod refers to, and its Job.
+
+    What the pod refers to is named by what it says: where it is there already, it is the same.
+    """
     template = copy.deepcopy(state.spec.template)
     labels = {
         STUDY_LABEL: state.name,
@@ -132,9 +140,15 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
     main = pod["containers"][0]
     _add_reporting(pod, main, report_url)
     memory.render(of.needs.get("memory"), main)
+    needed: list[Object] = []
     if of.placement and of.placement.get("node"):
-        catalog.render(of.placement, template, main)
-    return {
+        vendor = state.spec.gpu.vendor if state.spec.gpu is not None else "nvidia"
+        needed = catalog.render(of.placement, template, main, vendor=vendor, name=state.name, uid=state.uid)
+    ours = {STUDY_LABEL: state.name, UID_LABEL: state.uid}
+    for each in needed:
+        each["metadata"] |= {"namespace": state.namespace, "labels": ours}
+        each["metadata"]["ownerReferences"] = [_owner("Study", state.name, state.uid)]
+    job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
@@ -151,6 +165,7 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
             "template": template,
         },
     }
+    return [*needed, job]
 
 
 def measuring(spec: StudySpec, placement: Object | None) -> dict[str, str]:

@@ -10,14 +10,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
 
-from tuneyard_scheduler import process, telemetry
+from tuneyard_scheduler import claims, process, telemetry
+from tuneyard_scheduler.backends import dra, kai
 from tuneyard_scheduler.cycle import schedule
-from tuneyard_scheduler.kube import Kube, path
+from tuneyard_scheduler.kube import Kube, KubeError, path
 from tuneyard_scheduler.mirror import KINDS, Mirror
 from tuneyard_scheduler.process import Options
 from tuneyard_scheduler.reporting import Reporter
@@ -34,6 +35,8 @@ _REST: Final = 0.005
 _BEAT: Final = 10.0
 """Seconds after which a cycle runs even when nothing happened, as a sign of life."""
 _STUCK: Final = 60.0
+_LOOK_AGAIN: Final = 600.0
+"""Seconds after which to ask again whether the API server has got an API that it did not have."""
 _OWN_NAMESPACE: Final = frozenset({"studies", "trials"})
 """What a scheduler of one namespace sees of that namespace only; nodes and their pods are everybody's."""
 
@@ -41,16 +44,23 @@ _OWN_NAMESPACE: Final = frozenset({"studies", "trials"})
 class Controller:
     """Schedules one cluster."""
 
-    def __init__(self, kube: Kube, clock: Callable[[], float] = time.time, *, namespace: str | None = None) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        clock: Callable[[], float] = time.time,
+        *,
+        namespace: str | None = None,
+        device_classes: Iterable[str] = (),
+    ) -> None:
         self.state = ClusterState()
         self._kube = kube
         self._clock = clock
         self._namespace = namespace
         self._beat: float | None = None
-        self._mirror = Mirror(self.state)
+        self._mirror = Mirror(self.state, device_classes)
         self._writer = DecisionWriter(kube, self.state, self._mirror, self._settled, clock=clock)
         self._reporter = Reporter(kube, self.state, clock)
-        self._synced = {kind: asyncio.Event() for kind in KINDS}
+        self._synced = {kind: asyncio.Event() for kind in (*KINDS, *claims.KINDS)}
         self._changed = asyncio.Event()
         self._cut_short = False
         self._avoided: frozenset[str] = frozenset()
@@ -61,20 +71,51 @@ class Controller:
             await self._run()
 
     async def _run(self) -> None:
+        self._mirror.parts = await self._divider()
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:
-                watching = self._kube.reflect(
-                    path(kind, self._namespace if kind in _OWN_NAMESPACE else None),
-                    partial(self._take, kind),
-                    field_selector=BOUND_AND_ALIVE if kind == "pods" else None,
-                    on_synced=self._synced[kind].set,
-                )
-                group.create_task(watching)
+                group.create_task(self._watch(kind))
+            group.create_task(self._watch_claims(group))
             await asyncio.gather(*(event.wait() for event in self._synced.values()))
             logger.info("scheduling %d studies on %d nodes", *self._size())
             group.create_task(self._writer.run())
             group.create_task(self._reporter.run())
             group.create_task(self._cycles())
+
+    async def _watch(self, kind: str) -> None:
+        await self._kube.reflect(
+            path(kind, self._namespace if kind in _OWN_NAMESPACE else None),
+            partial(self._take, kind),
+            field_selector=BOUND_AND_ALIVE if kind == "pods" else None,
+            on_synced=self._synced[kind].set,
+        )
+
+    async def _divider(self) -> str | None:
+        """The backend that divides whole GPUs on this cluster."""
+        while True:
+            try:
+                return kai.NAME if kai.shares(await self._kube.request("GET", kai.CONFIG)) else None
+            except KubeError as error:
+                if not error.temporary:  # there is no KAI, or it is not for us to know
+                    return None
+                logger.warning("not known yet whether the cluster has KAI: %s", error)
+                await asyncio.sleep(1.0)
+
+    async def _watch_claims(self, group: asyncio.TaskGroup) -> None:
+        """Follow what DRA says, once the cluster has it (from Kubernetes 1.34 on)."""
+        while True:
+            try:
+                if await self._kube.serves(dra.API):
+                    break
+                wait = _LOOK_AGAIN
+                for kind in claims.KINDS:
+                    self._synced[kind].set()
+            except KubeError as error:
+                logger.warning("not known yet whether the cluster has %s: %s", dra.API, error)
+                wait = 1.0
+            await asyncio.sleep(wait)
+        for kind in claims.KINDS:
+            group.create_task(self._watch(kind))
 
     @property
     def problem(self) -> str | None:
@@ -131,7 +172,7 @@ class Controller:
 async def _serve(options: Options) -> None:
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(await Kube.connect(options.kubeconfig))
-        controller = Controller(kube, namespace=options.namespace)
+        controller = Controller(kube, namespace=options.namespace, device_classes=options.device_classes)
         lease = await stack.enter_async_context(process.candidate(options, kube))
         probes = serving(
             options.serve, options.kubeconfig, healthy=lambda: controller.problem, ready=lambda: controller.problem

@@ -89,7 +89,7 @@ def _serve(
         assert trial.view is not None, "only known trials wait"
         spot = _choose(state, study, fitted(view, trial.view.need), trial, policies, held, now)
         if not isinstance(spot, Refusal):
-            return _place(view.key, trial.view, spot)
+            return _place(state, view.key, trial.view, spot)
         refused = refused or Waiting(view.key, head, *spot)
         if now - max(trial.view.since, trial.view.not_before or 0.0) >= PASSED_SECONDS:
             break
@@ -119,12 +119,23 @@ def _choose(
     return spot
 
 
-def _place(study: str, trial: TrialView, spot: Spot | None) -> Place:
+def _place(state: ClusterState, study: str, trial: TrialView, spot: Spot | None) -> Place:
     if spot is None:
         return Place(study, trial.index, trial.attempt)
     node, resource, portion, devices = spot
+    known = state.inventory.node(node)
+    form = known.claims.get(resource) if known is not None else None
     return Place(
-        study, trial.index, trial.attempt, node, portion.gpus, resource, portion.backend, devices, portion.memory
+        study,
+        trial.index,
+        trial.attempt,
+        node,
+        portion.gpus,
+        resource,
+        portion.backend,
+        devices,
+        portion.memory,
+        form.claim(devices, portion) if form is not None else None,
     )
 
 

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+from tuneyard_api.trial import CapacityRequest, DeviceClaim
+from tuneyard_scheduler import quantity
 
 
 def amount(gpus: float) -> float:
     """GPUs as the books keep them: multiples of 0.0001, so that parts that are given and taken back sum to nothing."""
     return round(gpus, 4)
+
+
+class Sizes(NamedTuple):
+    """The amounts of memory, in MiB, in which a GPU is divided; requests are rounded up to one of them."""
+
+    values: tuple[int, ...] = ()
+    """These, ascending; empty: all from `least` on, by `step`."""
+    least: int = 0
+    step: int = 0
+    """0: any amount."""
+    most: int | None = None
+
+    def up(self, memory: int) -> int | None:
+        """What a request of so many MiB gets; None: it asks for too much."""
+        if self.values:
+            return next((value for value in self.values if value >= memory), None)
+        found = max(memory, self.least)
+        if self.step:
+            found = self.least + -(-(found - self.least) // self.step) * self.step
+        return found if self.most is None or found <= self.most else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +51,39 @@ class Kind:
     """The backend that hands out each as one."""
     parts: str | None = None
     """The backend that divides each; None: it cannot be divided."""
+    sizes: Sizes | None = None
+    """In what amounts it divides them; None: any."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimForm:
+    """How GPUs of a node are asked for that are handed out by ResourceClaims (DRA)."""
+
+    device_class: str
+    selector: str
+    """A CEL expression that holds for GPUs of this kind of device."""
+    pin: str | None = None
+    """The beginning of one that a list of identities ends; None: no GPU of the node can be told from others."""
+    identities: Mapping[str, str] = field(default_factory=dict)
+    """The CEL literal that only this GPU has, by its name."""
+    capacity: tuple[tuple[str, str], ...] = ()
+    """What claims consume of GPUs that several may share: names, and how much there is; memory comes first."""
+
+    def claim(self, devices: Sequence[str], portion: Portion) -> DeviceClaim:
+        """The claim of a pod that gets this portion on these devices."""
+        selector = self.selector
+        if self.pin is not None:
+            selector += f" && {self.pin}[{', '.join(self.identities[device] for device in devices)}]"
+        capacity = [CapacityRequest(name=name, amount=total) for name, total in self.capacity]
+        if portion.share:
+            capacity = [CapacityRequest(name=self.capacity[0][0], amount=f"{portion.memory}Mi")]
+            capacity += [
+                CapacityRequest(name=name, amount=str(int(quantity.parse(total) * portion.share)))
+                for name, total in self.capacity[1:]
+            ]
+        return DeviceClaim(
+            device_class=self.device_class, count=len(devices), selector=selector, capacity=capacity or None
+        )
 
 
 class Part(NamedTuple):
@@ -120,10 +177,22 @@ def _slice(request: GpuRequest, kind: Kind) -> Portion | None:
 def _part(request: GpuRequest, kind: Kind) -> Portion | None:
     if not kind.parts or not (request.share or _holds(request, kind)):
         return None
-    share = request.share or math.ceil((request.memory or 0) / (kind.memory or 1) * 10_000 - 1e-6) / 10_000
-    share = min(amount(share), 1.0)
-    memory = request.memory or (int(share * kind.memory) if kind.memory else None)
+    share = amount(request.share) if request.share else None
+    memory = request.memory or (int((share or 0.0) * kind.memory) if kind.memory else None)
+    if kind.sizes is not None and kind.memory is not None:
+        memory = kind.sizes.up(memory or 0)
+        if memory is None or memory > kind.memory:
+            return None
+        share = max(share or 0.0, _share(memory, kind))
+    elif share is None:
+        share = _share(request.memory or 0, kind)
+    share = min(share, 1.0)
     return Portion(kind.parts, share=share, gpus=share, memory=memory)
+
+
+def _share(memory: int, kind: Kind) -> float:
+    """The share that so much memory is of one, rounded up."""
+    return math.ceil(memory / (kind.memory or 1) * 10_000 - 1e-6) / 10_000
 
 
 def _holds(request: GpuRequest, kind: Kind) -> bool:

@@ -45,6 +45,9 @@ _PREFIXES: Final = {
     "events": "/api/v1",
     "nodes": "/api/v1",
     "pods": "/api/v1",
+    **dict.fromkeys(
+        ("resourceslices", "resourceclaims", "resourceclaimtemplates", "deviceclasses"), "/apis/resource.k8s.io/v1"
+    ),
 }
 
 
@@ -182,6 +185,20 @@ class Kube:
         if response.status >= 400:
             raise _refusal(response.status, data)
         return data.decode(errors="replace")
+
+    async def serves(self, group_version: str) -> bool:
+        """Whether the API server has this version of an API, such as resource.k8s.io/v1.
+
+        Raises:
+            KubeError: refused, or the API server can't be reached.
+        """
+        try:
+            await self.request("GET", f"/apis/{group_version}")
+        except KubeError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
 
     async def patch_status(self, kind: str, namespace: str | None, name: str, status: Object) -> Object:
         """Merge-patch an object's status subresource."""

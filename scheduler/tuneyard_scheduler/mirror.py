@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any, Final
 
-from tuneyard_scheduler import translate
+from tuneyard_scheduler import claims, translate
+from tuneyard_scheduler.claims import Claims
 from tuneyard_scheduler.state import ClusterState
 
 logger = logging.getLogger(__name__)
@@ -17,10 +19,20 @@ KINDS: Final = ("nodes", "pods", "gpuqueues", "studies", "trials")
 
 
 class Mirror:
-    """Takes events of the five kinds into the state."""
+    """Takes events of these kinds into the state, and of those of DRA.
 
-    def __init__(self, state: ClusterState) -> None:
+    Args:
+        state: What is kept in step.
+        device_classes: The DeviceClasses to use, where several select a driver's GPUs.
+
+    Attributes:
+        parts: The backend that divides whole NVIDIA GPUs on this cluster, if there is one; set before nodes are taken.
+    """
+
+    def __init__(self, state: ClusterState, device_classes: Iterable[str] = ()) -> None:
+        self.parts: str | None = None
         self._state = state
+        self._claims = Claims(state, device_classes)
         self._uids: dict[tuple[str, str | None, str], str] = {}
         self._gone: dict[str, None] = {}
 
@@ -32,6 +44,8 @@ class Mirror:
         try:
             if kind == "pods":
                 return self._take_pod(event, item)
+            if kind in claims.KINDS:
+                return self._claims.take(kind, event, item)
             return self._remove(kind, item) if event == "DELETED" else self._set(kind, item)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             where = "/".join(part for part in _name(kind, item) if part)
@@ -40,9 +54,12 @@ class Mirror:
 
     def _take_pod(self, event: str, item: Object) -> bool:
         if event == "DELETED":
-            return self._state.remove_pod(item["metadata"]["uid"])
+            return self._claims.remove_pod(item["metadata"]["uid"])
         pod = translate.pod(item)
-        return pod is not None and self._state.set_pod(pod)
+        if pod is None:
+            return False
+        claims_its_gpus = pod.attempt is not None and item["spec"].get("resourceClaims")
+        return self._claims.set_pod(pod) if claims_its_gpus else self._state.set_pod(pod)
 
     def _set(self, kind: str, item: Object) -> bool:
         if item["metadata"]["uid"] in self._gone:
@@ -50,7 +67,7 @@ class Mirror:
         self._uids[_name(kind, item)] = item["metadata"]["uid"]
         match kind:
             case "nodes":
-                return self._state.set_node(translate.node(item))
+                return self._claims.set_node(translate.node(item, self.parts))
             case "gpuqueues":
                 return self._state.set_queue(translate.queue(item))
             case "studies":
@@ -67,7 +84,7 @@ class Mirror:
         del self._uids[name]
         match kind:
             case "nodes":
-                return self._state.remove_node(item["metadata"]["name"])
+                return self._claims.remove_node(item["metadata"]["name"])
             case "gpuqueues":
                 return self._state.remove_queue(item["metadata"]["name"])
             case "studies":

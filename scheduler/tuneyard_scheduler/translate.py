@@ -92,7 +92,7 @@ def pod(item: Object) -> PodView | None:
     meta, spec = item["metadata"], item["spec"]
     labels = meta.get("labels") or {}
     attempt = _attempt(meta["namespace"], labels)
-    taken = _taken(spec, (meta.get("annotations") or {}) if attempt is not None else {})
+    taken = _taken(item, ours=attempt is not None)
     if attempt is None and taken == NOTHING:
         return None
     return PodView(
@@ -109,12 +109,15 @@ def _attempt(namespace: str, labels: Mapping[str, str]) -> AttemptKey | None:
         return None
 
 
-def _taken(pod: Mapping[str, Any], annotations: Mapping[str, str]) -> Taken:
-    """What a pod takes of its node: by what it asks for, and by what was left on it of the place of a trial."""
-    gpus, parts = catalog.said(annotations)
+def _taken(item: Object, *, ours: bool) -> Taken:
+    """What a pod takes of its node: by what it asks for, and by what whoever placed it left on it."""
+    pod = item["spec"]
+    gpus, parts = catalog.said(item, ours=ours)
     units = {name: int(count) for name in _gpu_names(pod) if (count := asks(pod, name))}
     for part in parts:
         units.pop(part.resource, None)
+    if catalog.holds_for_others(item):
+        units = {}
     return Taken(units, parts, gpus, asks(pod, "cpu"), asks(pod, "memory"))
 
 

@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
 from tuneyard_api.common import micro_timestamp
-from tuneyard_api.trial import Phase, Placement, Reclaim
-from tuneyard_scheduler.devices import GpuRequest, Kind, Part, amount
+from tuneyard_api.trial import DeviceClaim, Phase, Placement, Reclaim
+from tuneyard_scheduler.devices import ClaimForm, GpuRequest, Kind, Part, amount
 from tuneyard_scheduler.durations import Run
 from tuneyard_scheduler.memory import UNSAID, Memory
 from tuneyard_scheduler.selection import ANY_NODE, NodeNeeds, Taint
@@ -31,6 +31,8 @@ class Node:
     """What the GPUs are, by resource name; left out: whole ones, of which no more is known."""
     devices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The names of the GPUs by resource name, where pods are given a certain one."""
+    claims: Mapping[str, ClaimForm] = field(default_factory=dict)
+    """How pods claim the GPUs by resource name, where they are handed out by claims."""
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     cpu: float | None = None
@@ -215,6 +217,8 @@ class Place:
     """The GPUs themselves, where the place is on certain ones; each gives an equal part of `gpus`."""
     memory: int | None = None
     """MiB of GPU memory that come with a part of a GPU, where that is known."""
+    claim: DeviceClaim | None = None
+    """What the pod's ResourceClaim asks for, where the GPUs are handed out by claims."""
 
     def placement(self, now: float) -> Placement:
         """The decision as the trial's status holds it."""
@@ -226,6 +230,7 @@ class Place:
             backend=self.backend,
             devices=list(self.devices) or None,
             memory=self.memory,
+            claim=self.claim,
             time=micro_timestamp(now),
         )
 

@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import yaml
+from _dra import Lab, nvidia_class
 from _rbac import Audit, account, acting_as, grants, installed, rendered, token
 from _studies import Studies, study, until
 from kubernetes import client, config
@@ -37,9 +38,16 @@ OPERATOR = {
     *(f"{verb} pods" for verb in ("list", "watch")),
     "get pods/log",
     *(f"{verb} events" for verb in ("create", "list")),
+    "create resourceclaimtemplates.resource.k8s.io",
 }
 SCHEDULER_EVERYWHERE = REVIEWS | {
     *(f"{verb} {kind}" for verb in ("list", "watch") for kind in ("nodes", "pods", "gpuqueues.tuneyard.dev")),
+    *(
+        f"{verb} {kind}.resource.k8s.io"
+        for verb in ("list", "watch")
+        for kind in ("deviceclasses", "resourceslices", "resourceclaims")
+    ),
+    "get configs.kai.scheduler kai-config",
     "patch gpuqueues.tuneyard.dev/status",
 }
 SCHEDULER = {
@@ -172,6 +180,12 @@ MIGHTY = [
     *((verb, "jobs.batch") for verb in ("update", "patch", "list", "watch")),
     *((verb, "studies.tuneyard.dev") for verb in ("create", "update", "patch", "delete")),
     *((verb, "trials.tuneyard.dev") for verb in ("update", "patch", "delete")),
+    *(
+        (verb, f"{kind}.resource.k8s.io")
+        for verb in ("create", "update", "patch", "delete")
+        for kind in ("deviceclasses", "resourceslices", "resourceclaims")
+    ),
+    *((verb, "resourceclaimtemplates.resource.k8s.io") for verb in ("get", "list", "update", "patch", "delete")),
     *((verb, "gpuqueues.tuneyard.dev") for verb in ("create", "update", "patch", "delete")),
     *((verb, "leases.coordination.k8s.io") for verb in ("list", "update", "delete")),
     *((verb, "namespaces") for verb in ("list", "watch", "create")),
@@ -293,7 +307,7 @@ def answer(url: str, bearer: str, body: bytes | None = None) -> int:
             return error.code
 
 
-def all_that_tuneyard_does(studies: Studies, restricted: Studies, queue: str) -> None:
+def all_that_tuneyard_does(studies: Studies, restricted: Studies, lab: Lab, queue: str) -> None:
     """Studies that make it do whatever it ever does, each to its end."""
     one, endless = {"max": 1, "parallel": 1}, {"duration-ms": "600000"}
     printed = [{"metric": "loss", "goal": "minimize", "logPattern": "loss: {value}"}]
@@ -307,6 +321,8 @@ def all_that_tuneyard_does(studies: Studies, restricted: Studies, queue: str) ->
     studies.apply(study("prints", annotations={"message": ""}, objectives=printed, trials=one))
     studies.apply(study("deleted", annotations=endless, trials={"max": 4, "parallel": 4}))
     restricted.apply(study("refused", trials=one))
+    lab.node(lab.gpu(0, shared=True))
+    lab.run("claims", {"fraction": 0.5}, trials=2)
 
     until(lambda: studies.status("many").get("replicas"), "trials run")
     studies.patch("many", suspend=True)
@@ -321,6 +337,7 @@ def all_that_tuneyard_does(studies: Studies, restricted: Studies, queue: str) ->
     assert studies.wait("taken")["trials"]["succeeded"] == 1
     assert studies.wait("many")["trials"]["succeeded"] == 60
     restricted.wait("refused", "Blocked")
+    lab.until_running("claims", 2)
 
 
 @pytest.fixture
@@ -352,6 +369,15 @@ def metrics_reader(access: Access, cluster: Cluster, namespace: str) -> Iterator
 
 
 @pytest.fixture
+def lab(cluster: Cluster, namespace: str) -> Iterator[Lab]:
+    """GPUs that are handed out by claims."""
+    made = Lab(cluster, namespace)
+    with nvidia_class(cluster):
+        yield made
+        made.clean()
+
+
+@pytest.fixture
 def audit(cluster: Cluster) -> Audit:
     """What the API server notes from now on."""
     noted = Audit(cluster)
@@ -362,7 +388,7 @@ def audit(cluster: Cluster) -> Audit:
 
 @pytest.mark.usefixtures("access", "metrics_reader")
 async def test_what_tuneyard_does_is_allowed_and_what_is_allowed_it_does(
-    cluster: Cluster, audit: Audit, namespace: str, restricted: Studies, queue: str, tmp_path: Path
+    cluster: Cluster, audit: Audit, namespace: str, restricted: Studies, lab: Lab, queue: str, tmp_path: Path
 ) -> None:
     with processes(cluster, "tuneyard", tmp_path) as stack:
         nobody, reader = token(cluster, "default", namespace), token(cluster, "metrics-reader", namespace)
@@ -371,7 +397,7 @@ async def test_what_tuneyard_does_is_allowed_and_what_is_allowed_it_does(
             assert answer(f"https://127.0.0.1:{port}/metrics", reader) == 200
         assert answer(f"http://127.0.0.1:{stack.report_ports['operator']}/v1/reports", nobody, b"{}") == 401
         async with disturbed(cluster, namespace):
-            await asyncio.to_thread(all_that_tuneyard_does, Studies(cluster, namespace), restricted, queue)
+            await asyncio.to_thread(all_that_tuneyard_does, Studies(cluster, namespace), restricted, lab, queue)
         expected = {
             "tuneyard-operator": OPERATOR_EVERYWHERE | OPERATOR | lease("tuneyard-operator"),
             "tuneyard-scheduler": SCHEDULER_EVERYWHERE | SCHEDULER | lease("tuneyard-scheduler"),

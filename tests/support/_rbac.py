@@ -120,5 +120,5 @@ def _asked(event: Object) -> str:
     if what is None:
         return f"{event['verb']} {event['requestURI'].partition('?')[0]}"
     sub = f"/{what['subresource']}" if "subresource" in what else ""
-    name = f" {what['name']}" if what["resource"] == "leases" and event["verb"] != "create" else ""
+    name = f" {what['name']}" if what["resource"] in {"leases", "configs"} and event["verb"] != "create" else ""
     return f"{event['verb']} {_qualified(what.get('apiGroup', ''), what['resource'] + sub)}{name}"

@@ -28,6 +28,7 @@ _LOG_BYTES: Final = 64 * 1024
 _LOG_LINES: Final = 500
 _WRITES_AT_ONCE: Final = 32
 _STRICT: Final = {"fieldValidation": "Strict"}
+_COLLECTIONS: Final = {"ResourceClaimTemplate": "resourceclaimtemplates"}
 _IN_BACKGROUND: Final = {"propagationPolicy": "Background"}
 
 
@@ -118,7 +119,10 @@ class KubernetesWorld:
 
     async def start_attempt(self, state: StudyState, trial: TrialState) -> None:
         """See World."""
-        job = render.job(state, trial, self._report_url)
+        *needed, job = render.objects(state, trial, self._report_url)
+        for each in needed:
+            with contextlib.suppress(Conflict):
+                await self._request("POST", path(_COLLECTIONS[each["kind"]], state.namespace), body=each)
         try:
             await self._request("POST", path("jobs", state.namespace), body=job)
         except Conflict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from tuneyard_scheduler.devices import Kind
+from tuneyard_scheduler.devices import ClaimForm, Kind
 
 Object = dict[str, Any]
 
@@ -18,6 +18,8 @@ class Pool(NamedTuple):
     kind: Kind
     devices: tuple[str, ...] = ()
     """Their names, where pods are given a certain one."""
+    claim: ClaimForm | None = None
+    """How pods claim them, where they are handed out by ResourceClaims."""
 
 
 class Vendor(NamedTuple):

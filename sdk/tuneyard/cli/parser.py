@@ -135,6 +135,11 @@ def _add_operator(commands: Commands[_Parser]) -> None:
 def _add_scheduler(commands: Commands[_Parser]) -> None:
     scheduler = _command(commands, "scheduler", "services:scheduler", "run the scheduler of a cluster")
     _add_cluster(scheduler)
+    scheduler.add_argument(
+        "--device-class", action="append", default=[], metavar="NAME",
+        help="the DeviceClass to use, where several select a driver's GPUs; may be given more than once "
+        "(default: that of the driver's name, else the first)",
+    )  # fmt: skip
 
 
 def _add_strategy(commands: Commands[_Parser]) -> None:

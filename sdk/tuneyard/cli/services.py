@@ -42,7 +42,11 @@ def scheduler(options: Namespace) -> int:
 
     logs.setup(options.log_level, options.log_format)
     given = Options(
-        kubeconfig=options.kubeconfig, namespace=options.namespace, lease=options.lease, serve=options.serve
+        kubeconfig=options.kubeconfig,
+        namespace=options.namespace,
+        lease=options.lease,
+        serve=options.serve,
+        device_classes=tuple(options.device_class),
     )
     try:
         controller.run(given)

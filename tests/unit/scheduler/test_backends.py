@@ -52,6 +52,41 @@ NVIDIA = "nvidia.com/gpu"
                 ("nvidia.com/mig-3g.40gb", 2, NVIDIA, 38146, 0.4286, "mig", None),
             ],
         ),
+        (  # all GPUs are cut alike (MIG strategy "single")
+            {NVIDIA: "14"},
+            {"nvidia.com/gpu.product": "A100-SXM4-40GB-MIG-3g.20gb", "nvidia.com/gpu.memory": "19968"},
+            [(NVIDIA, 14, NVIDIA, 19968, 0.4286, "mig", None)],
+        ),
+        (
+            {NVIDIA: "28"},
+            {
+                "nvidia.com/gpu.product": "A100-SXM4-40GB-MIG-3g.20gb-SHARED",
+                "nvidia.com/gpu.memory": "19968",
+                "nvidia.com/gpu.replicas": "2",
+                "nvidia.com/gpu.sharing-strategy": "time-slicing",
+            },
+            [(NVIDIA, 28, NVIDIA, 9984, 0.2143, "mig", None)],
+        ),
+        (
+            {"nvidia.com/mig-3g.40gb.shared": "8"},
+            {"nvidia.com/mig-3g.40gb.replicas": "4", "nvidia.com/mig-3g.40gb.sharing-strategy": "time-slicing"},
+            [("nvidia.com/mig-3g.40gb.shared", 8, NVIDIA, 9536, 0.1071, "mig", None)],
+        ),
+        (
+            {"nvidia.com/mig-1g.10gb.me": "1"},
+            {},
+            [("nvidia.com/mig-1g.10gb.me", 1, NVIDIA, 9536, 0.1429, "mig", None)],
+        ),
+        (
+            {"nvidia.com/mig-4g.24gb": "1"},
+            {"nvidia.com/gpu.product": "NVIDIA-A30"},
+            [("nvidia.com/mig-4g.24gb", 1, NVIDIA, 22888, 0.9999, "mig", None)],
+        ),
+        (
+            {NVIDIA: "32"},
+            A100 | REPLICAS | {"nvidia.com/gpu.sharing-strategy": "mps"},
+            [(NVIDIA, 32, NVIDIA, 20480, 0.25, "timeslice", None)],
+        ),
     ],
 )  # fmt: skip
 def test_what_a_node_offers(allocatable: dict[str, str], labels: dict[str, str], want: list[Any]) -> None:
@@ -66,9 +101,13 @@ def test_the_model_of_a_shared_gpu_is_that_of_the_gpu() -> None:
 
 def rendered(placement: dict[str, Any], pod: dict[str, Any]) -> dict[str, Any]:
     pod.setdefault("containers", [{"name": "main"}])
-    template = {"spec": pod}
-    catalog.render(placement, template, pod["containers"][0])
+    template: dict[str, Any] = {"spec": pod}
+    assert catalog.render(placement, template, pod["containers"][0]) == []
     return template
+
+
+def said(template: dict[str, Any]) -> tuple[float | None, tuple[Part, ...]]:
+    return catalog.said({"spec": {}, **template}, ours=True)
 
 
 class TestRender:
@@ -78,7 +117,7 @@ class TestRender:
         assert pod["affinity"] == {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchFields": [PIN]}]}}}
         assert pod["containers"] == [{"name": "main", "resources": {"limits": {"nvidia.com/gpu": "2"}}}]
         assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-        assert catalog.said(template["metadata"]["annotations"]) == (2.0, ())
+        assert said(template) == (2.0, ())
 
     def test_pins_every_alternative_of_the_templates_own_affinity(self) -> None:
         zones = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]} for zone in "ab"]
@@ -115,7 +154,8 @@ class TestRender:
         place = {"attempt": 0, "node": "n1", "gpus": 0.25, "resource": resource, "backend": backend}
         template = rendered(place, {})
         assert template["spec"]["containers"][0]["resources"] == {"limits": {resource: "1"}}
-        assert catalog.said(template["metadata"]["annotations"]) == (0.25, ())
+        assert [toleration["key"] for toleration in template["spec"]["tolerations"]] == [NVIDIA]
+        assert said(template) == (0.25, ())
 
     def test_without_a_node_nothing_is_asked_for(self) -> None:
         assert rendered({"attempt": 0, "gpus": 0}, {})["spec"] == {"containers": [{"name": "main"}]}
@@ -123,9 +163,9 @@ class TestRender:
 
 @pytest.mark.parametrize("text", ["", "x", "[]", '{"gpus": "many"}', '{"gpus": 1, "devices": 3}', '{"gpus": null}'])
 def test_what_makes_no_sense_on_a_pod_is_not_believed(text: str) -> None:
-    assert catalog.said({catalog.GPUS_ANNOTATION: text}) == (None, ())
+    assert said({"metadata": {"annotations": {catalog.GPUS_ANNOTATION: text}}}) == (None, ())
 
 
 def test_parts_are_said_and_read_back() -> None:
     annotations = {catalog.GPUS_ANNOTATION: '{"devices": ["3"], "gpus": 0.25, "resource": "nvidia.com/gpu"}'}
-    assert catalog.said(annotations) == (0.25, (Part("nvidia.com/gpu", "3", 0.25),))
+    assert said({"metadata": {"annotations": annotations}}) == (0.25, (Part("nvidia.com/gpu", "3", 0.25),))
