@@ -82,7 +82,15 @@ class Placement(Model):
     memory: int | None = Field(
         default=None, ge=0, description="MiB of GPU memory that come with a part of a GPU, where that is known."
     )
+    uuid: str | None = Field(
+        default=None,
+        max_length=253,
+        description="The GPU as its driver names it, once that is known: for those that trials share by a reservation.",
+    )
     time: Time | None = Field(default=None, description="When it was given (RFC 3339).")
+    lost: str | None = Field(
+        default=None, max_length=1024, description="Set once the place is no more: why the attempt runs elsewhere."
+    )
     reclaim: Reclaim | None = Field(default=None, description="Set once the GPUs have to be given back.")
 
 

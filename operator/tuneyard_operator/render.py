@@ -109,7 +109,7 @@ def trial(state: StudyState, index: int, parameters: Object) -> Object:
     }
 
 
-def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
+def job(state: StudyState, of: TrialState, report_url: str | None, gpu_runtime_class: str | None = None) -> Object:
     """The attempt's Job: the study's template with the parameters, the placement and the means to report."""
     template = copy.deepcopy(state.spec.template)
     labels = {
@@ -132,6 +132,8 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
     _add_reporting(pod, main, report_url)
     if of.placement and of.placement.get("node"):
         catalog.render(of.placement, template, main)
+        if gpu_runtime_class and (of.placement.get("resource") or "").startswith("nvidia.com/"):
+            pod.setdefault("runtimeClassName", gpu_runtime_class)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -9,20 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from tuneyard_scheduler import process, telemetry
+from tuneyard_scheduler.backends import reservation
 from tuneyard_scheduler.cycle import schedule
 from tuneyard_scheduler.kube import Kube, path
 from tuneyard_scheduler.mirror import KINDS, Mirror
-from tuneyard_scheduler.process import Options
 from tuneyard_scheduler.reporting import Reporter
+from tuneyard_scheduler.reserving import Reserving, Where, default_template
 from tuneyard_scheduler.serving import serving
 from tuneyard_scheduler.state import ClusterState
+from tuneyard_scheduler.views import Decisions
 from tuneyard_scheduler.writer import DecisionWriter
 
 logger = logging.getLogger(__name__)
@@ -41,14 +45,25 @@ _OWN_NAMESPACE: Final = frozenset({"studies", "trials"})
 class Controller:
     """Schedules one cluster."""
 
-    def __init__(self, kube: Kube, clock: Callable[[], float] = time.time, *, namespace: str | None = None) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        clock: Callable[[], float] = time.time,
+        *,
+        namespace: str | None = None,
+        holding: Where | None = None,
+    ) -> None:
         self.state = ClusterState()
         self._kube = kube
         self._clock = clock
         self._namespace = namespace
         self._beat: float | None = None
-        self._mirror = Mirror(self.state)
-        self._writer = DecisionWriter(kube, self.state, self._mirror, self._settled, clock=clock)
+        self._mirror = (
+            Mirror(self.state, parts=reservation.NAME, apart=holding.namespace) if holding else Mirror(self.state)
+        )
+        self._reserving = Reserving(kube, self.state, self._mirror, holding) if holding else None
+        uuid = self._reserving.planner.uuid if self._reserving else lambda _: None
+        self._writer = DecisionWriter(kube, self.state, self._mirror, self._settled, clock=clock, uuid=uuid)
         self._reporter = Reporter(kube, self.state, clock)
         self._synced = {kind: asyncio.Event() for kind in KINDS}
         self._changed = asyncio.Event()
@@ -69,6 +84,10 @@ class Controller:
                     on_synced=self._synced[kind].set,
                 )
                 group.create_task(watching)
+            if self._reserving is not None:
+                self._synced["reservations"] = asyncio.Event()
+                group.create_task(self._reserving.watch(self._changed.set, self._synced["reservations"].set))
+                group.create_task(self._reserving.run())
             await asyncio.gather(*(event.wait() for event in self._synced.values()))
             logger.info("scheduling %d studies on %d nodes", *self._size())
             group.create_task(self._writer.run())
@@ -111,16 +130,51 @@ class Controller:
         self._cut_short = len(decisions.to_write) == room
         self._writer.submit(decisions.to_write)
         self._reporter.note(decisions.waiting, now)
-        return decisions.next_wakeup
+        return min(_times(decisions.next_wakeup, self._hold(decisions, now)), default=None)
+
+    def _hold(self, decisions: Decisions, now: float) -> float | None:
+        """See to the pods that hold shared GPUs; when to do so again if nothing happens before."""
+        if self._reserving is None:
+            return None
+        studies = (self.state.study(each.study) for each in decisions.waiting)
+        gpus = (study.view.gpu for study in studies if study is not None and study.view is not None)
+        self._reserving.step(now, {gpu.resource for gpu in gpus if gpu is not None and gpu.count})
+        if self._reserving.planner.reopened:
+            self._reserving.planner.reopened = False
+            self._changed.set()
+        return self._reserving.planner.next_due()
 
     def _size(self) -> tuple[int, int]:
         return sum(1 for study in self.state.studies() if study.view), sum(1 for _ in self.state.inventory.nodes())
 
 
+def _times(*times: float | None) -> list[float]:
+    return [time for time in times if time is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options(process.Options):
+    """How `tuneyard scheduler` was called."""
+
+    gpu_sharing: str | None = None
+    """The backend that divides whole NVIDIA GPUs: reservation; None: nothing does."""
+    reservation_namespace: str | None = None
+    """Where the pods are that hold shared GPUs; None: in this pod's own."""
+    reservation_pod: dict[str, Any] | None = None
+    """What they are made from; None: `reserving.default_template`."""
+
+
+def _holding(options: Options, kube: Kube) -> Where | None:
+    if options.gpu_sharing is None:
+        return None
+    namespace = options.reservation_namespace or os.environ.get("POD_NAMESPACE") or kube.namespace
+    return Where(namespace, options.reservation_pod or default_template())
+
+
 async def _serve(options: Options) -> None:
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(await Kube.connect(options.kubeconfig))
-        controller = Controller(kube, namespace=options.namespace)
+        controller = Controller(kube, namespace=options.namespace, holding=_holding(options, kube))
         lease = await stack.enter_async_context(process.candidate(options, kube))
         probes = serving(
             options.serve, options.kubeconfig, healthy=lambda: controller.problem, ready=lambda: controller.problem

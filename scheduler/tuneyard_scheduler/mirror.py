@@ -6,6 +6,7 @@ import logging
 from typing import Any, Final
 
 from tuneyard_scheduler import translate
+from tuneyard_scheduler.backends.reservation import SLOT_LABEL
 from tuneyard_scheduler.state import ClusterState
 
 logger = logging.getLogger(__name__)
@@ -17,10 +18,18 @@ KINDS: Final = ("nodes", "pods", "gpuqueues", "studies", "trials")
 
 
 class Mirror:
-    """Takes events of the five kinds into the state."""
+    """Takes events of the five kinds into the state.
 
-    def __init__(self, state: ClusterState) -> None:
+    Args:
+        state: Where to.
+        parts: The backend that divides whole NVIDIA GPUs on this cluster, if there is one.
+        apart: The namespace of the pods that hold shared GPUs, which are taken in by `Reservations`.
+    """
+
+    def __init__(self, state: ClusterState, *, parts: str | None = None, apart: str | None = None) -> None:
         self._state = state
+        self._parts = parts
+        self._apart = apart
         self._uids: dict[tuple[str, str | None, str], str] = {}
         self._gone: dict[str, None] = {}
 
@@ -41,6 +50,9 @@ class Mirror:
     def _take_pod(self, event: str, item: Object) -> bool:
         if event == "DELETED":
             return self._state.remove_pod(item["metadata"]["uid"])
+        meta = item["metadata"]
+        if meta.get("namespace") == self._apart and SLOT_LABEL in (meta.get("labels") or {}):
+            return False
         pod = translate.pod(item)
         return pod is not None and self._state.set_pod(pod)
 
@@ -50,7 +62,7 @@ class Mirror:
         self._uids[_name(kind, item)] = item["metadata"]["uid"]
         match kind:
             case "nodes":
-                return self._state.set_node(translate.node(item))
+                return self._state.set_node(translate.node(item, self._parts))
             case "gpuqueues":
                 return self._state.set_queue(translate.queue(item))
             case "studies":

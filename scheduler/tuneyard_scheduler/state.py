@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase, Placement, Reclaim
 from tuneyard_scheduler.books import Held, Hold, Leaving, Share, StudyBook, TrialBook
-from tuneyard_scheduler.devices import amount
+from tuneyard_scheduler.devices import Slot, amount
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.queues import QueueBook, QueueTree
 from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, Preempt, QueueView, StudyView, TrialView
@@ -223,6 +223,15 @@ class ClusterState:
         """The trials that could give GPUs of a node back: their study's key and index."""
         return self._holders.get((node, resource), ())
 
+    def sharers(self, node: str, resource: str) -> Iterator[TrialView]:
+        """The trials on record that have parts of a node's GPUs."""
+        at = node, resource
+        for key, index in sorted({*self._holders.get(at, ()), *self._leaving_on.get(at, ())}):
+            trial = self.trial(key, index)
+            place = trial.view.placement if trial is not None and trial.view is not None else None
+            if trial is not None and trial.view is not None and place is not None and place.devices:
+                yield trial.view
+
     def trial(self, study_key: str, index: int) -> TrialBook | None:
         """What is known of a trial."""
         study = self._studies.get(study_key)
@@ -328,6 +337,7 @@ class ClusterState:
             study.holding.discard(old.order)
             self._holders[old.held.node, old.held.resource].discard((study.key, index))
         if new is not None:
+            self.inventory.touched.update(Slot(new.held.node, new.held.resource, each) for each in new.held.devices)
             study.holding.add(new.order)
             self._holders[new.held.node, new.held.resource].add((study.key, index))
 

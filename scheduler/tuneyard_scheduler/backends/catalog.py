@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tuneyard_api.common import GROUP
-from tuneyard_scheduler.backends import Object, Pool, mig, timeslice, whole
+from tuneyard_scheduler.backends import Object, Pool, mig, pin, reservation, timeslice, whole
 from tuneyard_scheduler.devices import Part, amount
 
 GPUS_ANNOTATION: Final = f"{GROUP}/gpus"
@@ -16,6 +16,7 @@ _RENDER: Final[Mapping[str, Callable[[Mapping[str, Any], Object], None]]] = {
     whole.NAME: whole.render,
     timeslice.NAME: timeslice.render,
     mig.NAME: mig.render,
+    reservation.NAME: reservation.render,
 }
 
 
@@ -41,12 +42,14 @@ def render(placement: Mapping[str, Any], template: Object, container: Object) ->
     """
     if placement.get("resource") and placement.get("gpus"):
         _RENDER[placement.get("backend") or whole.NAME](placement, container)
+        if placement.get("backend") == reservation.NAME:
+            reservation.hide_others(placement, template["spec"], container)
         _say(placement, template)
         # Nodes with GPUs are often tainted by the resource's name, for those to tolerate that need it.
         tolerations = template["spec"].setdefault("tolerations", [])
         tolerations.append({"key": placement["resource"], "operator": "Exists", "effect": "NoSchedule"})
     if placement.get("node"):
-        _pin(placement["node"], template["spec"])
+        pin(placement["node"], template["spec"])
 
 
 def _say(placement: Mapping[str, Any], template: Object) -> None:
@@ -65,17 +68,3 @@ def said(annotations: Mapping[str, str]) -> tuple[float | None, tuple[Part, ...]
     except (KeyError, TypeError, ValueError):
         return None, ()
     return max(0.0, gpus), parts
-
-
-def _pin(node: str, pod: Object) -> None:
-    """Require the node in the way of DaemonSets, not as `nodeName`.
-
-    So kube-scheduler still binds the pod and the kubelet still finds the device free, and a pod that would not fit
-    waits instead of failing.
-    """
-    pin = {"key": "metadata.name", "operator": "In", "values": [node]}
-    node_affinity = pod.setdefault("affinity", {}).setdefault("nodeAffinity", {})
-    required = node_affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
-    # Terms are alternatives, so the node is required in each. A term without a requirement would match no node.
-    terms = required.get("nodeSelectorTerms") or [{}]
-    required["nodeSelectorTerms"] = [{**term, "matchFields": [*term.get("matchFields", ()), pin]} for term in terms]
