@@ -68,6 +68,7 @@ class Controller:
         self._synced = {kind: asyncio.Event() for kind in KINDS}
         self._changed = asyncio.Event()
         self._cut_short = False
+        self._wanted: set[str] = set()
 
     async def run(self) -> None:
         """Schedule for ever."""
@@ -123,6 +124,8 @@ class Controller:
     def _cycle(self) -> float | None:
         """Decide, and have it written; the time of the next cycle if nothing happens before."""
         now, room = self._clock(), self._writer.room
+        # Before, too: a GPU that somebody waits for as a whole must not be divided again before it is given back.
+        self._hold(now)
         with telemetry.CYCLE_SECONDS.time():
             decisions = schedule(self.state, now, limit=room)
         telemetry.count_placements(self.state, decisions.placements, now)
@@ -130,15 +133,20 @@ class Controller:
         self._cut_short = len(decisions.to_write) == room
         self._writer.submit(decisions.to_write)
         self._reporter.note(decisions.waiting, now)
-        return min(_times(decisions.next_wakeup, self._hold(decisions, now)), default=None)
+        self._wanted = self._whole_gpus_wanted(decisions)
+        return min(_times(decisions.next_wakeup, self._hold(now)), default=None)
 
-    def _hold(self, decisions: Decisions, now: float) -> float | None:
+    def _whole_gpus_wanted(self, decisions: Decisions) -> set[str]:
+        """The resources of which somebody waits for whole GPUs."""
+        studies = (self.state.study(each.study) for each in decisions.waiting)
+        gpus = (study.view.gpu for study in studies if study is not None and study.view is not None)
+        return {gpu.resource for gpu in gpus if gpu is not None and gpu.count}
+
+    def _hold(self, now: float) -> float | None:
         """See to the pods that hold shared GPUs; when to do so again if nothing happens before."""
         if self._reserving is None:
             return None
-        studies = (self.state.study(each.study) for each in decisions.waiting)
-        gpus = (study.view.gpu for study in studies if study is not None and study.view is not None)
-        self._reserving.step(now, {gpu.resource for gpu in gpus if gpu is not None and gpu.count})
+        self._reserving.step(now, self._wanted)
         if self._reserving.planner.reopened:
             self._reserving.planner.reopened = False
             self._changed.set()

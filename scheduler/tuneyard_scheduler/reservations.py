@@ -104,6 +104,7 @@ class Reservations:
         self._seats: dict[Slot, _Seat] = {}
         self._nodes: defaultdict[tuple[str, str], set[Slot]] = defaultdict(set)
         self._slots: dict[str, Slot] = {}
+        self._idle: set[Slot] = set()
         self._failures: dict[Slot, int] = {}
         self._wakeups: list[tuple[float, Slot]] = []
         self._swept = 0.0
@@ -176,7 +177,7 @@ class Reservations:
             self._swept = now
             due |= self._seats.keys()
         if hurry:
-            due |= {slot for slot, seat in self._seats.items() if seat.idle is not None and slot.resource in hurry}
+            due |= {slot for slot in self._idle if slot.resource in hurry}
         return due
 
     def _divides(self, slot: Slot) -> bool:
@@ -194,6 +195,7 @@ class Reservations:
         pod = seat.pod
         wanted = self._without(slot, seat, now) if pod is None else self._with(slot, seat, pod, now, hurry)
         actions = [action for action in wanted if self._once(seat, action, now)]
+        (self._idle.discard if seat.idle is None else self._idle.add)(slot)
         if seat.pod is None and not seat.until and not self._state.inventory.shared(slot):
             self._forget(slot)
         return actions
@@ -324,6 +326,7 @@ class Reservations:
 
     def _forget(self, slot: Slot) -> None:
         self._seats.pop(slot, None)
+        self._idle.discard(slot)
         self._nodes[slot[:2]].discard(slot)
 
     def _wake(self, slot: Slot, at: float) -> None:
