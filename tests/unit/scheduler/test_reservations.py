@@ -4,6 +4,7 @@ import random
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from cluster_of_sharers import GPU, Cluster
@@ -189,7 +190,7 @@ class TestTrouble:
             cluster.kubelets()
             cluster.operator()
             cluster.now += 1.0
-        pauses = [round(b - a - REFUSED) for a, b in zip(tried, tried[1:], strict=False)]
+        pauses = [round(b - a - REFUSED) for a, b in pairwise(tried)]
         assert pauses[:5] == pytest.approx([CLOSED_FIRST * 2**n for n in range(5)], abs=6)
         cluster.owners.clear()
         cluster.settle()
