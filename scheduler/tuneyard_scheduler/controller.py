@@ -115,7 +115,9 @@ class Controller:
         while True:
             wait = _BEAT if wakeup is None else min(_BEAT, max(0.0, wakeup - self._clock()))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
+                # Not wait_for: until Python 3.12 it swallows a cancellation that comes with what it waits for.
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
             self._changed.clear()
             wakeup = self._cycle()
             self._beat = time.monotonic()
