@@ -47,6 +47,10 @@ class Mirror:
             logger.error("%s is left out: it can't be read (%s: %s)", where, type(error).__name__, error)  # noqa: TRY400
             return False
 
+    def node_uid(self, name: str) -> str | None:
+        """The uid of a node that is there."""
+        return self._uids.get(("nodes", None, name))
+
     def _take_pod(self, event: str, item: Object) -> bool:
         if event == "DELETED":
             return self._state.remove_pod(item["metadata"]["uid"])

@@ -124,7 +124,7 @@ class Reserving:
                 await self._write(action, lambda at: translate.lost(action.message, at))
 
     async def _create(self, action: Create) -> None:
-        pod = reservation.pod(action.slot, self._where.template)
+        pod = reservation.pod(action.slot, self._where.template, self._mirror.node_uid(action.slot.node))
         try:
             await self._kube.request("POST", path("pods", self._where.namespace), body=pod)
         except KubeError as error:

@@ -78,12 +78,13 @@ def name(slot: Slot) -> str:
     return f"gpu-{slot.node[:32].rstrip('-.')}-{device}-{digest}".replace(".", "-")
 
 
-def pod(slot: Slot, template: Object) -> Object:
+def pod(slot: Slot, template: Object, node_uid: str | None = None) -> Object:
     """The pod that is to hold a GPU.
 
     Args:
         slot: The GPU.
         template: A pod with one container: its image, and all that depends on the installation.
+        node_uid: Of the node: its owner, as of a static pod. So it goes with the node, and can be drained.
     """
     made = copy.deepcopy(template)
     meta, spec = made.setdefault("metadata", {}), made["spec"]
@@ -91,6 +92,9 @@ def pod(slot: Slot, template: Object) -> Object:
     meta["labels"] = {**(meta.get("labels") or {}), SLOT_LABEL: slot.device}
     safe = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "true"}
     meta["annotations"] = {**safe, **(meta.get("annotations") or {}), SLOT_ANNOTATION: json.dumps(slot._asdict())}
+    if node_uid is not None:
+        owner = {"apiVersion": "v1", "kind": "Node", "name": slot.node, "uid": node_uid, "controller": True}
+        meta["ownerReferences"] = [owner]
     [given] = spec["containers"]
     holds = {**given, "name": "hold", "command": ["python", "-m", "tuneyard_scheduler.holding"]}
     limits_ = {**((given.get("resources") or {}).get("limits") or {}), slot.resource: "1"}

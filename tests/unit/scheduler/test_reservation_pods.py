@@ -34,6 +34,11 @@ class TestPod:
         assert term == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [SLOT.node]}]}
         assert pod["spec"]["automountServiceAccountToken"] is False
 
+    def test_is_owned_by_its_node(self) -> None:
+        [owner] = reservation.pod(SLOT, default_template(), "u-n1")["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == ("Node", SLOT.node, "u-n1", True)
+        assert "blockOwnerDeletion" not in owner, "that would need a right"
+
     def test_what_the_installation_says_stays(self) -> None:
         template = default_template()
         template["metadata"] = {"labels": {"team": "platform"}}

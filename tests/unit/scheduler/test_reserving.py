@@ -72,6 +72,7 @@ async def test_from_the_first_place_to_the_last_end(kube: FakeKube) -> None:
         await until(lambda: POD in kube.objects)
         await until(lambda: placement(kube, 1))
         assert told(kube) == [None, None]
+        assert kube.objects[POD]["metadata"]["ownerReferences"][0]["uid"] == "nodes-n1"
         kube.put("pods", HELD, NAME, status=RUNS)
         await until(lambda: told(kube) == ["GPU-8a", "GPU-8a"])
         assert controller.state.inventory.left("n1", GPU) == 0
