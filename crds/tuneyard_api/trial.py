@@ -111,7 +111,15 @@ class Placement(Model):
         default=None, ge=0, description="MiB of GPU memory that come with a part of a GPU, where that is known."
     )
     claim: DeviceClaim | None = Field(default=None, description="How the pod claims them (backend dra).")
+    uuid: str | None = Field(
+        default=None,
+        max_length=253,
+        description="The GPU as its driver names it, once that is known: for those that trials share by a reservation.",
+    )
     time: Time | None = Field(default=None, description="When it was given (RFC 3339).")
+    lost: str | None = Field(
+        default=None, max_length=1024, description="Set once the place is no more: why the attempt runs elsewhere."
+    )
     reclaim: Reclaim | None = Field(default=None, description="Set once the GPUs have to be given back.")
 
 

@@ -152,8 +152,9 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
         return _conclude(state, trial, End(Outcome.STOPPED, "StudyEnded", end.message), seen, now)
     if not trial.active:
         return _plan_pending(state, trial, now)
-    if trial.reclaim is not None and (seen is not None or not trial.started):
-        return _plan_reclaim(state, trial, seen, now)
+    leaves = _leaves(trial)
+    if leaves is not None and (seen is not None or not trial.started):
+        return _plan_leaving(state, trial, leaves, seen, now)
     if not trial.started:
         return _plan_start(state, trial, now)
     if seen is None:
@@ -177,6 +178,8 @@ def _plan_pending(state: StudyState, trial: TrialState, now: float) -> TrialActi
 def _plan_start(state: StudyState, trial: TrialState, now: float) -> TrialAction | None:
     """Start the attempt; or give its place back to others where something has to be mended first."""
     pause = paused(state, now)
+    if state.may_start and pause is None and trial.awaits_gpu:
+        return None  # which one it is will be told by the placement
     if state.may_start and pause is None:
         return StartAttempt(trial.index, trial.version, trial.attempt)
     if pause is not None:
@@ -191,26 +194,29 @@ def _plan_start(state: StudyState, trial: TrialState, now: float) -> TrialAction
     return _conclude(state, trial, given_back, None, now)
 
 
-def _plan_reclaim(state: StudyState, trial: TrialState, seen: AttemptSeen | None, now: float) -> WriteTrial | None:
+def _plan_leaving(
+    state: StudyState, trial: TrialState, leaves: End, seen: AttemptSeen | None, now: float
+) -> WriteTrial | None:
     """The scheduler takes the place back: the attempt is told to end, and recorded when it has.
 
     Not before, so that what it saves at its end is there for the next one. One that was not started is recorded at
     once; if an earlier process did start it, it is stopped as one that is over. One that was started is seen first.
     """
     if seen is None:
-        return _conclude(state, trial, _preempted(trial), None, now)
+        return _conclude(state, trial, leaves, None, now)
     if not seen.disrupted:
         state.strays.setdefault((trial.index, trial.attempt), now)
         state.wake(trial.index, now + STOP_SECONDS)
     return None
 
 
-def _preempted(trial: TrialState) -> End:
-    told = trial.reclaim or {}
-    said = (
-        f"gave its GPUs back for trial {told.get('trial')} of GpuQueue '{told.get('queue')}', which is guaranteed them"
-    )
-    return End(Outcome.PREEMPTED, "Reclaimed", said)
+def _leaves(trial: TrialState) -> End | None:
+    """Why the scheduler takes the current attempt's place back, if it does."""
+    told = trial.reclaim
+    if told is not None:
+        whom = f"trial {told.get('trial')} of GpuQueue '{told.get('queue')}', which is guaranteed them"
+        return End(Outcome.PREEMPTED, "Reclaimed", f"gave its GPUs back for {whom}")
+    return End(Outcome.INFRASTRUCTURE, "PlaceLost", trial.lost) if trial.lost else None
 
 
 def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction | None:
@@ -266,8 +272,9 @@ def _plan_curve(state: StudyState, trial: TrialState, begun: float, now: float) 
 
 def _end_attempt(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction:
     """The attempt is over: find out what it was worth."""
-    if trial.reclaim is not None and seen.disrupted:
-        return _conclude(state, trial, _preempted(trial), seen, now)
+    leaves = _leaves(trial)
+    if leaves is not None and seen.disrupted:
+        return _conclude(state, trial, leaves, seen, now)
     found = classify(seen)
     if found.outcome is Outcome.PROGRAM_FAILED and from_termination_message(seen.termination):
         # Its last metrics stand where the end of its log would else be, which says why it failed.

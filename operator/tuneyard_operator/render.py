@@ -110,12 +110,14 @@ def trial(state: StudyState, index: int, parameters: Object) -> Object:
     }
 
 
-def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
+def job(state: StudyState, of: TrialState, report_url: str | None, gpu_runtime_class: str | None = None) -> Object:
     """The attempt's Job: the study's template with the parameters, the placement and the means to report."""
-    return objects(state, of, report_url)[-1]
+    return objects(state, of, report_url, gpu_runtime_class)[-1]
 
 
-def objects(state: StudyState, of: TrialState, report_url: str | None) -> list[Object]:
+def objects(
+    state: StudyState, of: TrialState, report_url: str | None, gpu_runtime_class: str | None = None
+) -> list[Object]:
     """What has to be created for an attempt, in this order: what its pod refers to, and its Job.
 
     What the pod refers to is named by what it says: where it is there already, it is the same.
@@ -144,6 +146,8 @@ def objects(state: StudyState, of: TrialState, report_url: str | None) -> list[O
     if of.placement and of.placement.get("node"):
         vendor = state.spec.gpu.vendor if state.spec.gpu is not None else "nvidia"
         needed = catalog.render(of.placement, template, main, vendor=vendor, name=state.name, uid=state.uid)
+        if gpu_runtime_class and (of.placement.get("resource") or "").startswith("nvidia.com/"):
+            pod.setdefault("runtimeClassName", gpu_runtime_class)
     ours = {STUDY_LABEL: state.name, UID_LABEL: state.uid}
     for each in needed:
         each["metadata"] |= {"namespace": state.namespace, "labels": ours}

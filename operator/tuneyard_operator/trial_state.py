@@ -104,6 +104,20 @@ class TrialState:
         return self.placement.get("reclaim") if self.placement else None
 
     @property
+    def lost(self) -> str | None:
+        """Why the current attempt's place is no more, if it is not."""
+        return self.placement.get("lost") if self.placement else None
+
+    @property
+    def awaits_gpu(self) -> bool:
+        """Whether it is not known yet which GPU the current attempt is to share."""
+        return (
+            self.placement is not None
+            and self.placement.get("backend") == "reservation"
+            and not self.placement.get("uuid")
+        )
+
+    @property
     def gpus(self) -> float:
         """GPUs that the current attempt holds."""
         return float(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0

@@ -94,6 +94,14 @@ class Part(NamedTuple):
     share: float
 
 
+class Slot(NamedTuple):
+    """One GPU of a node, by the name that the books have for it."""
+
+    node: str
+    resource: str
+    device: str
+
+
 @dataclass(frozen=True, slots=True)
 class GpuRequest:
     """What each trial of a study needs of GPUs, on one node: `count` whole ones, or else a part of one."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase, Placement, Reclaim
 from tuneyard_scheduler.books import Held, Hold, Leaving, Reservation, Share, StudyBook, TrialBook
-from tuneyard_scheduler.devices import amount
+from tuneyard_scheduler.devices import Slot, amount
 from tuneyard_scheduler.durations import Durations
 from tuneyard_scheduler.health import NodeHealth
 from tuneyard_scheduler.inventory import Inventory
@@ -265,6 +265,15 @@ class ClusterState:
         """What trials on a node were told to give back."""
         return self._leaving_on[node, resource].values() if (node, resource) in self._leaving_on else ()
 
+    def sharers(self, node: str, resource: str) -> Iterator[TrialView]:
+        """The trials on record that have parts of a node's GPUs."""
+        at = node, resource
+        for key, index in sorted({*self._holders.get(at, ()), *self._leaving_on.get(at, ())}):
+            trial = self.trial(key, index)
+            place = trial.view.placement if trial is not None and trial.view is not None else None
+            if trial is not None and trial.view is not None and place is not None and place.devices:
+                yield trial.view
+
     def trial(self, study_key: str, index: int) -> TrialBook | None:
         """What is known of a trial."""
         study = self._studies.get(study_key)
@@ -401,6 +410,7 @@ class ClusterState:
             study.holding.discard(old.order)
             self._holders[old.held.node, old.held.resource].discard((study.key, index))
         if new is not None:
+            self.inventory.touched.update(Slot(new.held.node, new.held.resource, each) for each in new.held.devices)
             study.holding.add(new.order)
             self._holders[new.held.node, new.held.resource].add((study.key, index))
 

@@ -312,12 +312,12 @@ def queue(item: Object) -> QueueView:
     )
 
 
-def placed(place: Place, version: str | None, now: float) -> Object:
+def placed(place: Place, version: str | None, now: float, uuid: str | None = None) -> Object:
     """The patch that gives a trial its place, if its object is still the one that was decided on.
 
-    Every field is in it: a merge patch would else keep one of an earlier placement.
+    Every field is in it: a merge patch would else keep one of an earlier placement. `uuid`: the GPU, where it is known.
     """
-    placement = place.placement(now).model_dump(mode="json", by_alias=True)
+    placement = place.placement(now).model_dump(mode="json", by_alias=True) | {"uuid": uuid}
     told = {"reason": None, "message": None, "waiting": None}
     return _patch(version, {"phase": Phase.PLACED, "placement": placement, **told})
 
@@ -326,6 +326,16 @@ def told_to_leave(told: Preempt, version: str | None, now: float) -> Object:
     """The patch that has a trial's attempt stopped, if its object is still the one that was decided on."""
     reclaim = told.reclaim(now).model_dump(mode="json", by_alias=True)
     return _patch(version, {"placement": {"reclaim": reclaim}})
+
+
+def shown(uuid: str, version: str | None) -> Object:
+    """The patch that tells which GPU a trial's place is on: its attempt may start now."""
+    return _patch(version, {"placement": {"uuid": uuid}})
+
+
+def lost(message: str, version: str | None) -> Object:
+    """The patch that tells that a trial's place is no more."""
+    return _patch(version, {"placement": {"lost": message}})
 
 
 def waits(waiting: Waiting, outlook: Outlook, version: str | None) -> Object:

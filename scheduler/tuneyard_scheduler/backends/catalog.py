@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tuneyard_api.common import GROUP
-from tuneyard_scheduler.backends import VENDORS, Object, Pool, dra, hami, kai, mig, timeslice, whole
+from tuneyard_scheduler.backends import VENDORS, Object, Pool, dra, hami, kai, mig, pin, reservation, timeslice, whole
 from tuneyard_scheduler.devices import Part, amount
 
 GPUS_ANNOTATION: Final = f"{GROUP}/gpus"
@@ -57,6 +57,9 @@ def render(
                 hami.render(placement, template, container)
             case kai.NAME:
                 kai.render(placement, template)
+            case reservation.NAME:
+                reservation.render(placement, container)
+                reservation.hide_others(placement, template["spec"], container)
             case timeslice.NAME | mig.NAME:
                 whole.ask(container, placement["resource"], 1)
             case _:
@@ -66,7 +69,7 @@ def render(
         tolerations = template["spec"].setdefault("tolerations", [])
         tolerations.append({"key": VENDORS[vendor].resource, "operator": "Exists", "effect": "NoSchedule"})
     if placement.get("node"):
-        _pin(placement["node"], template["spec"])
+        pin(placement["node"], template["spec"])
     return needed
 
 
@@ -102,17 +105,3 @@ def _ours(annotations: Mapping[str, str]) -> tuple[float | None, tuple[Part, ...
     except (KeyError, TypeError, ValueError):
         return None, ()
     return max(0.0, gpus), parts
-
-
-def _pin(node: str, pod: Object) -> None:
-    """Require the node in the way of DaemonSets, not as `nodeName`.
-
-    So kube-scheduler still binds the pod and the kubelet still finds the device free, and a pod that would not fit
-    waits instead of failing.
-    """
-    pin = {"key": "metadata.name", "operator": "In", "values": [node]}
-    node_affinity = pod.setdefault("affinity", {}).setdefault("nodeAffinity", {})
-    required = node_affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
-    # Terms are alternatives, so the node is required in each. A term without a requirement would match no node.
-    terms = required.get("nodeSelectorTerms") or [{}]
-    required["nodeSelectorTerms"] = [{**term, "matchFields": [*term.get("matchFields", ()), pin]} for term in terms]

@@ -105,9 +105,16 @@ def _candidates(offer: Offer, spread: bool, fits: Fits | None) -> Iterator[_Foun
         if divided is not None:
             node, device = divided
             yield _Found(portion.gpus, (0, 0), node, offer, device)
+        fits = _divisible(offer, fits)
     whole = (free.emptiest if spread else free.fullest)(max(1, portion.units), fits)
     if whole is not None:
         yield _Found(portion.gpus, (sign * bool(portion.share), sign * free.units(whole)), whole, offer)
+
+
+def _divisible(offer: Offer, fits: Fits | None) -> Fits | None:
+    """The same, but for nodes of which no further GPU is divided now."""
+    undivided = offer.free.undivided
+    return (lambda name: name not in undivided and (fits is None or fits(name))) if undivided else fits
 
 
 def _spot(inventory: Inventory, found: _Found) -> Spot:
