@@ -109,7 +109,7 @@ class TestSharers:
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         }
         assert "resources" not in main
-        [part] = catalog.said(template["metadata"]["annotations"])[1]
+        [part] = catalog.said(template, ours=True)[1]
         assert part == ("nvidia.com/gpu", "0", 0.25)
 
     def test_get_no_other_gpu_by_their_template(self) -> None:
