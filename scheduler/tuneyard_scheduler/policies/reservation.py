@@ -211,4 +211,8 @@ class _Search:
         if patient and (not known or known[0][0] == math.inf):
             return None
         at = expected.room(self._state, node, resource, offer.portion, known)
-        return None if at is None or (patient and at == math.inf) else _Room(at, -self._state.inventory.left(node, resource), node, resource)
+        return (
+            None
+            if at is None or (patient and at == math.inf)
+            else _Room(at, -self._state.inventory.left(node, resource), node, resource)
+        )
