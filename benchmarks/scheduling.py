@@ -2,9 +2,10 @@
 
 Costs: a full cluster on which trials end all the time, and a cycle that gives their GPUs to the next ones; nothing but
 the cycle is measured, and in CPU time, since others may use the machine. Worth: a small seeded simulator
-(_queueing.py) in which the same workload runs under our policies and under three baselines: strict FIFO (the first in
-line holds up all others), best-effort FIFO (who does not fit is passed over) and our policies without packing (the
-emptiest node that fits).
+(_queueing.py) in which the same workload runs under our policies and under baselines: strict FIFO (the first in line
+holds up all others), best-effort FIFO (who does not fit is passed over), and our policies without packing (the emptiest
+node that fits), without backfill (nobody uses the node that is kept for a bigger trial) and without reservation (no
+node is kept).
 """
 
 import argparse
@@ -18,7 +19,20 @@ from collections.abc import Callable
 from functools import partial
 
 from _figures import save, show
-from _queueing import GPU, Outcome, Scheduler, Simulator, Workload, idle_share, mixed, one_large, over_quota, percentile
+from _queueing import (
+    GPU,
+    Outcome,
+    Scheduler,
+    Simulator,
+    Workload,
+    burst,
+    failures,
+    idle_share,
+    mixed,
+    one_large,
+    over_quota,
+    percentile,
+)
 
 from tuneyard_api.trial import Phase
 from tuneyard_scheduler.books import StudyBook, TrialBook
@@ -167,7 +181,7 @@ def emptiest(state: ClusterState, view: StudyView, trial: TrialBook) -> nodes.Sp
     return nodes.fullest_that_fits(state, dataclasses.replace(view, gpu=gpu), trial)
 
 
-FIFO = Policies(share=lambda _: (0.0,), order=by_arrival, reclaim=lambda *_: [])
+FIFO = Policies(share=lambda _: (0.0,), order=by_arrival, reclaim=lambda *_: [], reserve=lambda *_: None)
 
 
 def strict_fifo(state: ClusterState, now: float) -> Decisions:
@@ -190,8 +204,10 @@ SCHEDULERS: dict[str, Scheduler] = {
     "strict FIFO": strict_fifo,
     "best-effort FIFO": partial(schedule, policies=FIFO),
     "no packing": partial(schedule, policies=Policies(choose=emptiest)),
+    "no backfill": partial(schedule, policies=Policies(backfill=lambda *_: False)),
+    "no reservation": partial(schedule, policies=Policies(reserve=lambda *_: None)),
 }
-WORKLOADS: list[Callable[[random.Random], Workload]] = [one_large, mixed, over_quota]
+WORKLOADS: list[Callable[[random.Random], Workload]] = [one_large, mixed, burst, over_quota, failures]
 
 
 def worth() -> Figures:
@@ -204,14 +220,26 @@ def worth() -> Figures:
         workload = make(random.Random(7)).name
         show(
             f"{workload}: {(make.__doc__ or '').rstrip('.')}",
-            ["scheduler", "idle beside fitting %", "makespan h", "p95 wait min", "Jain", "owed p95 s", "lost GPU-h"],
+            [
+                "scheduler",
+                "idle beside fitting %",
+                "of it kept %",
+                "makespan h",
+                "p95 wait min",
+                "big: most min",
+                "Jain",
+                "owed p95 s",
+                "lost GPU-h",
+            ],
             [_row(name, out) for name, out in found.items()],
         )
         for name, out in found.items():
             key = f"{make.__name__}_{name.replace(' ', '_').replace('-', '_').lower()}"
             figures |= {
                 f"{key}_idle_beside_fitting_percent": round(idle_share(out), 3),
+                f"{key}_kept_percent": round(100 * out.kept / out.capacity_seconds, 3),
                 f"{key}_makespan_s": round(out.makespan),
+                f"{key}_big_longest_wait_s": round(max(out.big_waits)),
                 f"{key}_wait_p95_s": round(percentile(out.waits, 0.95)),
                 f"{key}_jain": round(out.jain, 3),
                 f"{key}_owed_p95_s": round(percentile(out.owed, 0.95)),
@@ -222,15 +250,20 @@ def worth() -> Figures:
 
 
 def _row(name: str, out: Outcome) -> list[object]:
-    wait, owed = percentile(out.waits, 0.95) / 60, percentile(out.owed, 0.95)
-    return [name, idle_share(out), out.makespan / 3600, wait, out.jain, owed, out.lost / 3600]
+    wait, owed, big = percentile(out.waits, 0.95) / 60, percentile(out.owed, 0.95), max(out.big_waits) / 60
+    kept = 100 * out.kept / out.capacity_seconds
+    return [name, idle_share(out), kept, out.makespan / 3600, wait, big, out.jain, owed, out.lost / 3600]
 
 
 def main() -> int:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.parse_args()
-    save("scheduling", costs() | worth())
+    parser.add_argument("--part", choices=["costs", "worth"], help="only this one; nothing is saved then")
+    part = parser.parse_args().part
+    if part is None:
+        save("scheduling", costs() | worth())
+    else:
+        (costs if part == "costs" else worth)()
     return 0
 
 

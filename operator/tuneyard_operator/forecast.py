@@ -6,14 +6,13 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
+from tuneyard_operator.actions import Object
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.reasons import Reason
 
 _OVERDUE: Final = 0.5
 """A trial that has run for longer than the others did on average is supposed to run on for half of that."""
-_OWN_DOING: Final = frozenset({Reason.PARALLEL_LIMIT, Reason.BACKOFF})
-"""What a study waits for that has all that it may have."""
 
 
 def running_since(state: StudyState, now: float) -> Iterator[tuple[TrialState, float]]:
@@ -24,12 +23,16 @@ def running_since(state: StudyState, now: float) -> Iterator[tuple[TrialState, f
             yield trial, max(0.0, (trial.seen.finished or now) - trial.seen.started)
 
 
-def waits_for_gpus(state: StudyState) -> TrialState | None:
-    """The trial that is next, where the study has fewer than it may have at a time."""
-    trial = state.trials[min(state.waits)] if state.waits else None
-    if trial is None or trial.waiting is None or trial.waiting["reason"] in _OWN_DOING:
+def next_waiting(state: StudyState) -> Object | None:
+    """What the next trial waits for, as the scheduler told it; None where the study has all that it may have."""
+    told = [(trial.waiting, trial) for trial in map(state.trials.__getitem__, state.waits) if trial.waiting is not None]
+    # One that backs off may have been told so when there was no other.
+    waiting, trial = min(
+        told, key=lambda each: (each[0]["reason"] == Reason.BACKOFF, each[1].index), default=(None, None)
+    )
+    if waiting is None or trial is None or waiting["reason"] == Reason.PARALLEL_LIMIT:
         return None
-    return trial
+    return {"trial": trial.name, **waiting}
 
 
 def eta(state: StudyState, now: float) -> float | None:
@@ -44,7 +47,8 @@ def eta(state: StudyState, now: float) -> float | None:
     mean = state.run_seconds / state.ran
     to_start = _to_start(state)
     lanes = min(state.spec.trials.parallel, len(rests) + to_start)
-    if waits_for_gpus(state) is not None:
+    waiting = next_waiting(state)
+    if waiting is not None and waiting["reason"] != Reason.BACKOFF:
         lanes = min(lanes, len(rests))
     if to_start and not lanes:
         return None

@@ -169,13 +169,10 @@ def _gpu_seconds(state: StudyState, now: float) -> float:
 
 
 def _waiting(state: StudyState) -> Object | None:
-    """What the next trial waits for, as the scheduler has told it."""
-    trial = forecast.waits_for_gpus(state)
-    if trial is None or trial.waiting is None:
+    waiting = forecast.next_waiting(state)
+    if waiting is None:
         return None
-    return {
-        "queue": state.spec.queue or DEFAULT_QUEUE, "trial": trial.name, "trials": len(state.pending), **trial.waiting,
-    }  # fmt: skip
+    return {"queue": state.spec.queue or DEFAULT_QUEUE, "trials": len(state.pending), **waiting}
 
 
 def _add_if(into: Object, key: str, value: object) -> None:

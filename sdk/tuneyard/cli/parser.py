@@ -17,6 +17,7 @@ examples:
   tuneyard get trials digits -o wide       what became of each configuration
   tuneyard best digits -o env              the best one, as environment variables
   tuneyard logs digits/7 -f                what a trial prints
+  tuneyard queue                           who waits for GPUs, for what and until when
   tuneyard stop digits                     start no further trials (tuneyard run goes on)
   tuneyard delete digits                   end it and forget it
 
@@ -60,6 +61,7 @@ def create() -> argparse.ArgumentParser:
     _add_get(commands, here)
     _add_best(commands, here)
     _add_logs(commands, here)
+    _add_queue(commands, here)
     for name, command, text in (
         ("stop", "manage:stop", "start no further trials of a study; those that run go on to their end"),
         ("delete", "manage:delete", "end a study's trials and remove all of it: results, logs and records"),
@@ -115,6 +117,18 @@ def _add_logs(commands: Commands[_Parser], here: _Parser) -> None:
     logs.add_argument("trial", metavar="STUDY/INDEX", help="the trial, for example digits/7")
     logs.add_argument("--attempt", type=int, metavar="N", help="this attempt, from 0 (default: the latest)")
     logs.add_argument("-f", "--follow", action="store_true", help="go on printing until the program ends")
+
+
+def _add_queue(commands: Commands[_Parser], here: _Parser) -> None:
+    queue = _command(
+        commands, "queue", "queue:queue", "show who uses and who waits for GPUs, for what and until when", here
+    )
+    queue.add_argument(
+        "--here", action="store_true", help="of this machine (default: of the cluster, if kubectl would find one)"
+    )
+    queue.add_argument("--kubeconfig", metavar="FILE", help="the cluster (default: as kubectl finds it)")
+    queue.add_argument("--namespace", metavar="NAME", help="studies of this namespace only (default: all)")
+    queue.add_argument("-o", "--output", choices=["table", "json"], default="table", help="how to print")
 
 
 def _add_operator(commands: Commands[_Parser]) -> None:

@@ -227,6 +227,8 @@ def test_what_the_study_waits_for() -> None:
         "queue": "research", "trial": "s-1", "trials": 2, "reason": "NoNodeFits", "message": "needs a GPU",
         "position": 2, "expectedStart": timestamp(NOW),
     }  # fmt: skip
+    yard.set(0, {"phase": "Pending", **WAITS, "reason": "Backoff"})
+    assert look(yard)["waiting"]["reason"] == "NoNodeFits", "the other one is next"
     yard.set(0, {"phase": "Pending", **WAITS, "reason": "ParallelLimit"})
     assert "waiting" not in look(yard), "it has all that it may have"
     yard.placed(0, 1)
