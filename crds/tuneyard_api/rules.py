@@ -230,13 +230,13 @@ _TRIALS = (
     ),
 )
 
-WHOLE = ("whole", "dra")
+WHOLE = ("whole", "dra", "hami")
 
 _GPU = (
     Rule(
-        "!has(self.sharing) || (has(self.count) ? self.sharing in ['whole', 'dra'] : self.sharing != 'whole')",
+        "!has(self.sharing) || (has(self.count) ? self.sharing in ['whole', 'dra', 'hami'] : self.sharing != 'whole')",
         lambda gpu: gpu.sharing is None or (gpu.sharing in WHOLE if gpu.count else gpu.sharing != "whole"),
-        "gpu.sharing must be whole or dra with gpu.count, and another than whole with gpu.fraction or gpu.memory; "
+        "gpu.sharing must be whole, dra or hami with gpu.count, and another than whole with fraction or memory; "
         "leave it out for any",
     ),
 )
