@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from cluster_of_sharers import GPU, Cluster
+from cluster_of_sharers import GPU, Cluster, Trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +26,7 @@ from tuneyard_scheduler.reservations import (
     Lose,
     Tell,
 )
+from tuneyard_scheduler.views import Place
 
 SLOT = Slot("n1", GPU, "0")
 NAME = reservation.name(SLOT)
@@ -122,6 +123,16 @@ class TestOneGpu:
         planned(cluster)
         assert cluster.trials["ns/b", 0].phase is Phase.PENDING
 
+    def test_a_gpu_that_is_being_given_back_is_not_shown_to_who_comes_late(self) -> None:
+        cluster = running(shared(1))
+        place = Place("ns/a", 0, 0, "n1", 0.5, GPU, reservation.NAME, ("0",))
+        assert cluster.planner.uuid(place) == "n1/0"
+        cluster.finish()
+        planned(cluster)
+        cluster.now += LINGER
+        assert [type(action) for action in planned(cluster, act=False)] == [Delete]
+        assert cluster.planner.uuid(place) is None
+
     def test_an_action_that_does_not_show_comes_again(self) -> None:
         cluster = shared()
         assert planned(cluster, act=False) == [Create(SLOT)]
@@ -194,6 +205,24 @@ class TestTrouble:
         assert pauses[:5] == pytest.approx([CLOSED_FIRST * 2**n for n in range(5)], abs=6)
         cluster.owners.clear()
         cluster.settle()
+
+    def test_who_was_on_the_way_to_a_gpu_that_is_closed_by_now_goes_elsewhere_too(self) -> None:
+        """Its place was decided on before, and is written after."""
+        cluster = shared(1)
+        planned(cluster)
+        [made] = cluster.pods.values()
+        cluster._pod(made._replace(stage="over", trouble="Evicted: the node is full"))
+        assert losses(planned(cluster)) == [0]
+        cluster.kubelets()
+        planned(cluster)
+        late = Trial("ns/b", 0, 0.5, Phase.PLACED, placement=cluster.trials["ns/a", 0].placement)
+        assert late.placement is not None
+        late.placement = late.placement.model_copy(update={"lost": None})
+        cluster.trials["ns/b", 0] = late
+        cluster._tell_study("ns/b", 0.5)
+        cluster._tell(late)
+        [lost] = planned(cluster)
+        assert (type(lost), lost.study) == (Lose, "ns/b")  # type: ignore[union-attr]
 
     def test_whole_gpus_of_a_closed_node_are_given(self) -> None:
         cluster = Cluster({"n1": 2})
