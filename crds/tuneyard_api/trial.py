@@ -53,6 +53,14 @@ class TrialSpec(Model):
     parameters: Configuration = Field(description="The configuration.")
 
 
+class Needs(Model):
+    """What the trial needs beyond what its study asks for, because it ran out of memory."""
+
+    memory: int | None = Field(default=None, ge=1, description="MiB of memory for its container.")
+    gpu_memory: int | None = Field(default=None, ge=1, description="MiB of memory on one GPU.")
+    gpu_fraction: float | None = Field(default=None, gt=0, le=1, description="A part of one GPU; 1: a whole one.")
+
+
 class Reclaim(Model):
     """Who is to have the GPUs of a placement instead: the attempt is stopped, and the trial runs again later."""
 
@@ -109,9 +117,11 @@ class AttemptStatus(Model):
     reason: str | None = Field(default=None, max_length=128, description="One PascalCase word.")
     message: str | None = Field(default=None, max_length=1024, description="A sentence about the end.")
     node: str | None = Field(default=None, max_length=253, description="Where it ran.")
+    generation: int | None = Field(default=None, description="The generation of the study's spec that it was of.")
     gpus: float = Field(default=0, ge=0, description="The GPUs that it had.")
+    gpu_memory: int | None = Field(default=None, ge=0, description="MiB of GPU memory that it had, where known.")
     started: Time | None = Field(default=None, description="When it began to run (RFC 3339).")
-    finished: Time | None = Field(default=None, description="When it ended (RFC 3339).")
+    finished: Time | None = Field(default=None, description="When it ended, or was given up (RFC 3339).")
 
 
 class Observation(Model):
@@ -133,6 +143,9 @@ class TrialStatus(Model):
     phase: Phase = Field(default=Phase.PENDING, description="Where the trial is in its life.")
     attempt: int = Field(default=0, ge=0, description="The number of the current attempt, or of the next.")
     placement: Placement | None = Field(default=None, description="The place of the current attempt.")
+    needs: Needs | None = Field(
+        default=None, description="What its next attempts get more than the study asks for; absent: nothing."
+    )
     not_before: Time | None = Field(default=None, description="No attempt before this time (RFC 3339).")
     value: float | None = Field(default=None, description="The objective's value.")
     observation: Observation | None = Field(default=None, description="The final metrics.")

@@ -12,6 +12,7 @@ from tuneyard_api.common import API_VERSION, ATTEMPT_LABEL, GROUP, INDEX_LABEL, 
 from tuneyard_api.study import StudySpec
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
+from tuneyard_scheduler import memory
 from tuneyard_scheduler.backends import catalog
 
 Object = dict[str, Any]
@@ -125,11 +126,12 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
     pod = template["spec"]
     pod["restartPolicy"] = "Never"
     pod.setdefault("automountServiceAccountToken", False)
-    values = environment(state.name, of.index, of.attempt, of.parameters)
+    values = environment(state.name, of.index, of.attempt, of.parameters) | measuring(state.spec, of.placement)
     for container in [*(pod.get("initContainers") or []), *pod["containers"]]:
         fill_container(container, of.parameters, values)
     main = pod["containers"][0]
     _add_reporting(pod, main, report_url)
+    memory.render(of.needs.get("memory"), main)
     if of.placement and of.placement.get("node"):
         catalog.render(of.placement, template, main)
     return {
@@ -149,6 +151,13 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
             "template": template,
         },
     }
+
+
+def measuring(spec: StudySpec, placement: Object | None) -> dict[str, str]:
+    """What has a trial tell how much GPU memory it uses, where its study is to find that out."""
+    if spec.gpu is None or not spec.gpu.auto:
+        return {}
+    return {"TUNEYARD_MEASURE_GPU": "whole" if (placement or {}).get("gpus", 0) >= 1 else "part"}
 
 
 def _add_reporting(pod: Object, main: Object, report_url: str | None) -> None:

@@ -13,6 +13,7 @@ from tuneyard_api.study import Objective, StudySpec
 from tuneyard_api.trial import Outcome, Phase
 from tuneyard_api.validation import validate_study
 from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
+from tuneyard_operator.sizing import Peaks
 from tuneyard_operator.trial_state import TrialState, attempt_seconds
 from tuneyard_strategy.contract import TrialRecord
 
@@ -26,6 +27,11 @@ class StudyState:
     resourceVersion is not above the known one is ignored (they are ordered: KEP-5504). Trials that changed are put
     into `touched`, where the planner finds them.
     """
+
+    peaks: Peaks
+    """What the trials needed of a GPU."""
+    forgiven: float = 0.0
+    """What failed before this time does not count as trouble."""
 
     def __init__(self, study: Object, now: float) -> None:
         self.trials: dict[int, TrialState] = {}
@@ -56,8 +62,8 @@ class StudyState:
         self.next_index = 0
         self.holes: set[int] = set()
         self.started_at: float | None = None
-        self.last_trouble: str | None = None
-        """What is said of the last trial that ended without a result."""
+        self.troubled: dict[int, float] = {}
+        """Trials that failed under the present spec, with the seconds that their longest failed attempt ran."""
         self.retries = self.ran = 0
         # of all attempts; the other two, and ran, of those that succeeded
         self.gpu_seconds = self.run_seconds = self.run_gpu_seconds = 0.0
@@ -104,6 +110,7 @@ class StudyState:
             self.goal: Objective = next(o for o in self.spec.objectives if o.goal)
             self.exhausted_from = None
             self.refused.clear()
+            self.troubled.clear()
             self.timeout = seconds(self.spec.trials.timeout) if self.spec.trials.timeout else None
             self.max_duration = seconds(self.spec.max_duration) if self.spec.max_duration else None
             self.touched.update(self.pending, self.active)
@@ -114,6 +121,7 @@ class StudyState:
     def _take_up(self, status: Object) -> None:
         """Go on from what an earlier process wrote: a space that was found to be exhausted still is."""
         self.status = status
+        self.peaks = Peaks.resumed(status.get("sizing"))
         if status.get("reason") == "SpaceExhausted" and status.get("observedGeneration") == self.generation:
             self.exhausted_from = status["trials"]["created"]
 
@@ -172,6 +180,7 @@ class StudyState:
         self._backing_off.discard(trial.index)
         self.active.discard(trial.index)
         self.stuck.discard(trial.index)
+        self.troubled.pop(trial.index, None)
         self._count_attempts(trial, -1)
         if self.best is trial:
             del self.trials[trial.index]
@@ -195,9 +204,11 @@ class StudyState:
             if trial.not_before:
                 self._backing_off.add(trial.index)
                 heapq.heappush(self._backoffs, (trial.not_before, trial.index))
-        if trial.phase in {Phase.FAILED, Phase.INFEASIBLE}:
-            self.last_trouble = trial.message or "no message"
+        trouble = trial.trouble(self.generation, self.forgiven)
+        if trouble is not None:
+            self.troubled[trial.index] = trouble
         self._count_attempts(trial, 1)
+        self.peaks.learn(trial)
         self._consider(trial)
         self.started_at = min(self.started_at or math.inf, trial.created)
         self.holes.discard(trial.index)

@@ -20,13 +20,14 @@ from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.devices import amount
 
 if TYPE_CHECKING:
+    from tuneyard_operator.blocking import Block
     from tuneyard_operator.planner import StudyEnd
 
 
 _TRIAL_GENERATION = 1  # a Trial's spec never changes
 
 
-def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocked: str | None, now: float) -> Object:
+def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocked: Block | None, now: float) -> Object:
     """The Study's whole status; of constant size."""
     over = end if end is not None and not state.pending and not state.active else None
     phase, reason, message = _phase(state, over, end, blocked)
@@ -66,13 +67,14 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
         _add_if(after, "gpuHoursToCome", round(hours, 4) if hours is not None else None)
     if over is None:
         _add_if(after, "waiting", _waiting(state))
+    _add_if(after, "sizing", state.peaks.status(state.spec.gpu))
     if state.best is not None:
         after["best"] = _best(state.best)
     return after
 
 
 def _phase(
-    state: StudyState, over: StudyEnd | None, end: StudyEnd | None, blocked: str | None
+    state: StudyState, over: StudyEnd | None, end: StudyEnd | None, blocked: Block | None
 ) -> tuple[str, str | None, str | None]:
     if over is not None:
         return over.type, over.reason, over.message
@@ -81,7 +83,7 @@ def _phase(
     if state.problem:
         return "Blocked", "InvalidSpec", state.problem
     if blocked:
-        return "Blocked", "TrialsCannotStart", blocked
+        return "Blocked", blocked.reason, blocked.message
     if state.spec.suspend:
         return "Suspended", "Suspended", f"{len(state.active)} trials still run" if state.active else None
     if state.strategy_problem:
@@ -90,7 +92,7 @@ def _phase(
 
 
 def _conditions(
-    state: StudyState, before: Object, over: StudyEnd | None, blocked: str | None, now: float
+    state: StudyState, before: Object, over: StudyEnd | None, blocked: Block | None, now: float
 ) -> list[Object]:
     complete, failed = (over is not None and over.type == kind for kind in ("Complete", "Failed"))
     goes_on = "the study goes on"
@@ -102,7 +104,12 @@ def _conditions(
             "NotChecked" if valid is None else "Accepted" if valid else "InvalidSpec",
             state.problem or "",
         ),
-        ("Blocked", blocked is not None, "TrialsCannotStart" if blocked else "TrialsCanStart", blocked or ""),
+        (
+            "Blocked",
+            blocked is not None,
+            blocked.reason if blocked else "TrialsCanStart",
+            blocked.message if blocked else "",
+        ),
         ("Suspended", state.spec.suspend, "SpecSuspend" if state.spec.suspend else "NotSuspended", ""),
         ("Complete", complete, over.reason if over and complete else "NotComplete", over.message if over else goes_on),
         ("Failed", failed, over.reason if over and failed else "NotFailed", over.message if over else goes_on),

@@ -9,7 +9,7 @@ from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.durations import Durations
 from tuneyard_scheduler.ordered import MinSet
-from tuneyard_scheduler.views import Place, PodView, StudyView, Taken, TrialView, taken
+from tuneyard_scheduler.views import Need, Place, PodView, StudyView, Taken, TrialView, fitted, taken
 
 
 class Hold(NamedTuple):
@@ -130,6 +130,8 @@ class TrialBook:
         view, assumed = self.view, self.assumed
         if view is not None and study is not None and view.owner not in (None, study.uid):
             view = assumed = None
+        if view is not None and view.need is not None and study is not None:
+            study = fitted(study, view.need)
         claim: Place | Placement | None = assumed
         if claim is None and view is not None and view.phase in (Phase.PLACED, Phase.RUNNING):
             claim = view.placement or Place(view.study, view.index, view.attempt)
@@ -183,7 +185,8 @@ class StudyBook:
     """One study: its trials, and what they take together."""
 
     __slots__ = (
-        "attempts", "durations", "gpus", "holding", "key", "last_place", "pending", "queue", "ready", "trials", "view",
+        "_needs", "_of_need", "_plain", "attempts", "durations", "gpus", "holding", "key", "last_place", "pending",
+        "queue", "ready", "trials", "view",
     )  # fmt: skip
 
     def __init__(self, key: str) -> None:
@@ -198,10 +201,43 @@ class StudyBook:
         self.pending: MinSet[int] = MinSet()
         """Indices of the trials that wait for a place."""
         self.ready: MinSet[int] = MinSet()
-        """Those of them whose backoff has passed."""
+        """Those of them whose backoff has passed; `make_ready` and `unready` keep them."""
+        self._plain: MinSet[int] = MinSet()
+        self._of_need: dict[Need, MinSet[int]] = {}
+        """Those that are ready, without and with a need of their own: each need is a request of its own."""
+        self._needs: dict[int, Need] = {}
         self.holding: MinSet[tuple[float, int]] = MinSet()
         """The trials that could give GPUs back, by `Holding.order`."""
         self.last_place = 0.0
         """When one of its trials last got a place, as far as is known."""
         self.durations = Durations()
         """How long its attempts run."""
+
+    def make_ready(self, index: int) -> None:
+        """A trial may have a place."""
+        self.unready(index)
+        self.ready.add(index)
+        view = self.trials[index].view
+        need = view.need if view is not None else None
+        if need is None:
+            self._plain.add(index)
+        else:
+            self._needs[index] = need
+            self._of_need.setdefault(need, MinSet()).add(index)
+
+    def unready(self, index: int) -> None:
+        """A trial does not wait for a place, or not yet."""
+        self.ready.discard(index)
+        self._plain.discard(index)
+        need = self._needs.pop(index, None)
+        if need is not None:
+            alike = self._of_need[need]
+            alike.discard(index)
+            if not alike:
+                del self._of_need[need]
+
+    def heads(self) -> list[int]:
+        """The next trial of each request, in order; the next of all where none is ready."""
+        found = [each.smallest() for each in (self._plain, *self._of_need.values())]
+        ready = sorted(index for index in found if index is not None)
+        return ready or [index for index in (self.pending.smallest(),) if index is not None]

@@ -53,6 +53,7 @@ class Controller:
         self._synced = {kind: asyncio.Event() for kind in KINDS}
         self._changed = asyncio.Event()
         self._cut_short = False
+        self._avoided: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """Schedule for ever."""
@@ -107,12 +108,21 @@ class Controller:
         now, room = self._clock(), self._writer.room
         with telemetry.CYCLE_SECONDS.time():
             decisions = schedule(self.state, now, limit=room)
+        self._tell_avoided()
         telemetry.count_placements(self.state, decisions.placements, now)
         telemetry.count_preemptions(decisions.preempt)
         self._cut_short = len(decisions.to_write) == room
         self._writer.submit(decisions.to_write)
         self._reporter.note(decisions.waiting, now)
         return decisions.next_wakeup
+
+    def _tell_avoided(self) -> None:
+        """Say which nodes are avoided from now on, and which no longer."""
+        before, self._avoided = self._avoided, self.state.health.avoided
+        for node in sorted(self._avoided - before):
+            logger.warning("node %s is avoided for a while: attempts of several trials were lost there", node)
+        for node in sorted(before - self._avoided):
+            logger.info("node %s is not avoided any more", node)
 
     def _size(self) -> tuple[int, int]:
         return sum(1 for study in self.state.studies() if study.view), sum(1 for _ in self.state.inventory.nodes())

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tuneyard_api.common import timestamp
-from tuneyard_scheduler.books import Reservation, StudyBook
+from tuneyard_scheduler.books import Reservation, StudyBook, TrialBook
 from tuneyard_scheduler.line import Line
 from tuneyard_scheduler.policies import DEFAULT, Policies
 from tuneyard_scheduler.policies.nodes import Spot
 from tuneyard_scheduler.policies.reservation import standing
 from tuneyard_scheduler.reasons import Reason, Refusal
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Decisions, Place, StudyView, Waiting
+from tuneyard_scheduler.views import Decisions, Place, StudyView, TrialView, Waiting, fitted
+
+PASSED_SECONDS: Final = 600.0
+"""For so long a trial that needs more than others of its study lets these go first."""
 
 
 def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, limit: int | None = None) -> Decisions:
@@ -68,31 +73,58 @@ def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, l
 def _serve(
     state: ClusterState, study: StudyBook, view: StudyView, policies: Policies, held: Reservation | None, now: float
 ) -> Place | Waiting:
-    """A place for the study's next trial, or why it gets none."""
-    ready = study.ready.smallest()
-    head = ready if ready is not None else study.pending.smallest()
-    assert head is not None, "a study in line has waiting trials"
+    """A place for the study's next trial, or why it gets none.
+
+    Where that one needs more than others, because it ran out of memory, others may go first, but not for ever.
+    """
+    heads = study.heads()
+    assert heads, "a study in line has waiting trials"
     for gate in policies.gates:
         refusal = gate(state, study, view)
         if refusal is not None:
-            return Waiting(view.key, head, *refusal)
-    trial = study.trials[head]
-    assert trial.view is not None, "only known trials wait"
+            return Waiting(view.key, heads[0], *refusal)
+    refused: Waiting | None = None
+    for head in heads:
+        trial = study.trials[head]
+        assert trial.view is not None, "only known trials wait"
+        spot = _choose(state, study, fitted(view, trial.view.need), trial, policies, held, now)
+        if not isinstance(spot, Refusal):
+            return _place(view.key, trial.view, spot)
+        refused = refused or Waiting(view.key, head, *spot)
+        if now - max(trial.view.since, trial.view.not_before or 0.0) >= PASSED_SECONDS:
+            break
+    assert refused is not None, "each head was refused"
+    return refused
+
+
+def _choose(
+    state: ClusterState,
+    study: StudyBook,
+    view: StudyView,
+    trial: TrialBook,
+    policies: Policies,
+    held: Reservation | None,
+    now: float,
+) -> Spot | Refusal | None:
+    """A spot for the trial; on the node that is kept for somebody only by right, or where that is no delay."""
     spot = policies.choose(state, view, trial)
-    if isinstance(spot, Refusal) and held is not None:
-        state.inventory.aside = None
-        spot = policies.choose(state, view, trial)
-        state.inventory.aside = held.node
-        mine = study.key == held.study or not isinstance(spot, Spot) or spot.node != held.node
-        if isinstance(spot, Spot) and not mine and not policies.backfill(state, held, study, spot, now):
-            spot = _is_held(held, now)
-    if isinstance(spot, Refusal):
-        return Waiting(view.key, head, *spot)
+    if held is None or not isinstance(spot, Refusal):
+        return spot
+    state.inventory.aside = None
+    spot = policies.choose(state, view, trial)
+    state.inventory.aside = held.node
+    mine = study.key == held.study or not isinstance(spot, Spot) or spot.node != held.node
+    if isinstance(spot, Spot) and not mine and not policies.backfill(state, held, study, spot, now):
+        return _is_held(held, now)
+    return spot
+
+
+def _place(study: str, trial: TrialView, spot: Spot | None) -> Place:
     if spot is None:
-        return Place(view.key, head, trial.view.attempt)
+        return Place(study, trial.index, trial.attempt)
     node, resource, portion, devices = spot
     return Place(
-        view.key, head, trial.view.attempt, node, portion.gpus, resource, portion.backend, devices, portion.memory
+        study, trial.index, trial.attempt, node, portion.gpus, resource, portion.backend, devices, portion.memory
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 
@@ -51,6 +51,8 @@ class GpuRequest:
     """MiB of memory on one GPU."""
     backend: str | None = None
     """The only way of sharing that will do, where the study names one."""
+    or_whole: bool = False
+    """A whole GPU will do where no part is large enough, or to be had at all: the size was found out, not asked for."""
     spread: bool = False
     """Rather the emptiest GPU and node than the fullest."""
 
@@ -58,6 +60,22 @@ class GpuRequest:
     def gpus(self) -> float:
         """How many GPUs that is; 0 where it depends on the GPU."""
         return self.count or amount(self.share or 0.0)
+
+    def fitted(self, share: float | None, memory: int | None) -> GpuRequest:
+        """The same for a trial that needs so large a part of a GPU (1: a whole one), or so many MiB on it, at least."""
+        if self.count:
+            return self
+        if share is not None and share >= 1:
+            return self.whole()
+        if share is not None and (self.share or 0.0) < share:
+            return replace(self, share=share, memory=None, or_whole=True)
+        if memory is not None and self.memory is not None and self.memory < memory:
+            return replace(self, memory=memory, or_whole=True)
+        return self
+
+    def whole(self) -> GpuRequest:
+        """A whole GPU instead of a part of one."""
+        return replace(self, count=1, share=None, memory=None, backend=None, or_whole=False)
 
     def __str__(self) -> str:
         of = self.resource + (f" ({self.model})" if self.model else "")

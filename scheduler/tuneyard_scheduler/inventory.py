@@ -176,11 +176,12 @@ class Inventory:
 
     def offers(self, request: GpuRequest, needs: NodeNeeds = ANY_NODE) -> list[Offer]:
         """The kinds of GPUs that can serve the request, on nodes that take new pods and that its template accepts."""
-        return [
+        offers = [
             Offer(resource, kind, free, found)
             for (resource, kind), free in self._selected(needs).items()
             if len(free) and (found := portion(request, kind)) is not None
         ]
+        return offers if offers or not request.or_whole else self.offers(request.whole(), needs)
 
     def least(self, request: GpuRequest, needs: NodeNeeds = ANY_NODE) -> float:
         """How many GPUs the request takes, where it takes the least; what it asks for, where no node can serve it."""

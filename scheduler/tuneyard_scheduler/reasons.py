@@ -22,6 +22,7 @@ class Reason(StrEnum):
     NO_GPU_NODES = "NoGpuNodes"
     NO_NODE_FITS = "NoNodeFits"
     HELD = "HeldForBiggerTrial"
+    NODES_AVOIDED = "NodesAvoided"
 
 
 class QueueReason(StrEnum):

@@ -16,6 +16,7 @@ from tuneyard_api.trial import Phase, Placement, Reclaim
 from tuneyard_scheduler.books import Held, Hold, Leaving, Reservation, Share, StudyBook, TrialBook
 from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.durations import Durations
+from tuneyard_scheduler.health import NodeHealth
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.queues import QueueBook, QueueTree
 from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, Preempt, QueueView, StudyView, TrialView
@@ -29,6 +30,7 @@ class ClusterState:
 
     def __init__(self) -> None:
         self.inventory = Inventory()
+        self.health = NodeHealth()
         self._studies: dict[str, StudyBook] = {}
         self._waiting: dict[str, StudyBook] = {}
         self.queues = QueueTree()
@@ -107,6 +109,7 @@ class ClusterState:
             trial.ended.clear()
         elif before is not None and (view == before or view.age < before.age):
             return False
+        self._hear_ends(before, view)
         trial.view = view
         if trial.assumed is not None and view.age > (trial.assumed.attempt, 0):
             trial.assumed = None
@@ -114,6 +117,8 @@ class ClusterState:
             self._note_place(study, view.since)
         changed = self._recount(study, view.index, trial)
         self._learn(study, view.index, trial)
+        if before is not None and before.need != view.need and view.index in study.ready:
+            study.make_ready(view.index)
         heard = self._hear_reclaim(study, view.index, trial)
         self._note_holding(study, view.index, trial)
         return changed or heard
@@ -173,6 +178,8 @@ class ClusterState:
             if trial is None or view is None or view.phase is not Phase.PENDING or view.attempt != place.attempt:
                 continue
             trial.assumed = place
+            if place.node is not None:
+                self.health.placed(place.node, f"{place.study}-{place.index}", now)
             self._note_place(study, now)
             self._recount(study, place.index, trial)
 
@@ -181,6 +188,8 @@ class ClusterState:
         trial = self.trial(place.study, place.index)
         if trial is not None and trial.assumed == place:
             trial.assumed = None
+            if place.node is not None:
+                self.health.withdrawn(place.node, f"{place.study}-{place.index}")
             self._recount(self._studies[place.study], place.index, trial)
 
     def preempt(self, told: Preempt) -> None:
@@ -199,14 +208,19 @@ class ClusterState:
             self._leave(self._study(told.study), told.index, trial, None)
 
     def release(self, now: float) -> None:
-        """Make the trials ready whose backoff has passed."""
+        """It is now this time: make the trials ready whose backoff has passed."""
+        self.health.advance(now)
         while self._backoff and self._backoff[0][0] <= now:
             due, key, index = heapq.heappop(self._backoff)
             if self._waits_until(key, index) == due:
-                self._studies[key].ready.add(index)
+                self._studies[key].make_ready(index)
 
     def next_release(self) -> float | None:
-        """When the next backoff passes; None when no trial waits for that."""
+        """When the next backoff passes or an avoided node may be tried again; None when nothing waits for that."""
+        times = [at for at in (self._next_backoff(), self.health.next_change()) if at is not None]
+        return min(times, default=None)
+
+    def _next_backoff(self) -> float | None:
         while self._backoff:
             due, key, index = self._backoff[0]
             if self._waits_until(key, index) == due:
@@ -339,6 +353,14 @@ class ClusterState:
         if study.view is None or view.owner in (None, study.view.uid):
             study.durations.add(view.run, index)
 
+    def _hear_ends(self, before: TrialView | None, view: TrialView) -> None:
+        """What the ends of a trial's attempts tell about the nodes that they were on."""
+        known = len(before.lost) if before is not None and before.uid == view.uid else 0
+        for node, at in view.lost[known:]:
+            self.health.lost(node, f"{view.study}-{view.index}", at)
+        if view.proved is not None and (before is None or before.proved != view.proved):
+            self.health.survived(*view.proved)
+
     def _hear_reclaim(self, study: StudyBook, index: int, trial: TrialBook) -> bool:
         """The record may say that the trial is to give its GPUs back, told by this process or an earlier one."""
         placement = trial.view.placement if trial.view is not None else None
@@ -387,7 +409,7 @@ class ClusterState:
             self.inventory.take(hold.node, hold.taken, sign)
 
     def _queue_up(self, study: StudyBook, index: int, share: Share) -> None:
-        study.ready.discard(index)
+        study.unready(index)
         if share.pending is None:
             study.pending.discard(index)
         else:
@@ -395,7 +417,7 @@ class ClusterState:
             if share.pending > 0:
                 heapq.heappush(self._backoff, (share.pending, study.key, index))
             else:
-                study.ready.add(index)
+                study.make_ready(index)
         if study.pending:
             self._waiting[study.key] = study
         else:

@@ -7,14 +7,15 @@ are plain text; a study's `key` is 'namespace/name' in a cluster. Times are epoc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from tuneyard_api.common import micro_timestamp
 from tuneyard_api.trial import Phase, Placement, Reclaim
 from tuneyard_scheduler.devices import GpuRequest, Kind, Part, amount
 from tuneyard_scheduler.durations import Run
+from tuneyard_scheduler.memory import UNSAID, Memory
 from tuneyard_scheduler.selection import ANY_NODE, NodeNeeds, Taint
 
 
@@ -70,9 +71,20 @@ class Taken:
 NOTHING: Final = Taken()
 
 
+class Need(NamedTuple):
+    """What a trial needs beyond what its study asks for, because it ran out of memory."""
+
+    share: float | None = None
+    """A part of one GPU; 1: a whole one."""
+    gpu_memory: int | None = None
+    """MiB on one GPU."""
+    memory: int | None = None
+    """MiB for its container."""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """A study: a class of identical requests."""
+    """A study: a class of identical requests, but for the trials that have a need of their own (see `fitted`)."""
 
     key: str
     uid: str
@@ -87,12 +99,23 @@ class StudyView:
     """Cores that each of its pods asks for."""
     memory: float = 0.0
     """Bytes of memory that each of its pods asks for."""
+    container: Memory = UNSAID
+    """The part of that which is its program's, and grows with a trial's need."""
     queue: str | None = None
     phase: str | None = None
     """status.phase: a study that is Blocked, Complete or Failed gets no place."""
     deleting: bool = False
     timeout: float | None = None
     """Seconds that an attempt may run at most."""
+
+
+def fitted(study: StudyView, need: Need | None) -> StudyView:
+    """The study as it is for a trial with this need: it asks for that much, where that is more."""
+    if need is None:
+        return study
+    grown = study.container.grown(need.memory).request - study.container.request
+    gpu = study.gpu.fitted(need.share, need.gpu_memory) if study.gpu is not None else None
+    return replace(study, gpu=gpu, memory=study.memory + grown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +130,11 @@ class TrialView:
     not_before: float | None = None
     avoid: tuple[str, ...] = ()
     """Nodes to stay away from where another one fits."""
+    need: Need | None = None
+    lost: tuple[tuple[str, float], ...] = ()
+    """Where and when attempts of it were lost, by no fault of its own but maybe by the node's."""
+    proved: tuple[str, float, float] | None = None
+    """The last attempt that came to an end of its own: its node, and when it began and ended."""
     owner: str | None = None
     """The uid of the study that it belongs to; a trial of an earlier study with the same key is ignored."""
     uid: str | None = None

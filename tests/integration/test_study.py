@@ -71,7 +71,9 @@ def test_scale_suspend_resume_and_extend(studies: Studies) -> None:
 def test_a_failing_program_is_retried_then_failed_and_the_study_gives_up(studies: Studies) -> None:
     failing = {"exit-code": "3", "message": "ValueError: no such column"}
     retry = {"limit": 1, "backoff": {"initial": "1s"}}
-    studies.apply(study("f", annotations=failing, retry=retry, trials={"max": 6, "parallel": 2, "maxFailed": 1}))
+    studies.apply(
+        study("f", annotations=failing, retry=retry, trials={"max": 6, "parallel": 2, "maxFailed": 1, "pauseAfter": 0})
+    )
     status = studies.wait("f", "Failed")
     assert condition(status, "Failed")["reason"] == "TooManyFailed"
     failed = [trial for trial in studies.trials("f") if trial["status"]["phase"] == "Failed"]
@@ -237,10 +239,14 @@ def test_a_template_that_no_node_is_for_says_so(studies: Studies) -> None:
     until(lambda: [t for t in studies.trials("nowhere") if said in t["status"].get("message", "")], "it says so")
 
 
-def test_a_study_of_which_no_trial_gives_a_result_stops_itself(studies: Studies) -> None:
+def test_a_study_of_which_no_trial_gives_a_result_pauses_until_it_is_mended(studies: Studies) -> None:
     wrong = {"message": '{"acc": 0.9}'}
-    studies.apply(study("typo", annotations=wrong, trials={"max": 500, "parallel": 4, "maxFailed": 3}))
-    status = studies.wait("typo", "Failed")
-    assert condition(status, "Failed")["reason"] == "NoTrialSucceeds"
+    typo = study("typo", annotations=wrong, trials={"max": 20, "parallel": 4, "pauseAfter": 4})
+    studies.apply(typo)
+    status = studies.wait("typo", "Blocked")
+    assert condition(status, "Blocked")["reason"] == "NoTrialSucceeds"
     assert "without metric loss (it reported acc)" in status["message"]
-    assert status["trials"]["created"] < 20
+    assert status["trials"]["created"] < 16
+    right = study("typo", trials={"max": 20, "parallel": 4, "pauseAfter": 4})
+    studies.apply(right)
+    assert studies.wait("typo")["trials"]["succeeded"] > 4

@@ -62,7 +62,7 @@ class KubernetesWorld:
         example = TrialState(
             name=render.trial_name(state.name, 0), uid=state.uid, index=0, version=0, created=0.0,
             parameters={parameter.name: "1" for parameter in state.spec.parameters}, phase=Phase.PLACED,
-            attempt=0, placement=None, not_before=0.0, attempts=[], value=None, message=None, metrics={},
+            attempt=0, placement=None, needs={}, not_before=0.0, attempts=[], value=None, message=None, metrics={},
             deleting=False,
         )  # fmt: skip
         job = render.job(state, example, self._report_url)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tuneyard_api.common import timestamp
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_scheduler.books import TrialBook
 from tuneyard_scheduler.devices import GpuRequest, Portion
@@ -57,12 +58,27 @@ def fullest_that_fits(state: ClusterState, view: StudyView, trial: TrialBook) ->
         assert queue is not None, "only a queue limits"
         said = f"needs {gpu}, and GpuQueue '{queue.name}' has {room:g} GPUs of its {queue.limit:g} left"
         return Refusal(Reason.QUEUE_LIMIT, said)
-    avoid = trial.view.avoid if trial.view is not None else ()
+    health = state.health
+    avoid = health.avoided.union(trial.view.avoid if trial.view is not None else ())
     roomy = _roomy(inventory, view)
-    elsewhere: Fits = lambda name: name not in avoid and (roomy is None or roomy(name))  # noqa: E731
-    best = _best(allowed, gpu, elsewhere) if avoid else None
-    best = best or _best(allowed, gpu, roomy)
-    return _spot(inventory, best) if best is not None else _full(allowed, gpu, view)
+    best = _best(allowed, gpu, _elsewhere(avoid, roomy)) if avoid else None
+    best = best or _best(allowed, gpu, _elsewhere(health.closed, roomy))
+    if best is not None:
+        return _spot(inventory, best)
+    left_alone = _best(allowed, gpu, roomy) if health.closed else None
+    return _full(allowed, gpu, view) if left_alone is None else _left_alone(state, left_alone.node)
+
+
+def _elsewhere(avoid: frozenset[str], fits: Fits | None) -> Fits | None:
+    """Whether a node is none of these, and will do in all else."""
+    return (lambda name: name not in avoid and (fits is None or fits(name))) if avoid else fits
+
+
+def _left_alone(state: ClusterState, node: str) -> Refusal:
+    """The only nodes that fit are closed for the moment."""
+    at = timestamp(state.health.reopens(node))
+    said = f"the nodes that fit are left alone for a while, because trials were lost there; {node} is tried after {at}"
+    return Refusal(Reason.NODES_AVOIDED, said)
 
 
 def has_room(inventory: Inventory, offers: list[Offer], view: StudyView) -> bool:

@@ -22,7 +22,7 @@ from tuneyard_scheduler.prospect import Prospect
 from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Preempt, StudyView, Waiting
+from tuneyard_scheduler.views import Preempt, StudyView, Waiting, fitted
 
 OFTEN: Final = 8
 """A trial that was stopped so often for others is not stopped again."""
@@ -113,23 +113,25 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
             continue
         held = state.reservation if each.reason == Reason.HELD else None
         state.inventory.aside = held.node if held is not None else None
-        for trial in _unhelped(state, study, study.view):
+        for index in _unhelped(state, study, study.view):
             plan = plan or _Plan(state)
-            need = plan.need(queue, study.view)
-            victims = plan.victims(need, study.view) if need is not None else []
+            trial = study.trials[index].view
+            view = fitted(study.view, trial.need if trial is not None else None)
+            need = plan.need(queue, view)
+            victims = plan.victims(need, view) if need is not None else []
             if need is None or not victims or (most is not None and len(told) + len(victims) > most):
                 break
-            told += plan.tell(victims, need, trial)
+            told += plan.tell(victims, need, f"{study.key}-{index}")
     state.inventory.aside = None
     return told
 
 
-def _unhelped(state: ClusterState, study: StudyBook, view: StudyView) -> Iterator[str]:
+def _unhelped(state: ClusterState, study: StudyBook, view: StudyView) -> Iterator[int]:
     """The trials of a study that could run, if only they had a place, and for whom nobody gives way yet."""
     helped = {leaving.trial for leaving in state.leaving.values() if leaving.study == study.key}
     more = max(0, min(len(study.ready), view.parallel - study.attempts) - len(helped))
-    trials = (f"{study.key}-{index}" for index in study.ready.ascending())
-    return islice((trial for trial in trials if trial not in helped), more)
+    trials = study.ready.ascending()
+    return islice((index for index in trials if f"{study.key}-{index}" not in helped), more)
 
 
 class _Plan:

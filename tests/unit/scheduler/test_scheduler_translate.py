@@ -243,5 +243,6 @@ def test_a_placement_replaces_all_of_an_earlier_one() -> None:
             },
             "reason": None,
             "message": None,
+            "waiting": None,
         },
     }

@@ -6,18 +6,20 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from tuneyard_api.common import epoch_seconds
+from tuneyard_api.common import STUDY_LABEL, epoch_seconds
 from tuneyard_api.study import StudyStatus
 from tuneyard_api.trial import Phase, TrialStatus
 from tuneyard_operator import pods
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
-from tuneyard_operator.worlds.simulation.plans import Plan
+from tuneyard_operator.worlds.simulation.pauses import Pauses
+from tuneyard_operator.worlds.simulation.plans import Plan, gpus_of
 from tuneyard_operator.worlds.simulation.quotas import Quotas, judge_reclaims
 from tuneyard_operator.worlds.simulation.schedulers import SCHEDULER, SchedulerProcess
 from tuneyard_operator.worlds.simulation.strategies import Strategies
 from tuneyard_operator.worlds.simulation.world import OPERATOR
+from tuneyard_scheduler.health import LOSSES, PATIENCE, TRIAL_SECONDS
 from tuneyard_scheduler.views import Decisions, Place
 
 LATE: Final = 15.0
@@ -53,6 +55,7 @@ class Invariants:
         self._kept: dict[str, float] = {}
         self._strays: dict[Key, float] = {}
         self._quotas = Quotas(kernel, api, cluster, _TICK if cluster.faults.over else IDLE)
+        self._pauses = Pauses(kernel, api, cluster.faults)
         api.witnesses.append(self)
         kernel.after(_TICK, self._look)
 
@@ -80,6 +83,7 @@ class Invariants:
         uid = after["metadata"]["uid"]
         self._most[uid] = max(self._most.get(uid, 0), after["spec"]["trials"]["max"])
         self._waits.pop(uid, None)
+        self._pauses.study_changed(after)
         if by == OPERATOR:
             StudyStatus.model_validate(after["status"])
             if before is not None:
@@ -169,6 +173,9 @@ class Invariants:
         self._started[owner["uid"], key.attempt] += 1
         _must(self._started[owner["uid"], key.attempt] == 1, f"{meta['name']} was started twice")
         self._not_long_deleted(key.study_uid, f"{meta['name']} was started")
+        study = self.api.objects["studies"].get(meta["labels"][STUDY_LABEL])
+        if study is not None and study["metadata"]["uid"] == key.study_uid:
+            self._pauses.job_created(job, study)
         trial = self.api.objects["trials"].get(owner["name"])
         if trial is None or trial["metadata"]["uid"] != owner["uid"]:
             return  # deleted while the request was on its way: it is collected
@@ -206,7 +213,7 @@ class Invariants:
         running = sum(1 for of, _, _ in taken.values() if of == uid)
         parallel = spec["trials"]["parallel"]
         _must(running <= parallel, f"{place} makes {running} attempts at a time, and parallel is {parallel}")
-        _must(place.gpus == (spec.get("gpu") or {}).get("count", 0), f"{place} has not the GPUs that were asked for")
+        _must(place.gpus == gpus_of(spec), f"{place} has not the GPUs that were asked for")
         if place.gpus:
             self._quotas.judge(str(place), study, taken.values())
         machine = self.cluster.machines.machines.get(place.node or "")
@@ -274,7 +281,7 @@ class Invariants:
                 self._waits.pop(uid, None)
                 self._quotas.forget(uid)
                 continue
-            count = (study["spec"].get("gpu") or {}).get("count", 0)
+            count = gpus_of(study["spec"])
             self._quotas.look(study, count)
             if count and self._quotas.is_full(study, count):
                 self._waits.pop(uid, None)
@@ -291,7 +298,8 @@ class Invariants:
                 idle = now - max(since, machine.changed, self._kept.get(machine.name, 0.0))
                 if machine.free >= count:
                     said = f"{machine.name} has had {machine.free} idle GPUs for {idle:.0f} s beside a trial of {name}"
-                    _must(idle < IDLE, said)
+                    avoided = max(PATIENCE, TRIAL_SECONDS) if machine.lost >= LOSSES else 0.0
+                    _must(idle < IDLE + avoided, said)
 
     def _may_have_another(self, name: str, study: Object) -> bool:
         status, spec = study.get("status") or {}, study["spec"]
