@@ -13,7 +13,7 @@ import pytest
 from devcluster.cluster import Cluster, die_with_parent
 from devcluster.stack import TUNEYARD
 from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, STUDY_LABEL, UID_LABEL
-from tuneyard_scheduler.backends import whole
+from tuneyard_scheduler.backends import VENDORS, catalog
 from tuneyard_scheduler.kube import MERGE_PATCH, Kube, KubeError, path
 
 Object = dict[str, Any]
@@ -65,7 +65,7 @@ class Bench:
         name = f"{self.namespace}-{number}"
         meta = {
             "name": name,
-            "labels": {"kubernetes.io/hostname": name, whole.VENDORS["nvidia"].model_label: self.namespace},
+            "labels": {"kubernetes.io/hostname": name, VENDORS["nvidia"].model_label: self.namespace},
             "annotations": {"kwok.x-k8s.io/node": "fake", "kwok.tuneyard.dev/gpus": str(gpus)},
         }
         await self._create(path("nodes"), {"apiVersion": "v1", "kind": "Node", "metadata": meta})
@@ -129,7 +129,7 @@ class Bench:
         """A trial's pod (of nobody's study: somebody else's) that runs until it is deleted."""
         container: Object = {"name": "main", "image": "example.test/trial:1"}
         spec: Object = {"containers": [container], "restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
-        whole.render(placement, spec, container)
+        catalog.render(placement, {"spec": spec}, container)
         meta: Object = {"name": f"other-{index}"}
         if study is not None:
             name, uid = study["metadata"]["name"], study["metadata"]["uid"]
