@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tuneyard_scheduler.backends import VENDORS, Object, Pool, labels_of, memory_of, offered, whole
+from tuneyard_scheduler.backends import VENDORS, Object, Pool, labels_of, limits, memory_of, offered, whole
 from tuneyard_scheduler.devices import Kind, amount
 
 NAME: Final = "mig"
@@ -36,5 +36,6 @@ def capacity(node: Object) -> list[Pool]:
 
 
 def render(placement: Mapping[str, Any], container: Object) -> None:
-    """Make a container ask for one slice."""
+    """Make a container ask for one slice. It sees no more of the GPU than that."""
     whole.ask(container, placement["resource"], 1)
+    limits.tell(placement, container)

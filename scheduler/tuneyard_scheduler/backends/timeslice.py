@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tuneyard_scheduler.backends import VENDORS, Object, Pool, labels_of, memory_of, offered, whole
+from tuneyard_scheduler.backends import VENDORS, Object, Pool, labels_of, limits, memory_of, offered, whole
 from tuneyard_scheduler.devices import Kind, amount
 
 NAME: Final = "timeslice"
@@ -42,8 +42,9 @@ def capacity(node: Object) -> list[Pool]:
 
 
 def render(placement: Mapping[str, Any], container: Object) -> None:
-    """Make a container ask for one replica."""
+    """Make a container ask for one replica. It sees the whole GPU."""
     whole.ask(container, placement["resource"], 1)
+    limits.tell(placement, container, of_visible=float(placement["gpus"]))
 
 
 def _replicas(labels: Mapping[str, str]) -> int:
