@@ -201,7 +201,7 @@ class Reservations:
         return actions
 
     def _without(self, slot: Slot, seat: _Seat, now: float) -> Iterator[Action]:
-        """What to do where no pod holds the GPU. It is made for trials on record, whatever some pod says that it has."""
+        """What to do where no pod holds the GPU. It is made for trials on record, whatever a pod says that it has."""
         seat.idle = None
         staying = [each for each in self._sharers(slot) if not _goes(each)]
         if not staying:
