@@ -140,7 +140,7 @@ class Controller:
             self._changed.set()
 
     def _settled(self, holds: bool) -> None:
-        if self._cut_short or not holds:
+        if self._cut_short or not holds or (self._reserving is not None and self.state.inventory.touched):
             self._changed.set()
 
     async def _cycles(self) -> None:

@@ -201,11 +201,10 @@ class Reservations:
         return actions
 
     def _without(self, slot: Slot, seat: _Seat, now: float) -> Iterator[Action]:
-        """What to do where no pod holds the GPU."""
+        """What to do where no pod holds the GPU. It is made for trials on record, whatever a pod says that it has."""
         seat.idle = None
-        sharers = self._sharers(slot)
-        staying = [each for each in sharers if not _goes(each)]
-        if not self._state.inventory.shared(slot) or (sharers and not staying):
+        staying = [each for each in self._sharers(slot) if not _goes(each)]
+        if not staying:
             return
         node = self._state.inventory.node(slot.node)
         seat.since = seat.since or now

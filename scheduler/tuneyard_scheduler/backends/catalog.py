@@ -7,7 +7,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tuneyard_api.common import GROUP
-from tuneyard_scheduler.backends import VENDORS, Object, Pool, dra, hami, kai, mig, pin, reservation, timeslice, whole
+from tuneyard_scheduler.backends import (
+    VENDORS,
+    Object,
+    Pool,
+    dra,
+    hami,
+    kai,
+    limits,
+    mig,
+    pin,
+    reservation,
+    timeslice,
+    whole,
+)
 from tuneyard_scheduler.devices import Part, amount
 
 GPUS_ANNOTATION: Final = f"{GROUP}/gpus"
@@ -60,10 +73,18 @@ def render(
             case reservation.NAME:
                 reservation.render(placement, container)
                 reservation.hide_others(placement, template["spec"], container)
-            case timeslice.NAME | mig.NAME:
+            case timeslice.NAME:  # it sees the whole GPU
                 whole.ask(container, placement["resource"], 1)
+                limits.tell(placement, container, of_visible=float(placement["gpus"]))
+            case mig.NAME:
+                whole.ask(container, placement["resource"], 1)
+                limits.tell(placement, container)
             case _:
                 whole.render(placement, container)
+        part = float(placement["gpus"])
+        if part < 1 and placement.get("backend") in {dra.NAME, hami.NAME, kai.NAME}:
+            # HAMi shows the part as if it were the GPU.
+            limits.tell(placement, container, of_visible=None if placement["backend"] == hami.NAME else part)
         _say(placement, template)
         # Nodes with GPUs are often tainted by the resource's name, for those to tolerate that need it.
         tolerations = template["spec"].setdefault("tolerations", [])

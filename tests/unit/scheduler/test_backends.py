@@ -148,12 +148,17 @@ class TestRender:
         }
 
     @pytest.mark.parametrize(
-        ("backend", "resource"), [("timeslice", "nvidia.com/gpu.shared"), ("mig", "nvidia.com/mig-1g.10gb")]
+        ("backend", "resource", "limit"),
+        [("timeslice", "nvidia.com/gpu.shared", "0.25"), ("mig", "nvidia.com/mig-1g.10gb", None)],
     )
-    def test_a_slice_is_one_of_its_resource(self, backend: str, resource: str) -> None:
+    def test_a_slice_is_one_of_its_resource(self, backend: str, resource: str, limit: str | None) -> None:
         place = {"attempt": 0, "node": "n1", "gpus": 0.25, "resource": resource, "backend": backend}
         template = rendered(place, {})
-        assert template["spec"]["containers"][0]["resources"] == {"limits": {resource: "1"}}
+        [main] = template["spec"]["containers"]
+        assert main["resources"] == {"limits": {resource: "1"}}
+        env = {entry["name"]: entry["value"] for entry in main["env"]}
+        assert env["TUNEYARD_GPU_FRACTION"] == "0.25"
+        assert env.get("XLA_PYTHON_CLIENT_MEM_FRACTION") == limit
         assert [toleration["key"] for toleration in template["spec"]["tolerations"]] == [NVIDIA]
         assert said(template) == (0.25, ())
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tuneyard_api.trial import Phase
 from tuneyard_scheduler.backends import reservation
-from tuneyard_scheduler.devices import Slot
+from tuneyard_scheduler.devices import Part, Slot
 from tuneyard_scheduler.reservations import (
     AGAIN,
     CLOSED_FIRST,
@@ -26,7 +26,7 @@ from tuneyard_scheduler.reservations import (
     Lose,
     Tell,
 )
-from tuneyard_scheduler.views import Place
+from tuneyard_scheduler.views import AttemptKey, Place, PodView, Taken
 
 SLOT = Slot("n1", GPU, "0")
 NAME = reservation.name(SLOT)
@@ -39,9 +39,10 @@ def shared(trials: int = 2, gpus: int = 1) -> Cluster:
 
 
 def planned(cluster: Cluster, *, act: bool = True) -> list[Action]:
-    """What a cycle plans; it is done at once."""
-    cluster.hear(everything=True)
-    cluster.cycle()
+    """What is planned once all is known; it is done at once."""
+    for _ in range(2):
+        cluster.hear(everything=True)
+        cluster.cycle()
     actions = list(cluster.queue)
     while cluster.queue and act:
         cluster.act()
@@ -94,6 +95,12 @@ class TestOneGpu:
         cluster.kubelets()
         assert planned(cluster) == []
         assert cluster.state.inventory.left("n1", GPU) == 1
+
+    def test_is_held_for_trials_not_for_whoever_says_that_it_has_a_part(self) -> None:
+        cluster = Cluster({"n1": 1})
+        part = Taken(parts=(Part(GPU, "0", 0.1),))
+        cluster.state.set_pod(PodView("forged", "n1", part, AttemptKey("ns/theirs", 0, 0)))
+        assert planned(cluster) == []
 
     def test_stays_for_who_comes_meanwhile(self) -> None:
         cluster = running(shared(1))
