@@ -221,14 +221,15 @@ class Claims:
             _note(self._claims_of, pod, claim.uid, known=known)
 
     def _book(self, uid: str) -> bool:
-        """Let the state know what a claim takes, as if a pod took it; a part on each node that it has devices of."""
+        """Let the state know what a claim takes, as if a pod took it; one for each driver and node."""
         claim, changed = self._claims.get(uid), False
         held = {}
         if claim is not None:
-            for node, supply in self._supplies(claim):
-                parts = [part for result in claim.results for part in supply.parts(result)]
+            for driver, node, supply in self._supplies(claim):
+                ours = (result for result in claim.results if result["driver"] == driver)
+                parts = [part for result in ours for part in supply.parts(result)]
                 if parts:
-                    name = f"claim {uid} {node}"
+                    name = f"claim {uid} {driver} {node}"
                     held[name] = PodView(name, node, Taken(parts=tuple(parts), gpus=0))
         for name in self._booked.pop(uid, set()) - held.keys():
             changed |= self._state.remove_pod(name)
@@ -238,10 +239,10 @@ class Claims:
             self._booked[uid] = set(held)
         return changed
 
-    def _supplies(self, claim: _Claim) -> Iterator[tuple[str, Supply]]:
+    def _supplies(self, claim: _Claim) -> Iterator[tuple[str, str, Supply]]:
         at = {(pool[0], node) for pool in _pools(claim) for node, _ in self._devices.get(pool, ())}
         for driver, node in sorted(at):
-            yield node, self._supply[driver, node]
+            yield driver, node, self._supply[driver, node]
 
 
 def _located(spec: Object, pool: str) -> Iterator[tuple[str, Device]]:

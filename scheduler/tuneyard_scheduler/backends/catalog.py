@@ -84,8 +84,7 @@ def said(pod: Object, *, ours: bool) -> tuple[float | None, tuple[Part, ...]]:
         pod: The Pod.
         ours: Whether it is a trial's: then it says what `render` left on it.
     """
-    annotations = pod["metadata"].get("annotations") or {}
-    gpus, parts = _ours(annotations) if ours else (None, hami.said(annotations))
+    gpus, parts = _ours(pod["metadata"].get("annotations") or {}) if ours else (None, hami.said(pod))
     return gpus, kai.said(pod, gpus) or parts
 
 

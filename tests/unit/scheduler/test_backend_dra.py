@@ -402,6 +402,14 @@ class TestEvents:
         cluster.tell("nodes", both, event="MODIFIED")
         assert cluster.capacity == {GPU: 2}
 
+    def test_drivers_may_use_the_same_names(self, cluster: Cluster) -> None:
+        amd = "gpu.amd.com"
+        cluster.tell("deviceclasses", class_(amd, f"device.driver == '{amd}'"))
+        cluster.tell("resourceslices", slice_(device("gpu-0", attributes={"type": "amdgpu"}), uid="s2", driver=amd))
+        cluster.tell("resourceclaims", claim("c", "gpu-0", driver=amd))
+        assert cluster.left("gpu-0") == 1
+        assert cluster.state.inventory.part_left("n1", amd, "gpu-0") == 0
+
     def test_other_drivers_are_none_of_our_business(self, cluster: Cluster) -> None:
         assert not cluster.tell("resourceslices", slice_(device("nic"), uid="s9", driver="nic.example.com"))
 
