@@ -11,7 +11,7 @@ root := $(filter Linux-0,$(shell uname)-$(shell id -u))# real nodes take root on
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-simulation bench-ask bench-search peers bench-install clean
+.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-placing bench-simulation bench-ask bench-search peers bench-install clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -30,8 +30,13 @@ $(stamp): requirements.lock pyproject.toml deploy/tools/uv.txt
 demo: setup ## search for a good neural network on this machine, no cluster needed
 	$(bin)/tuneyard run examples/digits.yaml
 
-test: setup tools $(if $(root),images) ## run all tests that this machine allows, on real clusters too (ARGS: for pytest)
+test: setup tools $(if $(root),images) ## run all tests that this machine allows, on real clusters too (ARGS: for pytest, which then runs once)
+ifeq ($(ARGS),)
+	$(bin)/pytest --numprocesses auto --dist worksteal -m "not integration and not e2e"
+	$(bin)/pytest -m "integration or e2e"
+else
 	$(bin)/pytest $(ARGS)
+endif
 
 test-unit: setup ## run the tests that need no API server (ARGS: for pytest)
 	$(bin)/pytest -m "not integration and not e2e" $(ARGS)
@@ -81,6 +86,9 @@ bench-laptop: setup ## what the engine costs on this machine, beside its trials
 
 bench-scheduling: setup ## what a scheduling cycle costs, and what its decisions are worth beside FIFO
 	$(bin)/python benchmarks/scheduling.py $(ARGS)
+
+bench-placing: setup tools ## places a second on a real API server, and from a GPU falling free to the next pod bound
+	PYTHONPATH=deploy $(bin)/python benchmarks/placing.py $(ARGS)
 
 bench-simulation: setup ## simulated schedules with faults per second, all invariants checked
 	$(bin)/python benchmarks/simulation.py $(ARGS)

@@ -1,9 +1,11 @@
 """A small seeded simulator of a cluster's queue: studies arrive, trials run for as long as they run, GPUs fall free.
 
 The scheduler under test sees a `ClusterState` and gives places; nothing else is modelled, so that baselines and our own
-cycle are compared by their decisions alone. Trials that are told to give way stop after a grace period and run anew.
+cycle are compared by their decisions alone. Trials that are told to give way stop after a grace period and run anew;
+so do those whose node is lost, at once.
 """
 
+import dataclasses
 import heapq
 import random
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from dataclasses import dataclass, field
 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.devices import GpuRequest
+from tuneyard_scheduler.durations import Run
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import Decisions, Node, Place, Preempt, QueueView, StudyView, TrialView
 
@@ -40,6 +43,8 @@ class Workload:
     nodes: list[int]
     jobs: list[Job]
     queues: list[QueueView] = field(default_factory=list)
+    failures: list[tuple[float, int, float]] = field(default_factory=list)
+    """When which node is lost, and when it is back."""
 
 
 @dataclass
@@ -51,6 +56,10 @@ class Outcome:
     """From a study's arrival to each of its trials' first start."""
     idle_beside_fitting: float = 0.0
     """GPU-seconds idle on a node beside a trial that fits it and may run."""
+    kept: float = 0.0
+    """Those of them that are idle on the node that is kept for a bigger trial."""
+    big_waits: list[float] = field(default_factory=list)
+    """Of the studies whose trials need most GPUs: for how long each got no place that it could have had."""
     capacity_seconds: float = 0.0
     slowdowns: list[float] = field(default_factory=list)
     """Of each study: how long it took, by how long it would have taken alone."""
@@ -82,12 +91,19 @@ class Simulator:
         self._places: dict[tuple[str, int, int], tuple[Place, float]] = {}
         self._left = {job.view.key: len(job.durations) for job in workload.jobs}
         self._owed_since: dict[str, float] = {}
+        self._biggest = max(job.gpus for job in workload.jobs)
+        self._could_since = {job.view.key: job.view.created for job in workload.jobs}
+        """From when a study could have a further place, as far as its own cap goes."""
+        self._running = dict.fromkeys(self._jobs, 0)
         for number, gpus in enumerate(workload.nodes):
             self.state.set_node(Node(f"n{number:04}", {GPU: gpus}))
         for queue in workload.queues:
             self.state.set_queue(queue)
         for job in workload.jobs:
             self._at(job.view.created, lambda job=job: self._arrive(job))
+        for lost, number, back in workload.failures:
+            self._at(lost, lambda number=number: self._lose(f"n{number:04}"))
+            self._at(back, lambda number=number: self._back(f"n{number:04}", workload.nodes[number]))
 
     def run(self) -> Outcome:
         """Until all trials have ended."""
@@ -97,14 +113,22 @@ class Simulator:
             self.now = at
             while self._events and self._events[0][0] == at:
                 heapq.heappop(self._events)[2]()
-            decisions = self.scheduler(self.state, self.now)
-            for place in decisions.placements:
-                self._start(place)
-            for told in decisions.preempt:
-                self._tell(told)
+            if not any(self._left.values()):
+                break  # nodes may yet come and go
+            while self._cycle():
+                pass
             self._note_owed()
         self.out.makespan = self.now
         return self.out
+
+    def _cycle(self) -> bool:
+        """Whether another one is to follow at once."""
+        decisions = self.scheduler(self.state, self.now)
+        for place in decisions.placements:
+            self._start(place)
+        for told in decisions.preempt:
+            self._tell(told)
+        return decisions.next_wakeup is not None and decisions.next_wakeup <= self.now
 
     def _at(self, time: float, run: Callable[[], None]) -> None:
         self._made += 1
@@ -117,18 +141,28 @@ class Simulator:
 
     def _start(self, place: Place) -> None:
         placement = Placement(attempt=place.attempt, node=place.node, gpus=place.gpus, resource=place.resource)
-        view = TrialView(place.study, place.index, Phase.RUNNING, place.attempt, placement, since=self.now)
-        self.state.set_trial(view)
-        self._places[place.study, place.index, place.attempt] = place, self.now
-        job = self._jobs[place.study]
+        key, now = place.study, self.now
+        self.state.set_trial(
+            TrialView(key, place.index, Phase.RUNNING, place.attempt, placement, since=now, started=now)
+        )
+        self._places[key, place.index, place.attempt] = place, now
+        job = self._jobs[key]
         if place.attempt == 0:
-            self.out.waits.append(self.now - job.view.created)
+            self.out.waits.append(now - job.view.created)
+        if job.gpus == self._biggest:
+            self.out.big_waits.append(now - self._could_since[key])
+        self._could_since[key] = now
+        self._running[key] += 1
         self._at(self.now + job.durations[place.index], lambda: self._end(place))
 
     def _end(self, place: Place) -> None:
         if self._places.pop((place.study, place.index, place.attempt), None) is None:
             return  # it was stopped before
-        self.state.set_trial(TrialView(place.study, place.index, Phase.SUCCEEDED, place.attempt, since=self.now))
+        run = Run(self.now, self._jobs[place.study].durations[place.index])
+        self.state.set_trial(
+            TrialView(place.study, place.index, Phase.SUCCEEDED, place.attempt, since=self.now, run=run)
+        )
+        self._ended(place.study)
         self._left[place.study] -= 1
         if not self._left[place.study]:
             job = self._jobs[place.study]
@@ -140,10 +174,29 @@ class Simulator:
         self._at(self.now + GRACE, lambda: self._stop(told))
 
     def _stop(self, told: Preempt) -> None:
-        started = self._places.pop((told.study, told.index, told.attempt), None)
+        self._again(told.study, told.index, told.attempt)
+
+    def _again(self, study: str, index: int, attempt: int) -> None:
+        """An attempt has not come to its end: what it has done is lost."""
+        started = self._places.pop((study, index, attempt), None)
         if started is not None:
             self.out.lost += (self.now - started[1]) * started[0].gpus
-            self.state.set_trial(TrialView(told.study, told.index, attempt=told.attempt + 1, since=self.now))
+            self.state.set_trial(TrialView(study, index, attempt=attempt + 1, since=self.now))
+            self._ended(study)
+
+    def _lose(self, node: str) -> None:
+        self.state.remove_node(node)
+        for key, (place, _) in list(self._places.items()):
+            if place.node == node:
+                self._again(*key)
+
+    def _back(self, node: str, gpus: int) -> None:
+        self.state.set_node(Node(node, {GPU: gpus}))
+
+    def _ended(self, study: str) -> None:
+        if self._running[study] == self._jobs[study].view.parallel:
+            self._could_since[study] = self.now
+        self._running[study] -= 1
 
     # Figures ---------------------------------------------------------------------------------------------------
 
@@ -156,11 +209,14 @@ class Simulator:
         smallest = min((job.gpus for job in waits), default=None)
         if smallest is None:
             return
+        reserved = self.state.reservation
         kept = {leaving.held.node for leaving in self.state.leaving.values()}
         for node in self.state.inventory.nodes():
             free = self.state.inventory.left(node.name, GPU)
-            if free >= smallest and node.name not in kept:
+            if free >= smallest and node.name not in kept and node.ready:
                 self.out.idle_beside_fitting += seconds * free
+                if reserved is not None and reserved.node == node.name:
+                    self.out.kept += seconds * free
 
     def _may(self, key: str) -> bool:
         """Whether a further trial of a study may run by its cap and its queues' limits."""
@@ -204,6 +260,28 @@ def mixed(rng: random.Random) -> Workload:
         arrives, parallel = rng.uniform(0, 7200), rng.choice((2, 4, 8, 16))
         jobs.append(job(f"s{number:02}", trials, rng, gpus=gpus, parallel=parallel, arrives=arrives))
     return Workload("50 mixed", [8] * 8, jobs)
+
+
+def burst(rng: random.Random) -> Workload:
+    """A study of small trials without an end on 64 GPUs, and after an hour 12 studies of 1, 4 or 8 GPUs a trial."""
+    jobs = [job("crowd", 3000, rng, gpus=1, parallel=64, minutes=(5, 20))]
+    for number in range(12):
+        gpus = (1, 4, 8)[number % 3]
+        arrives = 3600 + rng.uniform(0, 600)
+        jobs.append(job(f"b{number:02}", 48 // gpus, rng, gpus=gpus, parallel=4, arrives=arrives, minutes=(10, 40)))
+    return Workload("burst", [8] * 8, jobs)
+
+
+def failures(rng: random.Random) -> Workload:
+    """The 50 mixed studies, and each of the 8 nodes is lost for half an hour, every five hours on average."""
+    workload = mixed(rng)
+    lost: list[tuple[float, int, float]] = []
+    for node in range(len(workload.nodes)):
+        at = 0.0
+        while (at := at + 1800 + rng.expovariate(1 / 18_000)) < 36_000:
+            lost.append((at, node, at + 1800))
+            at += 1800
+    return dataclasses.replace(workload, name="node failures", failures=lost)
 
 
 def over_quota(rng: random.Random) -> Workload:

@@ -2,12 +2,14 @@
 
 Costs: a full cluster on which trials end all the time, and a cycle that gives their GPUs to the next ones; nothing but
 the cycle is measured, and in CPU time, since others may use the machine. Worth: a small seeded simulator
-(_queueing.py) in which the same workload runs under our policies and under three baselines: strict FIFO (the first in
-line holds up all others), best-effort FIFO (who does not fit is passed over) and our policies without packing (the
-emptiest node that fits).
+(_queueing.py) in which the same workload runs under our policies and under baselines: strict FIFO (the first in line
+holds up all others), best-effort FIFO (who does not fit is passed over), and our policies without packing (the emptiest
+node that fits), without backfill (nobody uses the node that is kept for a bigger trial) and without reservation (no
+node is kept).
 """
 
 import argparse
+import dataclasses
 import itertools
 import random
 import statistics
@@ -17,12 +19,25 @@ from collections.abc import Callable
 from functools import partial
 
 from _figures import save, show
-from _queueing import GPU, Outcome, Scheduler, Simulator, Workload, idle_share, mixed, one_large, over_quota, percentile
+from _queueing import (
+    GPU,
+    Outcome,
+    Scheduler,
+    Simulator,
+    Workload,
+    burst,
+    failures,
+    idle_share,
+    mixed,
+    one_large,
+    over_quota,
+    percentile,
+)
 
-from tuneyard_api.trial import Phase, Placement
+from tuneyard_api.trial import Phase
 from tuneyard_scheduler.books import StudyBook, TrialBook
 from tuneyard_scheduler.cycle import schedule
-from tuneyard_scheduler.devices import GpuRequest
+from tuneyard_scheduler.devices import GpuRequest, Kind
 from tuneyard_scheduler.policies import Policies, nodes
 from tuneyard_scheduler.reasons import Refusal
 from tuneyard_scheduler.state import ClusterState
@@ -31,6 +46,10 @@ from tuneyard_scheduler.views import Decisions, Node, Place, QueueView, StudyVie
 Figures = dict[str, float | int | str]
 ROOM = 64
 """Places that the scheduler's process decides on at once."""
+REQUESTS = [
+    *(GpuRequest(GPU, count) for count in (1, 1, 1, 2, 4, 8)),
+    *(GpuRequest(GPU, share=share) for share in (0.25, 0.5)),
+]
 ENDS = 16
 """Trials that end between two cycles."""
 
@@ -39,17 +58,17 @@ ENDS = 16
 
 
 def cluster(pending: int, studies: int, size: int) -> ClusterState:
-    """A cluster with nodes of 8 GPUs, and studies of 1, 2, 4 or 8 GPUs a trial in ten queues of two parents."""
+    """A cluster with nodes of 8 GPUs, and studies of 1 to 8 GPUs or a part of one in ten queues of two parents."""
     state = ClusterState()
     for number in range(size):
-        state.set_node(Node(f"n{number:04}", {GPU: 8}))
+        state.set_node(Node(f"n{number:04}", {GPU: 8}, kinds={GPU: Kind(GPU, parts="reservation")}))
     for number in range(10):
         state.set_queue(QueueView(f"q{number}", parent=f"p{number % 2}", guaranteed=size * 8 / 40, weight=1.0 + number))
     for name in ("p0", "p1"):
         state.set_queue(QueueView(name))
     running = size * 8
     for number in range(studies):
-        request = GpuRequest(GPU, (1, 1, 1, 1, 2, 2, 4, 8)[number % 8])
+        request = REQUESTS[number % len(REQUESTS)]
         key = f"ns/s{number}"
         state.set_study(
             StudyView(key, key, "ns", created=float(number), parallel=10**6, gpu=request, queue=f"q{number % 10}")
@@ -61,8 +80,8 @@ def cluster(pending: int, studies: int, size: int) -> ClusterState:
 
 def record(state: ClusterState, place: Place, now: float) -> None:
     """The place is on record, as after its write."""
-    placement = Placement(attempt=place.attempt, node=place.node, gpus=place.gpus, resource=place.resource)
-    state.set_trial(TrialView(place.study, place.index, Phase.RUNNING, place.attempt, placement, since=now))
+    running = TrialView(place.study, place.index, Phase.RUNNING, place.attempt, place.placement(now), since=now)
+    state.set_trial(running)
 
 
 def measure(pending: int, studies: int, size: int, cycles: int = 200) -> Figures:
@@ -156,14 +175,13 @@ def by_arrival(study: StudyBook, view: StudyView, now: float) -> tuple[float, ..
     return (view.created,)
 
 
-def emptiest(state: ClusterState, view: StudyView, trial: TrialBook) -> str | Refusal | None:
-    """The node with the most free GPUs."""
-    assert view.gpu is not None, "all trials here have GPUs"
-    free = state.inventory.free(view.gpu.resource)
-    return free.fullest(max(view.gpu.count, free.most_free())) or nodes.fullest_that_fits(state, view, trial)
+def emptiest(state: ClusterState, view: StudyView, trial: TrialBook) -> nodes.Spot | Refusal | None:
+    """What schedulers do by default that spread pods over nodes: no packing."""
+    gpu = dataclasses.replace(view.gpu, spread=True) if view.gpu is not None else None
+    return nodes.fullest_that_fits(state, dataclasses.replace(view, gpu=gpu), trial)
 
 
-FIFO = Policies(share=lambda _: (0.0,), order=by_arrival, reclaim=lambda *_: [])
+FIFO = Policies(share=lambda _: (0.0,), order=by_arrival, reclaim=lambda *_: [], reserve=lambda *_: None)
 
 
 def strict_fifo(state: ClusterState, now: float) -> Decisions:
@@ -186,8 +204,10 @@ SCHEDULERS: dict[str, Scheduler] = {
     "strict FIFO": strict_fifo,
     "best-effort FIFO": partial(schedule, policies=FIFO),
     "no packing": partial(schedule, policies=Policies(choose=emptiest)),
+    "no backfill": partial(schedule, policies=Policies(backfill=lambda *_: False)),
+    "no reservation": partial(schedule, policies=Policies(reserve=lambda *_: None)),
 }
-WORKLOADS: list[Callable[[random.Random], Workload]] = [one_large, mixed, over_quota]
+WORKLOADS: list[Callable[[random.Random], Workload]] = [one_large, mixed, burst, over_quota, failures]
 
 
 def worth() -> Figures:
@@ -200,14 +220,26 @@ def worth() -> Figures:
         workload = make(random.Random(7)).name
         show(
             f"{workload}: {(make.__doc__ or '').rstrip('.')}",
-            ["scheduler", "idle beside fitting %", "makespan h", "p95 wait min", "Jain", "owed p95 s", "lost GPU-h"],
+            [
+                "scheduler",
+                "idle beside fitting %",
+                "of it kept %",
+                "makespan h",
+                "p95 wait min",
+                "big: most min",
+                "Jain",
+                "owed p95 s",
+                "lost GPU-h",
+            ],
             [_row(name, out) for name, out in found.items()],
         )
         for name, out in found.items():
             key = f"{make.__name__}_{name.replace(' ', '_').replace('-', '_').lower()}"
             figures |= {
                 f"{key}_idle_beside_fitting_percent": round(idle_share(out), 3),
+                f"{key}_kept_percent": round(100 * out.kept / out.capacity_seconds, 3),
                 f"{key}_makespan_s": round(out.makespan),
+                f"{key}_big_longest_wait_s": round(max(out.big_waits)),
                 f"{key}_wait_p95_s": round(percentile(out.waits, 0.95)),
                 f"{key}_jain": round(out.jain, 3),
                 f"{key}_owed_p95_s": round(percentile(out.owed, 0.95)),
@@ -218,15 +250,20 @@ def worth() -> Figures:
 
 
 def _row(name: str, out: Outcome) -> list[object]:
-    wait, owed = percentile(out.waits, 0.95) / 60, percentile(out.owed, 0.95)
-    return [name, idle_share(out), out.makespan / 3600, wait, out.jain, owed, out.lost / 3600]
+    wait, owed, big = percentile(out.waits, 0.95) / 60, percentile(out.owed, 0.95), max(out.big_waits) / 60
+    kept = 100 * out.kept / out.capacity_seconds
+    return [name, idle_share(out), kept, out.makespan / 3600, wait, big, out.jain, owed, out.lost / 3600]
 
 
 def main() -> int:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.parse_args()
-    save("scheduling", costs() | worth())
+    parser.add_argument("--part", choices=["costs", "worth"], help="only this one; nothing is saved then")
+    part = parser.parse_args().part
+    if part is None:
+        save("scheduling", costs() | worth())
+    else:
+        (costs if part == "costs" else worth)()
     return 0
 
 

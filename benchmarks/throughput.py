@@ -7,7 +7,6 @@ way to go on after a crash. It is what a Job on this machine costs at least. Tun
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import tempfile
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from _fake import CRDS, study
 from _figures import save, show
 from _meter import Reading, read
 
@@ -25,7 +25,6 @@ from tuneyard_scheduler.kube import Kube, path
 
 NAMESPACE = "default"
 POD_SECONDS = 1.0
-CRDS = Path(__file__).parents[1] / "crds"
 POD: dict[str, Any] = {
     "metadata": {"annotations": {"kwok.tuneyard.dev/duration-ms": f"{1000 * POD_SECONDS:.0f}"}},
     "spec": {
@@ -101,25 +100,14 @@ async def ideal(cluster: Cluster, trials: int, parallel: int, tag: str, *, by_po
 
 def tuneyard(cluster: Cluster, stack: Stack, trials: int, parallel: int, tag: str) -> Run:
     """Run a study of as many trials to its end, from `kubectl apply` to condition Complete."""
-    template = json.loads(json.dumps(POD))
-    del template["spec"]["restartPolicy"], template["spec"]["containers"][0]["resources"]
-    template["metadata"]["annotations"]["kwok.tuneyard.dev/message"] = '{"loss": $(TUNEYARD_PARAM_x)}'
-    spec = {
-        "objectives": [{"metric": "loss", "goal": "minimize"}],
-        "parameters": [{"name": "x", "double": {"min": 0, "max": 1}}],
-        "strategy": {"name": "random"},
-        "trials": {"max": trials, "parallel": parallel},
-        "gpu": {"count": 1},
-        "template": template,
-    }
     pids = {f"own {name}": process.pid for name, process in stack.processes.items()}
     before, begun = read(cluster, pids), time.monotonic()
-    cluster.create({"apiVersion": "tuneyard.dev/v1alpha1", "kind": "Study", "metadata": {"name": tag}, "spec": spec})
+    cluster.create(study(tag, POD_SECONDS, trials=trials, parallel=parallel))
     cluster.kubectl("wait", "--for=condition=Complete", f"study/{tag}", "--timeout=600s")
     seconds = time.monotonic() - begun
     used = read(cluster, pids) - before
-    study = cluster.objects("study", tag)[0]["status"]
-    assert study["trials"]["succeeded"] == trials, study
+    status = cluster.objects("study", tag)[0]["status"]
+    assert status["trials"]["succeeded"] == trials, status
     cluster.kubectl("delete", "study", tag)
     cluster.kubectl("wait", "--for=delete", "pods", "-l", f"tuneyard.dev/study={tag}", "--timeout=300s", check=False)
     return Run(trials, seconds, used)

@@ -57,6 +57,6 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace of the test's own, ready for pods."""
     name = f"test-{secrets.token_hex(4)}"
     cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("wait", "--for=create", "--timeout=30s", "-n", name, "serviceaccount/default")
+    cluster.kubectl("wait", "--for=create", "--timeout=120s", "-n", name, "serviceaccount/default")
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")

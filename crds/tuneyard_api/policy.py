@@ -104,9 +104,37 @@ def _not_in_a_grid(spec: StudySpec) -> Iterator[str]:
             yield f"spec.parameters[{i}]"
 
 
+def _gpu_amounts(spec: StudySpec) -> Iterator[str]:
+    gpu = spec.gpu
+    if gpu is not None and sum(amount is not None for amount in (gpu.count, gpu.fraction, gpu.memory)) != 1:
+        yield "spec.gpu"
+
+
+def _gpu_fraction(spec: StudySpec) -> Iterator[str]:
+    fraction = spec.gpu.fraction if spec.gpu is not None else None
+    if fraction is not None and not (fraction == "auto" if isinstance(fraction, str) else 0 < fraction < 1):
+        yield "spec.gpu.fraction"
+
+
+_GPU = "variables.spec.gpu"
 _PARENT = "variables.parameters[variables.names.indexOf(name)]"
 
 POLICY_RULES = (
+    # Here, because a CRD's rules cannot see a field that is a number or a text.
+    PolicyRule(
+        "gpuAmounts",
+        f"!has({_GPU}) || [has({_GPU}.count), has({_GPU}.fraction), has({_GPU}.memory)].filter(given, given).size() "
+        "== 1 ? [] : ['spec.gpu']",
+        _gpu_amounts,
+        "gpu needs exactly one of count, fraction and memory; write count: 1, or leave gpu out for trials on the CPU",
+    ),
+    PolicyRule(
+        "gpuFraction",
+        f"!has({_GPU}) || !has({_GPU}.fraction) ? [] : [{_GPU}.fraction].filter(f, !(type(f) == string ? f == 'auto' "
+        ": (type(f) == double || type(f) == int) && f > 0.0 && f < 1.0)).map(f, 'spec.gpu.fraction')",
+        _gpu_fraction,
+        "fraction must be above 0 and below 1, such as 0.25, or auto; for a whole GPU write count: 1",
+    ),
     PolicyRule(
         "whenNotAbove",
         _of_parameters(

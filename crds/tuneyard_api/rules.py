@@ -15,7 +15,7 @@ from tuneyard_api.common import DURATION_PATTERN, seconds
 from tuneyard_api.gpuqueue import GpuQueueSpec
 from tuneyard_api.rule import Rule
 from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, NumericParameter, Parameter
-from tuneyard_api.study import NAME_LIMIT, BackoffSpec, GpuSpec, Objective, Study, StudySpec, TrialsSpec
+from tuneyard_api.study import NAME_LIMIT, BackoffSpec, GpuSpec, Objective, RetrySpec, Study, StudySpec, TrialsSpec
 from tuneyard_api.template import PodSpec
 from tuneyard_api.trial import TrialSpec
 
@@ -234,11 +234,6 @@ WHOLE = ("whole", "dra", "hami")
 
 _GPU = (
     Rule(
-        "[has(self.count), has(self.fraction), has(self.memory)].filter(given, given).size() == 1",
-        lambda gpu: sum(amount is not None for amount in (gpu.count, gpu.fraction, gpu.memory)) == 1,
-        "gpu needs exactly one of count, fraction and memory; write count: 1, or leave gpu out for trials on the CPU",
-    ),
-    Rule(
         "!has(self.sharing) || (has(self.count) ? self.sharing in ['whole', 'dra', 'hami'] : self.sharing != 'whole')",
         lambda gpu: gpu.sharing is None or (gpu.sharing in WHOLE if gpu.count else gpu.sharing != "whole"),
         "gpu.sharing must be whole, dra or hami with gpu.count, and another than whole with fraction or memory; "
@@ -255,6 +250,21 @@ _BACKOFF = (
         lambda backoff: seconds(backoff.max) >= seconds(backoff.initial),
         "max must not be below initial; raise max, or lower initial",
         ".max",
+    ),
+)
+
+_RETRY = (
+    Rule(  # no minimum: of a whole number the API server compares the whole part alone, so that 1 would pass 1.2
+        "!has(self.memoryGrowth) || self.memoryGrowth >= 1.2",
+        lambda retry: retry.memory_growth is None or retry.memory_growth >= 1.2,
+        "memoryGrowth must be at least 1.2; write for example 1.5, or leave it out",
+        ".memoryGrowth",
+    ),
+    Rule(
+        "!has(self.maxMemory) || has(self.memoryGrowth)",
+        lambda retry: retry.max_memory is None or retry.memory_growth is not None,
+        "maxMemory needs memoryGrowth; write for example memoryGrowth: 1.5, or leave maxMemory out",
+        ".maxMemory",
     ),
 )
 
@@ -302,6 +312,7 @@ RULES: Mapping[type, tuple[Rule, ...]] = {
     TrialsSpec: _TRIALS,
     GpuSpec: _GPU,
     BackoffSpec: _BACKOFF,
+    RetrySpec: _RETRY,
     PodSpec: _POD,
     TrialSpec: _TRIAL_SPEC,
     GpuQueueSpec: _GPU_QUEUE_SPEC,

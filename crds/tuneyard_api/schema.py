@@ -83,7 +83,7 @@ def _without_union(node: Schema) -> Schema:
         text = next(member for member in members if member["type"] == "string")
         bounds = {key: text[key] for key in ("minLength", "maxLength") if key in text}
         return {INT_OR_STRING: True, **bounds, **siblings}
-    if kinds == {"boolean", "integer", "number", "string"}:
+    if kinds in ({"boolean", "integer", "number", "string"}, {"number", "string"}):
         return {PRESERVE: True, **siblings}
     raise TypeError(f"a structural schema has no union of {kinds}; change the model")
 

@@ -80,8 +80,14 @@ class TrialsSpec(Model):
         default=10,
         ge=0,
         le=100_000,
-        description="The study fails as soon as more trials than this have failed, after their retries; or as soon as "
-        "more than this have ended and not one gave a result.",
+        description="The study fails as soon as more trials than this have failed, after their retries.",
+    )
+    pause_after: int = Field(
+        default=5,
+        ge=0,
+        le=100_000,
+        description="The study pauses (Blocked) as soon as this many trials have failed and not one has succeeded, so "
+        "that a mistake in the program does not burn all of them. It goes on when its spec is changed. 0: never.",
     )
     timeout: Duration | None = Field(
         default=None,
@@ -93,11 +99,18 @@ class GpuSpec(Model):
     """What each trial needs of GPUs: exactly one of count, fraction and memory."""
 
     count: int | None = Field(default=None, ge=1, le=64, description="Whole GPUs per trial.")
-    fraction: float | None = Field(
-        default=None, gt=0, lt=1, description="A part of one GPU; several trials share it. 0.25: a quarter."
+    fraction: float | str | None = Field(
+        default=None,
+        description="A part of one GPU, above 0 and below 1; several trials share it. 0.25: a quarter. auto: found "
+        "out, by what the first trials use of a whole one (see docs/failures.md).",
     )
-    memory: Annotated[str, matches("^[0-9]{1,9}(Mi|Gi)$", "write Mi or Gi after a number, such as 10Gi")] | None = (
-        Field(default=None, max_length=20, description="Memory on one GPU, such as 10Gi; several trials share it.")
+    memory: (
+        Annotated[str, matches("^([0-9]{1,9}(Mi|Gi)|auto)$", "write Mi or Gi after a number, such as 10Gi, or auto")]
+        | None
+    ) = Field(
+        default=None,
+        max_length=20,
+        description="Memory on one GPU, such as 10Gi; several trials share it. auto: found out.",
     )
     vendor: Literal["nvidia", "amd", "intel"] = Field(
         default="nvidia", description="Whose GPUs; decides the resource name that the pod asks for."
@@ -116,6 +129,11 @@ class GpuSpec(Model):
         default="Pack",
         description="Pack: the fullest GPU and node that fit, so that whole ones stay free. Spread: the emptiest.",
     )
+
+    @property
+    def auto(self) -> bool:
+        """Whether the size is found out."""
+        return "auto" in {self.fraction, self.memory}
 
 
 class BackoffSpec(Model):
@@ -136,6 +154,20 @@ class RetrySpec(Model):
         ge=0,
         le=100,
         description="How often a trial is retried when it was not the program's fault: node lost, evicted, preempted.",
+    )
+    memory_growth: float | None = Field(
+        default=None,
+        le=8,
+        description="A trial that ran out of memory is tried again with this many times as much: of a shared GPU, up "
+        "to a whole one; or of the memory of its container, up to maxMemory. Left out: it is infeasible at once.",
+    )
+    max_memory: Annotated[str, matches("^[0-9]{1,9}(Mi|Gi)$", "write Mi or Gi after a number, such as 64Gi")] | None = (
+        Field(
+            default=None,
+            max_length=20,
+            description="The most memory that a container may be given because of memoryGrowth. Left out: four times "
+            "the template's.",
+        )
     )
 
 
@@ -205,6 +237,16 @@ class TrialCounts(Model):
     retries: int = Field(default=0, description="Attempts that were retries.")
 
 
+class Sizing(Model):
+    """What was found out about the GPU memory of the trials, where gpu.fraction or gpu.memory is auto."""
+
+    trials: int = Field(default=0, ge=0, description="Trials that told how much they used.")
+    peak: int | None = Field(default=None, ge=0, description="The most that one of them used, in MiB.")
+    peak_fraction: float | None = Field(default=None, ge=0, description="The same as a part of its GPU.")
+    memory: int | None = Field(default=None, ge=1, description="MiB that each trial gets; absent: a whole GPU.")
+    fraction: float | None = Field(default=None, gt=0, le=1, description="The part of a GPU that each trial gets.")
+
+
 class BestTrial(Model):
     """The best trial so far."""
 
@@ -213,6 +255,27 @@ class BestTrial(Model):
     value: float = Field(description="The objective's value.")
     metrics: MetricValues = Field(default_factory=dict, description="All its metrics.")
     parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
+
+
+class StudyWaiting(Model):
+    """What the study's next trial waits for; there is none where it has as many as it may have at a time."""
+
+    queue: str = Field(max_length=253, description="The GpuQueue in whose line it stands.")
+    trial: str = Field(max_length=253, description="The Trial that is next.")
+    trials: int = Field(ge=0, description="Trials that wait for a place, those in their backoff included.")
+    position: int | None = Field(
+        default=None,
+        ge=1,
+        description="The study's place in the line of its queue: 1 is served next. Absent where it does not stand in "
+        "line, because it is held up by something other than a lack of GPUs.",
+    )
+    reason: str = Field(max_length=128, description="Why it waits, in a word.")
+    message: str | None = Field(default=None, max_length=1024, description="Why it waits, in a sentence.")
+    expected_start: Time | None = Field(
+        default=None,
+        description="When the next trial may start, by how long trials took before (RFC 3339). Absent where that is "
+        "not known.",
+    )
 
 
 class StudyStatus(Model):
@@ -230,9 +293,22 @@ class StudyStatus(Model):
     best: BestTrial | None = Field(default=None, description="The best trial so far.")
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")
-    gpus: int | None = Field(default=None, description="GPUs in use.")
+    gpus: float | None = Field(default=None, description="GPUs in use, parts of one included.")
+    sizing: Sizing | None = Field(
+        default=None, description="How much of a GPU the trials get, where that is found out."
+    )
     gpu_hours: float | None = Field(default=None, description="GPU-hours used so far.")
-    eta: Time | None = Field(default=None, description="When the study may end at its present pace (RFC 3339).")
+    gpu_hours_to_come: float | None = Field(
+        default=None,
+        description="GPU-hours that the trials still to come, and the rest of those that run, will take, if they take "
+        "as long as those that succeeded did on average. Absent where that is not known.",
+    )
+    eta: Time | None = Field(
+        default=None,
+        description="When the study may end at its present pace (RFC 3339). Absent where that is not known, because no "
+        "trial has succeeded yet, or none runs.",
+    )
+    waiting: StudyWaiting | None = Field(default=None, description="What the study's next trial waits for.")
     message: str | None = Field(default=None, max_length=4096, description="A sentence about the present state.")
     conditions: Conditions = Field(
         default_factory=list,

@@ -53,6 +53,14 @@ class TrialSpec(Model):
     parameters: Configuration = Field(description="The configuration.")
 
 
+class Needs(Model):
+    """What the trial needs beyond what its study asks for, because it ran out of memory."""
+
+    memory: int | None = Field(default=None, ge=1, description="MiB of memory for its container.")
+    gpu_memory: int | None = Field(default=None, ge=1, description="MiB of memory on one GPU.")
+    gpu_fraction: float | None = Field(default=None, gt=0, le=1, description="A part of one GPU; 1: a whole one.")
+
+
 class Reclaim(Model):
     """Who is to have the GPUs of a placement instead: the attempt is stopped, and the trial runs again later."""
 
@@ -103,8 +111,31 @@ class Placement(Model):
         default=None, ge=0, description="MiB of GPU memory that come with a part of a GPU, where that is known."
     )
     claim: DeviceClaim | None = Field(default=None, description="How the pod claims them (backend dra).")
+    uuid: str | None = Field(
+        default=None,
+        max_length=253,
+        description="The GPU as its driver names it, once that is known: for those that trials share by a reservation.",
+    )
     time: Time | None = Field(default=None, description="When it was given (RFC 3339).")
+    lost: str | None = Field(
+        default=None, max_length=1024, description="Set once the place is no more: why the attempt runs elsewhere."
+    )
     reclaim: Reclaim | None = Field(default=None, description="Set once the GPUs have to be given back.")
+
+
+class Waiting(Model):
+    """Where a trial stands that waits for its place, beside the reason and the message of its status."""
+
+    position: int | None = Field(
+        default=None,
+        ge=1,
+        description="Its study's place in the line of its queue: 1 is served next. Absent where it does not stand in "
+        "line, because it is held up by something other than a lack of GPUs.",
+    )
+    expected_start: Time | None = Field(
+        default=None,
+        description="When it may start, by how long trials took before (RFC 3339). Absent where that is not known.",
+    )
 
 
 class AttemptStatus(Model):
@@ -115,9 +146,11 @@ class AttemptStatus(Model):
     reason: str | None = Field(default=None, max_length=128, description="One PascalCase word.")
     message: str | None = Field(default=None, max_length=1024, description="A sentence about the end.")
     node: str | None = Field(default=None, max_length=253, description="Where it ran.")
+    generation: int | None = Field(default=None, description="The generation of the study's spec that it was of.")
     gpus: float = Field(default=0, ge=0, description="The GPUs that it had.")
+    gpu_memory: int | None = Field(default=None, ge=0, description="MiB of GPU memory that it had, where known.")
     started: Time | None = Field(default=None, description="When it began to run (RFC 3339).")
-    finished: Time | None = Field(default=None, description="When it ended (RFC 3339).")
+    finished: Time | None = Field(default=None, description="When it ended, or was given up (RFC 3339).")
 
 
 class Observation(Model):
@@ -139,6 +172,9 @@ class TrialStatus(Model):
     phase: Phase = Field(default=Phase.PENDING, description="Where the trial is in its life.")
     attempt: int = Field(default=0, ge=0, description="The number of the current attempt, or of the next.")
     placement: Placement | None = Field(default=None, description="The place of the current attempt.")
+    needs: Needs | None = Field(
+        default=None, description="What its next attempts get more than the study asks for; absent: nothing."
+    )
     not_before: Time | None = Field(default=None, description="No attempt before this time (RFC 3339).")
     value: float | None = Field(default=None, description="The objective's value.")
     observation: Observation | None = Field(default=None, description="The final metrics.")
@@ -150,6 +186,10 @@ class TrialStatus(Model):
     )
     reason: str | None = Field(default=None, max_length=128, description="Why the trial is in this phase.")
     message: str | None = Field(default=None, max_length=1024, description="A sentence about the present state.")
+    waiting: Waiting | None = Field(
+        default=None,
+        description="Where the trial stands in line. On a study's next trial only, and renewed twice a minute at most.",
+    )
     start_time: Time | None = Field(default=None, description="When the current attempt began to run (RFC 3339).")
     completion_time: Time | None = Field(default=None, description="When the trial ended (RFC 3339).")
     conditions: Conditions = Field(default_factory=list, max_length=8, description="Complete, once it has ended.")

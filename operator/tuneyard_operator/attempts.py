@@ -61,7 +61,40 @@ _INFRASTRUCTURE: Final = frozenset(
     {"Evicted", "NodeAffinity", "NodeLost", "NodeShutdown", "Preempted", "Preempting", "Shutdown", "Terminated"}
     | {"TerminationByKubelet", "UnexpectedAdmissionError", "OutOfcpu", "OutOfmemory", "OutOfpods"}
 )
-_OUT_OF_MEMORY: Final = re.compile(r"out of memory|OutOfMemoryError|std::bad_alloc|\bMemoryError\b", re.IGNORECASE)
+GPU_OUT_OF_MEMORY: Final = "GpuOutOfMemory"
+HOST_OUT_OF_MEMORY: Final = "HostOutOfMemory"
+_OF_A_GPU: Final = re.compile(
+    r"""
+      \b(?:CUDA|HIP|XPU|cuda\s?runtime)\b[^\n]{0,40}\bout\ of\ memory     # PyTorch; ROCm; CUDA's own runtime
+    | \btorch\.(?:cuda\.)?OutOfMemoryError\b
+    | \b(?:cu|hip)(?:da)?ErrorOutOfMemory\b | \bcudaErrorMemoryAllocation\b | \bCUDA_ERROR_OUT_OF_MEMORY\b
+    | \bCU(?:BLAS|DNN|SOLVER|SPARSE|FFT|RAND)_STATUS_ALLOC_FAILED\b
+    | \bRESOURCE_EXHAUSTED:[^\n]{0,80}(?:out\ of\ memory|failed\ to\ allocate|allocat)   # JAX (XLA)
+    | \bOOM\ when\ allocating\ tensor\b(?![^\n]{0,400}device:CPU)              # TensorFlow
+    | \bcupy\S{0,40}\.OutOfMemoryError\b | \bstd::bad_alloc:[^\n]{0,80}(?:CUDA|cuda|RMM) # CuPy; RAPIDS
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_OF_THE_HOST: Final = re.compile(
+    r"""
+      \bstd::bad_alloc\b | \b(?:_Array)?MemoryError\b | \b(?:Cannot|can't)\ allocate\ memory\b | \bENOMEM\b
+    | \bout\ of\ memory\b | \bOutOfMemoryError\b | \bOOM\ when\ allocating\ tensor\b
+    | \bDefaultCPUAllocator:\ (?:not\ enough|can't\ allocate)\ memory
+    | \bDataLoader\ worker\b[^\n]{0,80}\bkilled\ by\ signal:\ Killed\b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What programs say that ran out of memory, as their frameworks put it; the GPU's words are looked for first."""
+
+
+def out_of_memory(seen: AttemptSeen) -> str | None:
+    """Of what an attempt that failed ran out: GpuOutOfMemory or HostOutOfMemory; None where it was something else."""
+    if seen.reason == "OOMKilled":
+        return HOST_OUT_OF_MEMORY
+    said = seen.termination or ""
+    if _OF_A_GPU.search(said):
+        return GPU_OUT_OF_MEMORY
+    return HOST_OUT_OF_MEMORY if _OF_THE_HOST.search(said) else None
 
 
 def classify(seen: AttemptSeen) -> End:
@@ -72,8 +105,10 @@ def classify(seen: AttemptSeen) -> End:
     if seen.disrupted or seen.reason in _INFRASTRUCTURE:
         return End(Outcome.INFRASTRUCTURE, seen.reason or "PodGone", seen.message or f"the pod was lost{where}")
     tail = _last_lines(seen.termination)
-    if seen.reason == "OOMKilled" or (seen.termination and _OUT_OF_MEMORY.search(seen.termination)):
-        return End(Outcome.OUT_OF_MEMORY, "OutOfMemory", f"the program ran out of memory{where}{tail}")
+    memory = out_of_memory(seen)
+    if memory is not None:
+        whose = "GPU memory" if memory == GPU_OUT_OF_MEMORY else "memory"
+        return End(Outcome.OUT_OF_MEMORY, memory, f"the program ran out of {whose}{where}{tail}")
     if seen.exit_code is None:
         return End(Outcome.INFRASTRUCTURE, seen.reason or "PodFailed", seen.message or f"the pod failed{where}")
     hint = " (SIGKILL: the kernel kills so when memory runs out)" if seen.exit_code in {137, -9} else ""

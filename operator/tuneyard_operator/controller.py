@@ -39,10 +39,18 @@ class Controller:
     Trials and pods may be heard of before their study: what came is kept by study uid until the study comes.
     """
 
-    def __init__(self, kube: Kube, strategies: StrategyClient, *, report_url: str | None, keep_jobs: float) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        strategies: StrategyClient,
+        *,
+        report_url: str | None,
+        keep_jobs: float,
+        gpu_runtime_class: str | None = None,
+    ) -> None:
         self._kube = kube
         self._keep_jobs = keep_jobs
-        self.world = KubernetesWorld(kube, report_url)
+        self.world = KubernetesWorld(kube, report_url, gpu_runtime_class)
         self.engine = Engine(self.world, strategies)
         self.running_pods: dict[str, AttemptKey] = {}
         """Attempts by pod uid: who may report."""

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 Object = dict[str, Any]
 RETRY_SECONDS: Final = 1.0
 REJECTED_SECONDS: Final = 30.0
+LOG_TAIL: Final = 4096
+"""Characters that are kept of the log of an attempt that failed."""
 
 
 class Engine:
@@ -179,6 +181,7 @@ class Engine:
                 trial.log_failures += 1
                 text = await world.read_log(state, trial.index, attempt)
                 trial.log_metrics, trial.log_failures = from_log(text, state.spec.objectives), 0
+                trial.log_tail = text[-LOG_TAIL:]
             case InspectAttempt():
                 seen = await world.inspect_attempt(state, trial)
                 trial.placed_at = world.now()

@@ -43,6 +43,8 @@ class Options(process.Options):
     """Where pods reach the intake; None to guess from this host's address."""
     keep_jobs: float = 900.0
     """Seconds for which the Jobs of ended trials are kept, for their logs."""
+    gpu_runtime_class: str | None = None
+    """The RuntimeClass of pods with NVIDIA GPUs whose template names none."""
 
 
 class StartError(Exception):
@@ -83,7 +85,13 @@ class _Replica:
         strategies = _strategies(options)
         report_url = options.report_url or f"http://{process.own_address()}:{options.listen[1]}{intake.PATH}"
         measured = telemetry.MeasuredStrategies(strategies)
-        controller = Controller(self._kube, measured, report_url=report_url, keep_jobs=options.keep_jobs)
+        controller = Controller(
+            self._kube,
+            measured,
+            report_url=report_url,
+            keep_jobs=options.keep_jobs,
+            gpu_runtime_class=options.gpu_runtime_class,
+        )
         shown = ExitStack()
         try:
             # Planning must not begin before all trials are known: Studies come after this.

@@ -23,9 +23,11 @@ from tuneyard_operator.worlds.store import Store
 from tuneyard_scheduler import translate
 from tuneyard_scheduler.cycle import schedule
 from tuneyard_scheduler.devices import Kind
+from tuneyard_scheduler.outlook import outlook
+from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.selection import ANY_NODE
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import NOTHING, AttemptKey, Node, Place, PodView, StudyView, taken
+from tuneyard_scheduler.views import NOTHING, AttemptKey, Node, Outlook, Place, PodView, StudyView, Waiting, taken
 
 Object = dict[str, Any]
 
@@ -36,6 +38,8 @@ _PLAN_SECONDS: Final = 0.25
 _SYNC_SECONDS: Final = 0.5
 """How often changes by other processes (`tuneyard stop`) are looked for."""
 _SUPPLY_RETRY_SECONDS: Final = 2.0
+_WAITED_SECONDS: Final = 2.0
+"""For so long a trial waits for one reason before the reason is written."""
 
 
 class Ending(StrEnum):
@@ -82,8 +86,13 @@ class LocalRunner:
         self._world.on_trial = self._take_trial
         self._engine = Engine(self._world, InProcess())
         self.state = self._engine.set_study(study)
+        # Whoever runs a study again has mended what failed, maybe in a program of which the manifest says nothing.
+        self.state.forgiven = self._world.now()
         self._cluster = ClusterState()
         self._waits: str | None = None
+        self._waits_for: tuple[int, str] | None = None
+        """The next trial and its reason; and since when that is so, until it is written."""
+        self._waits_since: float | None = None
         self._plan_at = 0.0
         self._sync_at = 0.0
         self._supply_at = 0.0
@@ -171,7 +180,9 @@ class LocalRunner:
         decisions = schedule(self._cluster, now)
         if decisions.next_wakeup is not None:
             self._plan_at = min(self._plan_at, decisions.next_wakeup)
-        self._waits = next((waiting.message for waiting in decisions.waiting), None)
+        waiting = next(iter(decisions.waiting), None)
+        self._waits = waiting.message if waiting is not None else None
+        self._explain(waiting, now)
         for place in decisions.placements:
             self._place(place, now)
 
@@ -191,15 +202,33 @@ class LocalRunner:
         kind = Kind(RESOURCE, gpus.all[0].model)
         return Node(platform.node(), {RESOURCE: min(int(capacity), len(gpus.all))}, kinds={RESOURCE: kind})
 
+    def _explain(self, waiting: Waiting | None, now: float) -> None:
+        """Write why the next trial waits, where that lasts, for `tuneyard queue` to show. There is no line here."""
+        if waiting is None or waiting.reason == Reason.PARALLEL_LIMIT:
+            self._waits_for = None
+        elif self._waits_for != (waiting.index, waiting.reason):
+            self._waits_for, self._waits_since = (waiting.index, waiting.reason), now
+        elif self._waits_since is not None and now >= self._waits_since + _WAITED_SECONDS:
+            self._waits_since = None
+            start = outlook(self._cluster, [waiting], now)[waiting.study].start
+            with contextlib.suppress(Conflict):  # it has changed: then there is other news soon
+                self._write(waiting, translate.waits(waiting, Outlook(start=start), None)["status"], now)
+
     def _place(self, place: Place, now: float) -> None:
-        trial = self._cluster.trial(place.study, place.index)
-        version = int(trial.view.version or 0) if trial is not None and trial.view is not None else 0
-        status = translate.placed(place, None, now)["status"]
         try:
-            after = self._store.patch_trial(self.state.uid, place.index, version, status)
+            self._write(place, translate.placed(place, None, now)["status"], now)
         except Conflict:
             self._cluster.forget(place)
-            return
+
+    def _write(self, about: Place | Waiting, status: Object, now: float) -> None:
+        """Change a trial's status, if it is still the one that was decided on.
+
+        Raises:
+            Conflict: it is not.
+        """
+        trial = self._cluster.trial(about.study, about.index)
+        version = int(trial.view.version or 0) if trial is not None and trial.view is not None else 0
+        after = self._store.patch_trial(self.state.uid, about.index, version, status)
         self.state.set_trial(after, now)
         self._take_trial(after)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final, Literal, NamedTuple
 
 from tuneyard_api.common import micro_timestamp, timestamp
@@ -26,7 +27,9 @@ from tuneyard_operator.actions import (
     WriteTrial,
 )
 from tuneyard_operator.attempts import AttemptSeen, End, classify
+from tuneyard_operator.blocking import BLOCKED_AFTER, blocked, blocked_at, lost_place, paused
 from tuneyard_operator.metrics import BadMetrics, from_termination_message, observe
+from tuneyard_operator.needs import Growth, after_out_of_memory
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.retry import GiveUp, decide
@@ -39,9 +42,6 @@ LOST_AFTER: Final = 5.0
 """The same for one that is on record as running: a process that begins has listed all pods, and this one's is gone."""
 STOP_SECONDS: Final = 5.0
 """After so long an attempt that was told to end, and does not show it, is told again."""
-BLOCKED_AFTER: Final = {"Unschedulable": 60.0}
-BLOCKED_AFTER_DEFAULT: Final = 5.0
-"""Seconds that an attempt waits for an image (or the like) before its study counts as blocked."""
 STATUS_SECONDS: Final = 1.0
 STATUS_FULL_SECONDS: Final = 30.0
 """How often the study's status is written at most; and when only its estimates changed."""
@@ -49,6 +49,8 @@ CURVE_SECONDS: Final = 30.0
 """How often a running trial's curve is written at most."""
 LOG_TRIES: Final = 60
 """How often a log is asked for, once a second, before the attempt counts as lost: its node may never answer again."""
+LOG_TRIES_FAILED: Final = 5
+"""The same where the log would only say why an attempt failed."""
 MAX_ASK: Final = 200
 MAX_LOOK_AHEAD: Final = 64
 
@@ -76,10 +78,6 @@ def _ends(state: StudyState, now: float) -> Iterator[StudyEnd]:
     if failed > state.spec.trials.max_failed:
         said = f"{failed} trials failed, more than trials.maxFailed allows ({state.spec.trials.max_failed})"
         yield StudyEnd("Failed", "TooManyFailed", said)
-    without_result = failed + state.phases[Phase.INFEASIBLE]
-    if not state.phases[Phase.SUCCEEDED] and without_result > state.spec.trials.max_failed:
-        said = f"not one of {without_result} trials gave a result; the last to end: {state.last_trouble}"
-        yield StudyEnd("Failed", "NoTrialSucceeds", said)
     best = state.best
     if best is not None and best.value is not None and state.goal.target is not None:
         sign = 1.0 if state.goal.goal == "maximize" else -1.0
@@ -94,28 +92,6 @@ def _ends(state: StudyState, now: float) -> Iterator[StudyEnd]:
             yield StudyEnd("Complete", "MaxTrialsReached", f"all {len(state.trials)} trials have ended")
         else:
             yield StudyEnd("Complete", "SpaceExhausted", f"all {len(state.trials)} configurations have been tried")
-
-
-def blocked(state: StudyState, now: float) -> str | None:
-    """Why no further trial should start until somebody mends something; None when nothing is in the way."""
-    for index in state.stuck:
-        trial = state.trials[index]
-        if trial.seen is not None and now >= _blocked_at(trial):
-            return f"trial {index}: {trial.seen.waits_for}"
-    return None
-
-
-def _blocked_at(trial: TrialState) -> float:
-    """When a trial's waiting begins to block its study; a lost place is no reason to."""
-    if trial.blocked_since is None or trial.seen is None or _lost_place(trial):
-        return math.inf
-    return trial.blocked_since + BLOCKED_AFTER.get(trial.seen.reason or "", BLOCKED_AFTER_DEFAULT)
-
-
-def _lost_place(trial: TrialState) -> bool:
-    """Whether the node that the scheduler chose does not take the pod any more (cordoned, gone, filled by others)."""
-    on_a_node = trial.placement is not None and trial.placement.get("node") is not None
-    return on_a_node and trial.seen is not None and trial.seen.reason == "Unschedulable"
 
 
 def wanted(state: StudyState, now: float, *, learns: bool) -> list[int]:
@@ -176,8 +152,9 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
         return _conclude(state, trial, End(Outcome.STOPPED, "StudyEnded", end.message), seen, now)
     if not trial.active:
         return _plan_pending(state, trial, now)
-    if trial.reclaim is not None and (seen is not None or not trial.started):
-        return _plan_reclaim(state, trial, seen, now)
+    leaves = _leaves(trial)
+    if leaves is not None and (seen is not None or not trial.started):
+        return _plan_leaving(state, trial, leaves, seen, now)
     if not trial.started:
         return _plan_start(state, trial, now)
     if seen is None:
@@ -199,49 +176,60 @@ def _plan_pending(state: StudyState, trial: TrialState, now: float) -> TrialActi
 
 
 def _plan_start(state: StudyState, trial: TrialState, now: float) -> TrialAction | None:
-    """Start the attempt; or give its place back to others where the spec has to be mended first."""
-    if state.may_start:
+    """Start the attempt; or give its place back to others where something has to be mended first."""
+    pause = paused(state, now)
+    if state.may_start and pause is None and trial.awaits_gpu:
+        return None  # which one it is will be told by the placement
+    if state.may_start and pause is None:
         return StartAttempt(trial.index, trial.version, trial.attempt)
-    # Not before the scheduler can know that the study is blocked: it would give the place again.
-    if state.spec_problem is None or state.told_phase != "Blocked" or state.status_busy:
+    if pause is not None:
+        state.wake(trial.index, now + STATUS_SECONDS)
+    elif state.spec_problem is None:
         return None
-    given_back = End(Outcome.BLOCKED, "InvalidSpec", "gave its place back: the study's spec has to be mended first")
+    # Not before the scheduler can know that the study is blocked: it would give the place again.
+    if state.told_phase != "Blocked" or state.status_busy:
+        return None
+    reason = "InvalidSpec" if pause is None else pause.reason
+    given_back = End(Outcome.BLOCKED, reason, "gave its place back: the study is blocked until somebody mends it")
     return _conclude(state, trial, given_back, None, now)
 
 
-def _plan_reclaim(state: StudyState, trial: TrialState, seen: AttemptSeen | None, now: float) -> WriteTrial | None:
+def _plan_leaving(
+    state: StudyState, trial: TrialState, leaves: End, seen: AttemptSeen | None, now: float
+) -> WriteTrial | None:
     """The scheduler takes the place back: the attempt is told to end, and recorded when it has.
 
     Not before, so that what it saves at its end is there for the next one. One that was not started is recorded at
     once; if an earlier process did start it, it is stopped as one that is over. One that was started is seen first.
     """
     if seen is None:
-        return _conclude(state, trial, _preempted(trial), None, now)
+        return _conclude(state, trial, leaves, None, now)
     if not seen.disrupted:
         state.strays.setdefault((trial.index, trial.attempt), now)
         state.wake(trial.index, now + STOP_SECONDS)
     return None
 
 
-def _preempted(trial: TrialState) -> End:
-    told = trial.reclaim or {}
-    said = (
-        f"gave its GPUs back for trial {told.get('trial')} of GpuQueue '{told.get('queue')}', which is guaranteed them"
-    )
-    return End(Outcome.PREEMPTED, "Reclaimed", said)
+def _leaves(trial: TrialState) -> End | None:
+    """Why the scheduler takes the current attempt's place back, if it does."""
+    told = trial.reclaim
+    if told is not None:
+        whom = f"trial {told.get('trial')} of GpuQueue '{told.get('queue')}', which is guaranteed them"
+        return End(Outcome.PREEMPTED, "Reclaimed", f"gave its GPUs back for {whom}")
+    return End(Outcome.INFRASTRUCTURE, "PlaceLost", trial.lost) if trial.lost else None
 
 
 def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction | None:
     """An attempt that does not run yet: if it is stuck and the spec was corrected since, it starts anew."""
     if trial.blocked_since is None:
         return None
-    if _lost_place(trial):
+    if lost_place(trial):
         at = trial.blocked_since + BLOCKED_AFTER["Unschedulable"]
         if now >= at:
             return _conclude(state, trial, End(Outcome.INFRASTRUCTURE, "PlaceLost", seen.waits_for[:1000]), seen, now)
         state.wake(trial.index, at)
         return None
-    at = _blocked_at(trial)
+    at = blocked_at(trial)
     if now < at:
         state.wake(trial.index, at)
         return None
@@ -284,9 +272,15 @@ def _plan_curve(state: StudyState, trial: TrialState, begun: float, now: float) 
 
 def _end_attempt(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction:
     """The attempt is over: find out what it was worth."""
-    if trial.reclaim is not None and seen.disrupted:
-        return _conclude(state, trial, _preempted(trial), seen, now)
+    leaves = _leaves(trial)
+    if leaves is not None and seen.disrupted:
+        return _conclude(state, trial, leaves, seen, now)
     found = classify(seen)
+    if found.outcome is Outcome.PROGRAM_FAILED and from_termination_message(seen.termination):
+        # Its last metrics stand where the end of its log would else be, which says why it failed.
+        if trial.log_tail is None and trial.log_failures < LOG_TRIES_FAILED:
+            return ReadLog(trial.index, trial.version, trial.attempt)
+        found = classify(replace(seen, termination=trial.log_tail))
     if found.outcome is not Outcome.SUCCEEDED:
         return _conclude(state, trial, found, seen, now)
     objectives = state.spec.objectives
@@ -316,12 +310,15 @@ def _conclude(
     """The one patch that records an attempt's end: a retry, or the trial's end."""
     attempts = list(trial.attempts)
     if trial.active:
-        attempts.append(_ended_attempt(trial, end, seen, now))
+        attempts.append(_ended_attempt(state, trial, end, seen, now))
+    growth = _growth(state, trial, end)
     verdict = decide(
         outcome=end.outcome, attempts=attempts, retry=state.spec.retry, seed=state.spec.strategy.seed,
-        index=trial.index, now=now,
+        index=trial.index, now=now, grown=growth.needs is not None,
     )  # fmt: skip
     patch: Object = {"attempts": attempts, "reason": end.reason, "message": end.message or None}
+    if trial.waiting is not None:
+        patch["waiting"] = None
     if not isinstance(verdict, GiveUp):
         patch |= {
             "phase": Phase.PENDING,
@@ -331,6 +328,8 @@ def _conclude(
             "curve": None,
         }
         patch["notBefore"] = micro_timestamp(verdict.not_before) if verdict.not_before > now else None
+        if growth.needs is not None:
+            patch["needs"] = growth.needs
         return WriteTrial(trial.index, trial.version, patch, end)
     patch |= {"phase": verdict.phase, "notBefore": None, "completionTime": timestamp(now)}
     curve = trial.reports.curve()
@@ -340,12 +339,21 @@ def _conclude(
         patch |= {"observation": {"metrics": metrics}, "value": metrics[state.goal.metric], "message": None}
     else:
         said = f"{verdict.message}; last: {end.message}" if verdict.phase is Phase.FAILED else end.message
-        patch |= {"reason": verdict.reason, "message": said[:1024] or None}
+        said += f" ({growth.why_not})" if growth.why_not else ""
+        reason = end.reason if end.outcome is Outcome.OUT_OF_MEMORY else verdict.reason
+        patch |= {"reason": reason, "message": said[:1024] or None}
     patch["conditions"] = [status.trial_condition(verdict.phase, patch["reason"], patch["message"] or "", now)]
     return WriteTrial(trial.index, trial.version, patch, end)
 
 
-def _ended_attempt(trial: TrialState, end: End, seen: AttemptSeen | None, now: float) -> Object:
+def _growth(state: StudyState, trial: TrialState, end: End) -> Growth:
+    """What the trial needs for another attempt, if this one ran out of memory and the study allows more."""
+    if end.outcome is not Outcome.OUT_OF_MEMORY:
+        return Growth(None)
+    return after_out_of_memory(state.spec, end.reason, trial.needs, trial.placement or {})
+
+
+def _ended_attempt(state: StudyState, trial: TrialState, end: End, seen: AttemptSeen | None, now: float) -> Object:
     """The attempt for the trial's record. Its GPUs were taken from start to end."""
     placement = trial.placement or {}
     ended: Object = {"number": trial.attempt, "outcome": end.outcome, "reason": end.reason}
@@ -354,10 +362,17 @@ def _ended_attempt(trial: TrialState, end: End, seen: AttemptSeen | None, now: f
     node = (seen.node if seen else None) or placement.get("node")
     if node:
         ended["node"] = node
+    known = seen.generation if seen is not None else None
+    ended["generation"] = state.generation if known is None else known
     ended["gpus"] = placement.get("gpus", 0)
-    if seen is not None and seen.started is not None:
-        ended["started"] = micro_timestamp(seen.started)
-        ended["finished"] = micro_timestamp(max(seen.finished or now, seen.started))
+    if placement.get("memory"):
+        ended["gpuMemory"] = placement["memory"]
+    started = seen.started if seen is not None else None
+    finished = (seen.finished if seen is not None else None) or now
+    if started is not None:
+        ended["started"] = micro_timestamp(started)
+        finished = max(finished, started)
+    ended["finished"] = micro_timestamp(finished)
     return ended
 
 

@@ -12,6 +12,7 @@ from tuneyard_api.common import API_VERSION, ATTEMPT_LABEL, GROUP, INDEX_LABEL, 
 from tuneyard_api.study import StudySpec
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
+from tuneyard_scheduler import memory
 from tuneyard_scheduler.backends import catalog
 
 Object = dict[str, Any]
@@ -109,12 +110,14 @@ def trial(state: StudyState, index: int, parameters: Object) -> Object:
     }
 
 
-def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
+def job(state: StudyState, of: TrialState, report_url: str | None, gpu_runtime_class: str | None = None) -> Object:
     """The attempt's Job: the study's template with the parameters, the placement and the means to report."""
-    return objects(state, of, report_url)[-1]
+    return objects(state, of, report_url, gpu_runtime_class)[-1]
 
 
-def objects(state: StudyState, of: TrialState, report_url: str | None) -> list[Object]:
+def objects(
+    state: StudyState, of: TrialState, report_url: str | None, gpu_runtime_class: str | None = None
+) -> list[Object]:
     """What has to be created for an attempt, in this order: what its pod refers to, and its Job.
 
     What the pod refers to is named by what it says: where it is there already, it is the same.
@@ -133,15 +136,18 @@ def objects(state: StudyState, of: TrialState, report_url: str | None) -> list[O
     pod = template["spec"]
     pod["restartPolicy"] = "Never"
     pod.setdefault("automountServiceAccountToken", False)
-    values = environment(state.name, of.index, of.attempt, of.parameters)
+    values = environment(state.name, of.index, of.attempt, of.parameters) | measuring(state.spec, of.placement)
     for container in [*(pod.get("initContainers") or []), *pod["containers"]]:
         fill_container(container, of.parameters, values)
     main = pod["containers"][0]
     _add_reporting(pod, main, report_url)
+    memory.render(of.needs.get("memory"), main)
     needed: list[Object] = []
     if of.placement and of.placement.get("node"):
         vendor = state.spec.gpu.vendor if state.spec.gpu is not None else "nvidia"
         needed = catalog.render(of.placement, template, main, vendor=vendor, name=state.name, uid=state.uid)
+        if gpu_runtime_class and (of.placement.get("resource") or "").startswith("nvidia.com/"):
+            pod.setdefault("runtimeClassName", gpu_runtime_class)
     ours = {STUDY_LABEL: state.name, UID_LABEL: state.uid}
     for each in needed:
         each["metadata"] |= {"namespace": state.namespace, "labels": ours}
@@ -164,6 +170,13 @@ def objects(state: StudyState, of: TrialState, report_url: str | None) -> list[O
         },
     }
     return [*needed, job]
+
+
+def measuring(spec: StudySpec, placement: Object | None) -> dict[str, str]:
+    """What has a trial tell how much GPU memory it uses, where its study is to find that out."""
+    if spec.gpu is None or not spec.gpu.auto:
+        return {}
+    return {"TUNEYARD_MEASURE_GPU": "whole" if (placement or {}).get("gpus", 0) >= 1 else "part"}
 
 
 def _add_reporting(pod: Object, main: Object, report_url: str | None) -> None:

@@ -13,6 +13,7 @@ from tuneyard_api.study import Objective, StudySpec
 from tuneyard_api.trial import Outcome, Phase
 from tuneyard_api.validation import validate_study
 from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
+from tuneyard_operator.sizing import Peaks
 from tuneyard_operator.trial_state import TrialState, attempt_seconds
 from tuneyard_strategy.contract import TrialRecord
 
@@ -27,6 +28,11 @@ class StudyState:
     into `touched`, where the planner finds them.
     """
 
+    peaks: Peaks
+    """What the trials needed of a GPU."""
+    forgiven: float = 0.0
+    """What failed before this time does not count as trouble."""
+
     def __init__(self, study: Object, now: float) -> None:
         self.trials: dict[int, TrialState] = {}
         self._removed: set[str] = set()
@@ -40,6 +46,7 @@ class StudyState:
         """Heap of (time, trial) at which the planner looks again."""
         self.pending: set[int] = set()
         self.active: set[int] = set()
+        self.waits: set[int] = set()  # pending trials of which the scheduler has said why they wait
         self._backing_off: set[int] = set()
         self._backoffs: list[tuple[float, int]] = []
         self.strays: dict[tuple[int, int], float] = {}
@@ -55,11 +62,11 @@ class StudyState:
         self.next_index = 0
         self.holes: set[int] = set()
         self.started_at: float | None = None
-        self.last_trouble: str | None = None
-        """What is said of the last trial that ended without a result."""
-        self.retries = 0
-        self.gpu_seconds = self.run_seconds = 0.0
-        self.ran = 0
+        self.troubled: dict[int, float] = {}
+        """Trials that failed under the present spec, with the seconds that their longest failed attempt ran."""
+        self.retries = self.ran = 0
+        # of all attempts; the other two, and ran, of those that succeeded
+        self.gpu_seconds = self.run_seconds = self.run_gpu_seconds = 0.0
         self.exhausted_from: int | None = None
         """The first index for which the strategy had no configuration."""
         self.spec_problem: str | None = None
@@ -103,6 +110,7 @@ class StudyState:
             self.goal: Objective = next(o for o in self.spec.objectives if o.goal)
             self.exhausted_from = None
             self.refused.clear()
+            self.troubled.clear()
             self.timeout = seconds(self.spec.trials.timeout) if self.spec.trials.timeout else None
             self.max_duration = seconds(self.spec.max_duration) if self.spec.max_duration else None
             self.touched.update(self.pending, self.active)
@@ -113,6 +121,7 @@ class StudyState:
     def _take_up(self, status: Object) -> None:
         """Go on from what an earlier process wrote: a space that was found to be exhausted still is."""
         self.status = status
+        self.peaks = Peaks.resumed(status.get("sizing"))
         if status.get("reason") == "SpaceExhausted" and status.get("observedGeneration") == self.generation:
             self.exhausted_from = status["trials"]["created"]
 
@@ -167,9 +176,11 @@ class StudyState:
         self.refused.pop(trial.index, None)
         self.phases[trial.phase] -= 1
         self.pending.discard(trial.index)
+        self.waits.discard(trial.index)
         self._backing_off.discard(trial.index)
         self.active.discard(trial.index)
         self.stuck.discard(trial.index)
+        self.troubled.pop(trial.index, None)
         self._count_attempts(trial, -1)
         if self.best is trial:
             del self.trials[trial.index]
@@ -188,12 +199,16 @@ class StudyState:
                 self.stuck.add(trial.index)
         elif not trial.phase.terminal:
             self.pending.add(trial.index)
+            if trial.waiting is not None:
+                self.waits.add(trial.index)
             if trial.not_before:
                 self._backing_off.add(trial.index)
                 heapq.heappush(self._backoffs, (trial.not_before, trial.index))
-        if trial.phase in {Phase.FAILED, Phase.INFEASIBLE}:
-            self.last_trouble = trial.message or "no message"
+        trouble = trial.trouble(self.generation, self.forgiven)
+        if trouble is not None:
+            self.troubled[trial.index] = trouble
         self._count_attempts(trial, 1)
+        self.peaks.learn(trial)
         self._consider(trial)
         self.started_at = min(self.started_at or math.inf, trial.created)
         self.holes.discard(trial.index)
@@ -212,6 +227,7 @@ class StudyState:
             self.gpu_seconds += sign * took * attempt.get("gpus", 0)
             if attempt["outcome"] == Outcome.SUCCEEDED:
                 self.run_seconds += sign * took
+                self.run_gpu_seconds += sign * took * attempt.get("gpus", 0)
                 self.ran += sign
 
     def _consider(self, trial: TrialState) -> None:

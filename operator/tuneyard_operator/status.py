@@ -10,20 +10,24 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tuneyard_api.common import INDEX_LABEL, STUDY_LABEL, seconds, timestamp
+from tuneyard_api.common import INDEX_LABEL, STUDY_LABEL, timestamp
+from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase
+from tuneyard_operator import forecast
 from tuneyard_operator.actions import Object
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
+from tuneyard_scheduler.devices import amount
 
 if TYPE_CHECKING:
+    from tuneyard_operator.blocking import Block
     from tuneyard_operator.planner import StudyEnd
 
 
 _TRIAL_GENERATION = 1  # a Trial's spec never changes
 
 
-def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocked: str | None, now: float) -> Object:
+def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocked: Block | None, now: float) -> Object:
     """The Study's whole status; of constant size."""
     over = end if end is not None and not state.pending and not state.active else None
     phase, reason, message = _phase(state, over, end, blocked)
@@ -47,7 +51,7 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
         },
         "replicas": running,
         "selector": f"{STUDY_LABEL}={state.name},{INDEX_LABEL}",
-        "gpus": sum(state.trials[index].gpus for index in state.active),
+        "gpus": amount(sum(state.trials[index].gpus for index in state.active)),
         "gpuHours": round(_gpu_seconds(state, now) / 3600, 4),
         "conditions": _conditions(state, before, over, blocked, now),
     }
@@ -58,14 +62,19 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
     if over is not None:
         after["completionTime"] = before.get("completionTime") or timestamp(now)
     elif phase == "Running":
-        _add_if(after, "eta", _eta(state, now))
+        at, hours = forecast.eta(state, now), forecast.gpu_hours_to_come(state, now)
+        _add_if(after, "eta", timestamp(at) if at is not None else None)
+        _add_if(after, "gpuHoursToCome", round(hours, 4) if hours is not None else None)
+    if over is None:
+        _add_if(after, "waiting", _waiting(state))
+    _add_if(after, "sizing", state.peaks.status(state.spec.gpu))
     if state.best is not None:
         after["best"] = _best(state.best)
     return after
 
 
 def _phase(
-    state: StudyState, over: StudyEnd | None, end: StudyEnd | None, blocked: str | None
+    state: StudyState, over: StudyEnd | None, end: StudyEnd | None, blocked: Block | None
 ) -> tuple[str, str | None, str | None]:
     if over is not None:
         return over.type, over.reason, over.message
@@ -74,7 +83,7 @@ def _phase(
     if state.problem:
         return "Blocked", "InvalidSpec", state.problem
     if blocked:
-        return "Blocked", "TrialsCannotStart", blocked
+        return "Blocked", blocked.reason, blocked.message
     if state.spec.suspend:
         return "Suspended", "Suspended", f"{len(state.active)} trials still run" if state.active else None
     if state.strategy_problem:
@@ -83,7 +92,7 @@ def _phase(
 
 
 def _conditions(
-    state: StudyState, before: Object, over: StudyEnd | None, blocked: str | None, now: float
+    state: StudyState, before: Object, over: StudyEnd | None, blocked: Block | None, now: float
 ) -> list[Object]:
     complete, failed = (over is not None and over.type == kind for kind in ("Complete", "Failed"))
     goes_on = "the study goes on"
@@ -95,7 +104,12 @@ def _conditions(
             "NotChecked" if valid is None else "Accepted" if valid else "InvalidSpec",
             state.problem or "",
         ),
-        ("Blocked", blocked is not None, "TrialsCannotStart" if blocked else "TrialsCanStart", blocked or ""),
+        (
+            "Blocked",
+            blocked is not None,
+            blocked.reason if blocked else "TrialsCanStart",
+            blocked.message if blocked else "",
+        ),
         ("Suspended", state.spec.suspend, "SpecSuspend" if state.spec.suspend else "NotSuspended", ""),
         ("Complete", complete, over.reason if over and complete else "NotComplete", over.message if over else goes_on),
         ("Failed", failed, over.reason if over and failed else "NotFailed", over.message if over else goes_on),
@@ -150,28 +164,15 @@ def _best(trial: TrialState) -> Object:
     }
 
 
-def _running_since(state: StudyState, now: float) -> Iterator[tuple[TrialState, float]]:
-    for index in state.active:
-        trial = state.trials[index]
-        if trial.seen is not None and trial.seen.started is not None:
-            yield trial, max(0.0, (trial.seen.finished or now) - trial.seen.started)
-
-
 def _gpu_seconds(state: StudyState, now: float) -> float:
-    return state.gpu_seconds + sum(trial.gpus * took for trial, took in _running_since(state, now))
+    return state.gpu_seconds + sum(trial.gpus * took for trial, took in forecast.running_since(state, now))
 
 
-def _eta(state: StudyState, now: float) -> str | None:
-    """When the study ends if the remaining trials take as long as the finished ones did on average."""
-    if state.ran == 0 or math.isinf(state.limit) or state.spec.trials.parallel == 0:
+def _waiting(state: StudyState) -> Object | None:
+    waiting = forecast.next_waiting(state)
+    if waiting is None:
         return None
-    mean = state.run_seconds / state.ran
-    left = max(0.0, (state.limit - state.ended) * mean - sum(took for _, took in _running_since(state, now)))
-    lanes = max(1, min(state.spec.trials.parallel, len(state.active) or state.spec.trials.parallel))
-    at = now + left / lanes
-    if state.spec.max_duration and state.started_at is not None:
-        at = min(at, state.started_at + seconds(state.spec.max_duration))
-    return timestamp(at)
+    return {"queue": state.spec.queue or DEFAULT_QUEUE, "trials": len(state.pending), **waiting}
 
 
 def _add_if(into: Object, key: str, value: object) -> None:
@@ -179,7 +180,7 @@ def _add_if(into: Object, key: str, value: object) -> None:
         into[key] = value
 
 
-_ESTIMATES = frozenset({"eta", "gpuHours"})
+_ESTIMATES = frozenset({"eta", "gpuHours", "gpuHoursToCome"})
 
 
 def alike(before: Object, after: Object) -> bool:

@@ -26,6 +26,8 @@ class TrialState:
     phase: Phase
     attempt: int
     placement: Object | None
+    needs: Object
+    """What it needs beyond what the study asks for."""
     not_before: float
     """No attempt before this time: the backoff after a failure."""
     attempts: list[Object]
@@ -33,6 +35,8 @@ class TrialState:
     message: str | None
     metrics: dict[str, float]
     deleting: bool
+    waiting: Object | None = None
+    """What the scheduler says about its wait: reason, message, position and expectedStart; None: nothing."""
 
     seen: AttemptSeen | None = None
     started: bool = False
@@ -46,6 +50,8 @@ class TrialState:
     """When the curve may be written again."""
     reports: Reports = field(default_factory=Reports)
     log_metrics: dict[str, Any] | None = None
+    log_tail: str | None = None
+    """The end of its log, where it was read to find out why it failed."""
     log_failures: int = 0
     """How often its log could not be read, in a row."""
 
@@ -66,10 +72,12 @@ class TrialState:
             phase=phase,
             attempt=attempt,
             placement=placement if placement and placement["attempt"] == attempt else None,
+            needs=status.get("needs") or {},
             not_before=epoch_seconds(status["notBefore"]) if status.get("notBefore") else 0.0,
             attempts=status.get("attempts") or [],
             value=status.get("value"),
             message=status.get("message"),
+            waiting=_waiting(status) if phase is Phase.PENDING else None,
             metrics=(status.get("observation") or {}).get("metrics") or {},
             deleting="deletionTimestamp" in meta,
             reports=Reports.resumed(() if phase.terminal else status.get("curve") or ()),
@@ -83,6 +91,7 @@ class TrialState:
         self.blocked_since, self.told, self.curve_due = before.blocked_since, before.told, before.curve_due
         self.reports = before.reports
         self.log_metrics, self.log_failures = before.log_metrics, before.log_failures
+        self.log_tail = before.log_tail
 
     @property
     def active(self) -> bool:
@@ -95,13 +104,49 @@ class TrialState:
         return self.placement.get("reclaim") if self.placement else None
 
     @property
-    def gpus(self) -> int:
+    def lost(self) -> str | None:
+        """Why the current attempt's place is no more, if it is not."""
+        return self.placement.get("lost") if self.placement else None
+
+    @property
+    def awaits_gpu(self) -> bool:
+        """Whether it is not known yet which GPU the current attempt is to share."""
+        return (
+            self.placement is not None
+            and self.placement.get("backend") == "reservation"
+            and not self.placement.get("uuid")
+        )
+
+    @property
+    def gpus(self) -> float:
         """GPUs that the current attempt holds."""
-        return int(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0
+        return float(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0
+
+    def trouble(self, generation: int, since: float) -> float | None:
+        """For how long its longest attempt ran that failed under this generation of the spec; None where none did.
+
+        An attempt that is lost or given back is no failure, unless the trial ended with it.
+        """
+        lost = self.phase in {Phase.FAILED, Phase.INFEASIBLE}
+        failed = [
+            attempt_seconds(attempt)
+            for attempt in self.attempts
+            if (attempt["outcome"] == Outcome.PROGRAM_FAILED or (lost and attempt is self.attempts[-1]))
+            and attempt.get("generation") == generation
+            and (not since or epoch_seconds(attempt["finished"]) >= since)
+        ]
+        return max(failed, default=None)
 
     def ended_attempts(self, outcome: Outcome) -> int:
         """How many attempts ended so."""
         return sum(1 for attempt in self.attempts if attempt["outcome"] == outcome)
+
+
+def _waiting(status: Object) -> Object | None:
+    if status.get("waiting") is None or not status.get("reason"):
+        return None
+    told = {"reason": status["reason"], "message": status.get("message"), **status["waiting"]}
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def attempt_seconds(attempt: Object) -> float:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.devices import amount
+from tuneyard_scheduler.durations import Durations
 from tuneyard_scheduler.ordered import MinSet
-from tuneyard_scheduler.views import Place, PodView, StudyView, Taken, TrialView, taken
+from tuneyard_scheduler.views import Need, Place, PodView, StudyView, Taken, TrialView, fitted, taken
 
 
 class Hold(NamedTuple):
@@ -61,6 +62,18 @@ class Leaving(NamedTuple):
     def study(self) -> str:
         """The key of the study of the trial for which they are meant."""
         return self.trial.rpartition("-")[0]
+
+
+class Reservation(NamedTuple):
+    """A node that is kept for a trial for which no node has room: it gets what falls free there."""
+
+    study: str
+    trial: int
+    """Its index."""
+    node: str
+    resource: str
+    at: float
+    """When the trial is expected to start there. Until then others may have what they surely give back before."""
 
 
 class Share(NamedTuple):
@@ -117,9 +130,22 @@ class TrialBook:
         view, assumed = self.view, self.assumed
         if view is not None and study is not None and view.owner not in (None, study.uid):
             view = assumed = None
+        if view is not None and view.need is not None and study is not None:
+            study = fitted(study, view.need)
         claim: Place | Placement | None = assumed
         if claim is None and view is not None and view.phase in (Phase.PLACED, Phase.RUNNING):
             claim = view.placement or Place(view.study, view.index, view.attempt)
+        waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
+        pending = (view.not_before or 0.0) if waits and view is not None else None
+        if not self.pods and not self.ended:  # as most are
+            hold = _hold(claim, study)
+            gpus = claim.gpus if claim is not None and hold is not None else 0.0
+            return Share(int(claim is not None), gpus, hold, pending)
+        return self._count_pods(claim, view, study, pending)
+
+    def _count_pods(
+        self, claim: Place | Placement | None, view: TrialView | None, study: StudyView | None, pending: float | None
+    ) -> Share:
         ended = (pod for pod in self.ended.values() if _of_study(pod, study) and _of_trial(pod, view))
         if claim is not None and claim.attempt <= max(_attempts(ended), default=-1):
             claim = None
@@ -131,14 +157,16 @@ class TrialBook:
         hold = None
         if claim is not None:
             attempts.add(claim.attempt)
-            bound = claim.attempt in _attempts(pod for pod in own if pod.node is not None)
-            if claim.node is not None and claim.resource is not None and not bound:
-                hold = Hold(claim.node, taken(claim, study))
-                gpus += claim.gpus
-        waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
-        return Share(
-            len(attempts) + others, amount(gpus), hold, (view.not_before or 0.0) if waits and view is not None else None
-        )
+            if claim.attempt not in _attempts(pod for pod in own if pod.node is not None):
+                hold = _hold(claim, study)
+                gpus += claim.gpus if hold is not None else 0.0
+        return Share(len(attempts) + others, amount(gpus), hold, pending)
+
+
+def _hold(claim: Place | Placement | None, study: StudyView | None) -> Hold | None:
+    if claim is None or claim.node is None or claim.resource is None:
+        return None
+    return Hold(claim.node, taken(claim, study))
 
 
 def _attempts(pods: Iterable[PodView]) -> set[int]:
@@ -156,7 +184,10 @@ def _of_trial(pod: PodView, view: TrialView | None) -> bool:
 class StudyBook:
     """One study: its trials, and what they take together."""
 
-    __slots__ = ("attempts", "gpus", "holding", "key", "last_place", "pending", "queue", "ready", "trials", "view")
+    __slots__ = (
+        "_needs", "_of_need", "_plain", "attempts", "durations", "gpus", "holding", "key", "last_place", "pending",
+        "queue", "ready", "trials", "view",
+    )  # fmt: skip
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -170,8 +201,43 @@ class StudyBook:
         self.pending: MinSet[int] = MinSet()
         """Indices of the trials that wait for a place."""
         self.ready: MinSet[int] = MinSet()
-        """Those of them whose backoff has passed."""
+        """Those of them whose backoff has passed; `make_ready` and `unready` keep them."""
+        self._plain: MinSet[int] = MinSet()
+        self._of_need: dict[Need, MinSet[int]] = {}
+        """Those that are ready, without and with a need of their own: each need is a request of its own."""
+        self._needs: dict[int, Need] = {}
         self.holding: MinSet[tuple[float, int]] = MinSet()
         """The trials that could give GPUs back, by `Holding.order`."""
         self.last_place = 0.0
         """When one of its trials last got a place, as far as is known."""
+        self.durations = Durations()
+        """How long its attempts run."""
+
+    def make_ready(self, index: int) -> None:
+        """A trial may have a place."""
+        self.unready(index)
+        self.ready.add(index)
+        view = self.trials[index].view
+        need = view.need if view is not None else None
+        if need is None:
+            self._plain.add(index)
+        else:
+            self._needs[index] = need
+            self._of_need.setdefault(need, MinSet()).add(index)
+
+    def unready(self, index: int) -> None:
+        """A trial does not wait for a place, or not yet."""
+        self.ready.discard(index)
+        self._plain.discard(index)
+        need = self._needs.pop(index, None)
+        if need is not None:
+            alike = self._of_need[need]
+            alike.discard(index)
+            if not alike:
+                del self._of_need[need]
+
+    def heads(self) -> list[int]:
+        """The next trial of each request, in order; the next of all where none is ready."""
+        found = [each.smallest() for each in (self._plain, *self._of_need.values())]
+        ready = sorted(index for index in found if index is not None)
+        return ready or [index for index in (self.pending.smallest(),) if index is not None]

@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from tuneyard_scheduler import claims, process, telemetry
-from tuneyard_scheduler.backends import dra, kai
+from tuneyard_scheduler.backends import dra, kai, reservation
 from tuneyard_scheduler.cycle import schedule
 from tuneyard_scheduler.kube import Kube, KubeError, path
 from tuneyard_scheduler.mirror import KINDS, Mirror
-from tuneyard_scheduler.process import Options
 from tuneyard_scheduler.reporting import Reporter
+from tuneyard_scheduler.reserving import Reserving, Where, default_template
 from tuneyard_scheduler.serving import serving
 from tuneyard_scheduler.state import ClusterState
+from tuneyard_scheduler.views import Decisions
 from tuneyard_scheduler.writer import DecisionWriter
 
 logger = logging.getLogger(__name__)
@@ -51,18 +54,23 @@ class Controller:
         *,
         namespace: str | None = None,
         device_classes: Iterable[str] = (),
+        holding: Where | None = None,
     ) -> None:
         self.state = ClusterState()
         self._kube = kube
         self._clock = clock
         self._namespace = namespace
         self._beat: float | None = None
-        self._mirror = Mirror(self.state, device_classes)
-        self._writer = DecisionWriter(kube, self.state, self._mirror, self._settled, clock=clock)
+        self._mirror = Mirror(self.state, device_classes, apart=holding.namespace if holding else None)
+        self._reserving = Reserving(kube, self.state, self._mirror, holding) if holding else None
+        uuid = self._reserving.planner.uuid if self._reserving else lambda _: None
+        self._writer = DecisionWriter(kube, self.state, self._mirror, self._settled, clock=clock, uuid=uuid)
         self._reporter = Reporter(kube, self.state, clock)
         self._synced = {kind: asyncio.Event() for kind in (*KINDS, *claims.KINDS)}
         self._changed = asyncio.Event()
         self._cut_short = False
+        self._avoided: frozenset[str] = frozenset()
+        self._wanted: set[str] = set()
 
     async def run(self) -> None:
         """Schedule for ever."""
@@ -75,6 +83,10 @@ class Controller:
             for kind in KINDS:
                 group.create_task(self._watch(kind))
             group.create_task(self._watch_claims(group))
+            if self._reserving is not None:
+                self._synced["reservations"] = asyncio.Event()
+                group.create_task(self._reserving.watch(self._changed.set, self._synced["reservations"].set))
+                group.create_task(self._reserving.run())
             await asyncio.gather(*(event.wait() for event in self._synced.values()))
             logger.info("scheduling %d studies on %d nodes", *self._size())
             group.create_task(self._writer.run())
@@ -90,13 +102,14 @@ class Controller:
         )
 
     async def _divider(self) -> str | None:
-        """The backend that divides whole GPUs on this cluster."""
+        """The backend that divides whole GPUs on this cluster: KAI goes before pods of our own that hold GPUs."""
+        ours = reservation.NAME if self._reserving is not None else None
         while True:
             try:
-                return kai.NAME if kai.shares(await self._kube.request("GET", kai.CONFIG)) else None
+                return kai.NAME if kai.shares(await self._kube.request("GET", kai.CONFIG)) else ours
             except KubeError as error:
                 if not error.temporary:  # there is no KAI, or it is not for us to know
-                    return None
+                    return ours
                 logger.warning("not known yet whether the cluster has KAI: %s", error)
                 await asyncio.sleep(1.0)
 
@@ -136,7 +149,9 @@ class Controller:
         while True:
             wait = _BEAT if wakeup is None else min(_BEAT, max(0.0, wakeup - self._clock()))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
+                # Not wait_for: until Python 3.12 it swallows a cancellation that comes with what it waits for.
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
             self._changed.clear()
             wakeup = self._cycle()
             self._beat = time.monotonic()
@@ -145,23 +160,81 @@ class Controller:
     def _cycle(self) -> float | None:
         """Decide, and have it written; the time of the next cycle if nothing happens before."""
         now, room = self._clock(), self._writer.room
+        # Before, too: a GPU that somebody waits for as a whole must not be divided again before it is given back.
+        self._hold(now)
         with telemetry.CYCLE_SECONDS.time():
             decisions = schedule(self.state, now, limit=room)
+        self._tell_avoided()
         telemetry.count_placements(self.state, decisions.placements, now)
         telemetry.count_preemptions(decisions.preempt)
         self._cut_short = len(decisions.to_write) == room
         self._writer.submit(decisions.to_write)
         self._reporter.note(decisions.waiting, now)
-        return decisions.next_wakeup
+        self._wanted = self._whole_gpus_wanted(decisions)
+        return min(_times(decisions.next_wakeup, self._hold(now)), default=None)
+
+    def _whole_gpus_wanted(self, decisions: Decisions) -> set[str]:
+        """The resources of which somebody waits for whole GPUs."""
+        studies = (self.state.study(each.study) for each in decisions.waiting)
+        gpus = (study.view.gpu for study in studies if study is not None and study.view is not None)
+        return {gpu.resource for gpu in gpus if gpu is not None and gpu.count}
+
+    def _hold(self, now: float) -> float | None:
+        """See to the pods that hold shared GPUs; when to do so again if nothing happens before."""
+        if self._reserving is None:
+            return None
+        self._reserving.step(now, self._wanted)
+        if self._reserving.planner.reopened:
+            self._reserving.planner.reopened = False
+            self._changed.set()
+        return self._reserving.planner.next_due()
+
+    def _tell_avoided(self) -> None:
+        """Say which nodes are avoided from now on, and which no longer."""
+        before, self._avoided = self._avoided, self.state.health.avoided
+        for node in sorted(self._avoided - before):
+            logger.warning("node %s is avoided for a while: attempts of several trials were lost there", node)
+        for node in sorted(before - self._avoided):
+            logger.info("node %s is not avoided any more", node)
 
     def _size(self) -> tuple[int, int]:
         return sum(1 for study in self.state.studies() if study.view), sum(1 for _ in self.state.inventory.nodes())
 
 
+def _times(*times: float | None) -> list[float]:
+    return [time for time in times if time is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options(process.Options):
+    """How `tuneyard scheduler` was called."""
+
+    device_classes: tuple[str, ...] = ()
+    """The DeviceClasses to use, where several select a driver's GPUs."""
+    gpu_sharing: str | None = None
+    """The backend that divides whole NVIDIA GPUs: reservation; None: nothing does."""
+    reservation_namespace: str | None = None
+    """Where the pods are that hold shared GPUs; None: in this pod's own."""
+    reservation_pod: dict[str, Any] | None = None
+    """What they are made from; None: `reserving.default_template`."""
+
+
+def _holding(options: Options, kube: Kube) -> Where | None:
+    if options.gpu_sharing is None:
+        return None
+    namespace = options.reservation_namespace or os.environ.get("POD_NAMESPACE") or kube.namespace
+    return Where(namespace, options.reservation_pod or default_template())
+
+
 async def _serve(options: Options) -> None:
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(await Kube.connect(options.kubeconfig))
-        controller = Controller(kube, namespace=options.namespace, device_classes=options.device_classes)
+        controller = Controller(
+            kube,
+            namespace=options.namespace,
+            device_classes=options.device_classes,
+            holding=_holding(options, kube),
+        )
         lease = await stack.enter_async_context(process.candidate(options, kube))
         probes = serving(
             options.serve, options.kubeconfig, healthy=lambda: controller.problem, ready=lambda: controller.problem

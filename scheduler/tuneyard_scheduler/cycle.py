@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from tuneyard_scheduler.books import StudyBook
+from typing import Final
+
+from tuneyard_api.common import timestamp
+from tuneyard_scheduler.books import Reservation, StudyBook, TrialBook
 from tuneyard_scheduler.line import Line
 from tuneyard_scheduler.policies import DEFAULT, Policies
-from tuneyard_scheduler.reasons import Refusal
+from tuneyard_scheduler.policies.nodes import Spot
+from tuneyard_scheduler.policies.reservation import standing
+from tuneyard_scheduler.reasons import Reason, Refusal
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Decisions, Place, StudyView, Waiting
+from tuneyard_scheduler.views import Decisions, Place, StudyView, TrialView, Waiting, fitted
+
+PASSED_SECONDS: Final = 600.0
+"""For so long a trial that needs more than others of its study lets these go first."""
 
 
 def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, limit: int | None = None) -> Decisions:
@@ -29,50 +37,98 @@ def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, l
     """
     # 1. Trials whose backoff has passed join those that are ready.
     state.release(now)
-    # 2. Studies with waiting trials stand in line, in that of their queue.
+    # 2. Nobody is given anything of a node that is kept for somebody, unless it is sure to be no delay.
+    held = kept = standing(state)
+    state.inventory.aside = held.node if held is not None else None
+    # 3. Studies with waiting trials stand in line, in that of their queue.
     line = Line(state, policies, now)
-    # 3. Whose turn it is gets one place and stands in line again, or leaves with a reason.
+    # 4. Whose turn it is gets one place and stands in line again, or leaves with a reason.
     placements: list[Place] = []
     waiting: list[Waiting] = []
     while (limit is None or len(placements) < limit) and (study := line.first()) is not None:
         assert study.view is not None, "only known studies stand in line"
-        found = _serve(state, study, study.view, policies)
+        found = _serve(state, study, study.view, policies, held, now)
         if isinstance(found, Waiting):
             waiting.append(found)
         else:
             state.apply([found], now)
             placements.append(found)
+            if held is not None and study.key == held.study:
+                # What is left there is for everybody, unless this place comes to nothing.
+                state.reservation, held = held._replace(trial=found.index), None
+                state.inventory.aside = None
         line.settle(study, stays=isinstance(found, Place) and bool(study.pending))
-    # 4. Those that got nothing, and whose queue is guaranteed more, have borrowers stopped for them.
+    state.inventory.aside = None
+    # 5. Those that got nothing, and whose queue is guaranteed more, have borrowers stopped for them.
     room = None if limit is None else limit - len(placements)
     preempt = policies.reclaim(state, waiting, room)
-    # 5. The next backoff that passes is the next thing that can change without an event.
-    return Decisions(placements, waiting, preempt, state.next_release())
+    # 6. For the first of the others that fits nowhere a node is kept.
+    state.reservation = policies.reserve(state, waiting, now)
+    # 7. The next backoff that passes is the next thing that can change without an event; what was kept until now, and
+    #    is not any more, can be given at once.
+    given_up = kept is not None and standing(state) != kept
+    return Decisions(placements, waiting, preempt, now if given_up else state.next_release())
 
 
-def _serve(state: ClusterState, study: StudyBook, view: StudyView, policies: Policies) -> Place | Waiting:
-    """A place for the study's next trial, or why it gets none."""
-    ready = study.ready.smallest()
-    head = ready if ready is not None else study.pending.smallest()
-    assert head is not None, "a study in line has waiting trials"
+def _serve(
+    state: ClusterState, study: StudyBook, view: StudyView, policies: Policies, held: Reservation | None, now: float
+) -> Place | Waiting:
+    """A place for the study's next trial, or why it gets none.
+
+    Where that one needs more than others, because it ran out of memory, others may go first, but not for ever.
+    """
+    heads = study.heads()
+    assert heads, "a study in line has waiting trials"
     for gate in policies.gates:
         refusal = gate(state, study, view)
         if refusal is not None:
-            return Waiting(view.key, head, *refusal)
-    trial = study.trials[head]
-    assert trial.view is not None, "only known trials wait"
+            return Waiting(view.key, heads[0], *refusal)
+    refused: Waiting | None = None
+    for head in heads:
+        trial = study.trials[head]
+        assert trial.view is not None, "only known trials wait"
+        spot = _choose(state, study, fitted(view, trial.view.need), trial, policies, held, now)
+        if not isinstance(spot, Refusal):
+            return _place(state, view.key, trial.view, spot)
+        refused = refused or Waiting(view.key, head, *spot)
+        if now - max(trial.view.since, trial.view.not_before or 0.0) >= PASSED_SECONDS:
+            break
+    assert refused is not None, "each head was refused"
+    return refused
+
+
+def _choose(
+    state: ClusterState,
+    study: StudyBook,
+    view: StudyView,
+    trial: TrialBook,
+    policies: Policies,
+    held: Reservation | None,
+    now: float,
+) -> Spot | Refusal | None:
+    """A spot for the trial; on the node that is kept for somebody only by right, or where that is no delay."""
     spot = policies.choose(state, view, trial)
-    if isinstance(spot, Refusal):
-        return Waiting(view.key, head, *spot)
+    if held is None or not isinstance(spot, Refusal):
+        return spot
+    state.inventory.aside = None
+    spot = policies.choose(state, view, trial)
+    state.inventory.aside = held.node
+    mine = study.key == held.study or not isinstance(spot, Spot) or spot.node != held.node
+    if isinstance(spot, Spot) and not mine and not policies.backfill(state, held, study, spot, now):
+        return _is_held(held, now)
+    return spot
+
+
+def _place(state: ClusterState, study: str, trial: TrialView, spot: Spot | None) -> Place:
     if spot is None:
-        return Place(view.key, head, trial.view.attempt)
+        return Place(study, trial.index, trial.attempt)
     node, resource, portion, devices = spot
     known = state.inventory.node(node)
     form = known.claims.get(resource) if known is not None else None
     return Place(
-        view.key,
-        head,
-        trial.view.attempt,
+        study,
+        trial.index,
+        trial.attempt,
         node,
         portion.gpus,
         resource,
@@ -80,4 +136,12 @@ def _serve(state: ClusterState, study: StudyBook, view: StudyView, policies: Pol
         devices,
         portion.memory,
         form.claim(devices, portion) if form is not None else None,
+    )
+
+
+def _is_held(held: Reservation, now: float) -> Refusal:
+    until = f" and is expected to start by {timestamp(held.at)}" if held.at > now else ""
+    return Refusal(
+        Reason.HELD,
+        f"node {held.node} has room, but that is held for trial {held.study}-{held.trial}, which needs more{until}",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from tuneyard_api.trial import CapacityRequest, DeviceClaim
@@ -94,6 +94,14 @@ class Part(NamedTuple):
     share: float
 
 
+class Slot(NamedTuple):
+    """One GPU of a node, by the name that the books have for it."""
+
+    node: str
+    resource: str
+    device: str
+
+
 @dataclass(frozen=True, slots=True)
 class GpuRequest:
     """What each trial of a study needs of GPUs, on one node: `count` whole ones, or else a part of one."""
@@ -108,6 +116,8 @@ class GpuRequest:
     """MiB of memory on one GPU."""
     backend: str | None = None
     """The only way of sharing that will do, where the study names one."""
+    or_whole: bool = False
+    """A whole GPU will do where no part is large enough, or to be had at all: the size was found out, not asked for."""
     spread: bool = False
     """Rather the emptiest GPU and node than the fullest."""
 
@@ -115,6 +125,22 @@ class GpuRequest:
     def gpus(self) -> float:
         """How many GPUs that is; 0 where it depends on the GPU."""
         return self.count or amount(self.share or 0.0)
+
+    def fitted(self, share: float | None, memory: int | None) -> GpuRequest:
+        """The same for a trial that needs so large a part of a GPU (1: a whole one), or so many MiB on it, at least."""
+        if self.count:
+            return self
+        if share is not None and share >= 1:
+            return self.whole()
+        if share is not None and (self.share or 0.0) < share:
+            return replace(self, share=share, memory=None, or_whole=True)
+        if memory is not None and self.memory is not None and self.memory < memory:
+            return replace(self, memory=memory, or_whole=True)
+        return self
+
+    def whole(self) -> GpuRequest:
+        """A whole GPU instead of a part of one."""
+        return replace(self, count=1, share=None, memory=None, backend=None, or_whole=False)
 
     def __str__(self) -> str:
         of = self.resource + (f" ({self.model})" if self.model else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
 from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.ordered import MinSet
@@ -20,13 +21,15 @@ class FreeIndex:
     state gives the same answer.
     """
 
-    __slots__ = ("_at", "_buckets", "_open", "_parts")
+    __slots__ = ("_at", "_buckets", "_open", "_parts", "undivided")
 
     def __init__(self) -> None:
         self._buckets: list[MinSet[str]] = []
         self._at: dict[str, int] = {}
         self._open: dict[str, dict[str, float]] = {}
         self._parts: list[tuple[float, str, str]] = []
+        self.undivided: set[str] = set()
+        """Nodes of which no further GPU is divided now."""
 
     def __len__(self) -> int:
         return len(self._at)
@@ -34,11 +37,12 @@ class FreeIndex:
     def __contains__(self, name: object) -> bool:
         return name in self._at
 
-    def set(self, name: str, free: int, parts: Mapping[str, float] | None = None) -> None:
+    def set(self, name: str, free: int, parts: Mapping[str, float] | None = None, *, divides: bool = True) -> None:
         """File the node under this many free GPUs (below zero, when more is taken than it has, counts as zero).
 
-        `parts` says what is left of each GPU of it of which a part is taken.
+        `parts` says what is left of each GPU of it of which a part is taken, `divides` whether others may be divided.
         """
+        (self.undivided.discard if divides else self.undivided.add)(name)
         free = max(free, 0)
         before = self._at.get(name)
         if before != free:
@@ -67,6 +71,7 @@ class FreeIndex:
 
     def remove(self, name: str) -> None:
         """Forget the node."""
+        self.undivided.discard(name)
         before = self._at.pop(name, None)
         if before is not None:
             self._buckets[before].discard(name)
@@ -79,6 +84,10 @@ class FreeIndex:
     def emptiest(self, count: int, fits: Fits | None = None) -> str | None:
         """The node with the most free GPUs, if these are `count`."""
         return _first(reversed(self._buckets[count:]), fits)
+
+    def roomiest(self, most: int) -> list[str]:
+        """So many nodes at most, those with the most free GPUs first; equally free ones by name."""
+        return list(islice((name for bucket in reversed(self._buckets) for name in bucket.ascending()), most))
 
     def tightest(self, share: float, fits: Fits | None = None) -> tuple[str, str] | None:
         """Node and name of the GPU of which a part is taken and the least is left that is enough."""

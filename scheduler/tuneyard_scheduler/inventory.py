@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, NamedTuple, TypeVar
 
-from tuneyard_scheduler.devices import GpuRequest, Kind, Portion, amount, portion
+from tuneyard_scheduler.devices import GpuRequest, Kind, Portion, Slot, amount, portion
 from tuneyard_scheduler.free import FreeIndex
 from tuneyard_scheduler.selection import ANY_NODE, NodeNeeds
 from tuneyard_scheduler.views import Node, Taken
@@ -37,10 +37,12 @@ class _Pool:
     kept: int = 0
     closed: frozenset[str] = frozenset()
     """GPUs of which nobody gets a further part."""
+    broken: frozenset[str] = frozenset()
+    """GPUs that could not be divided. While there are any, no further one is."""
 
     @property
     def blank(self) -> bool:
-        return not (self.units or self.parts or self.kept or self.closed)
+        return not (self.units or self.parts or self.kept or self.closed or self.broken)
 
     def left(self, device: str) -> float:
         """What is free of a GPU."""
@@ -48,7 +50,8 @@ class _Pool:
 
     def open(self) -> dict[str, float]:
         """What is left of the GPUs of which a part is taken."""
-        return {device: self.left(device) for device in self.parts if device not in self.closed}
+        shut = self.closed | self.broken
+        return {device: self.left(device) for device in self.parts if device not in shut}
 
 
 @dataclass(slots=True)
@@ -72,14 +75,18 @@ class _Entry:
 class Inventory:
     """All nodes. What is taken of a node is kept even while the node itself is not known."""
 
-    __slots__ = ("_classes", "_entries", "_remembered", "capacity")
+    __slots__ = ("_classes", "_entries", "_remembered", "aside", "capacity", "touched")
 
     def __init__(self) -> None:
         self.capacity = 0.0
         """GPUs of all known nodes, of whatever make."""
+        self.touched: set[Slot] = set()
+        """The divided GPUs of which something changed since they were last looked at."""
         self._entries: dict[str, _Entry] = {}
         self._classes: dict[NodeNeeds, dict[tuple[str, Kind], FreeIndex]] = {}
         self._remembered: dict[Hashable, Any] = {}
+        self.aside: str | None = None
+        """A node of which nobody is given anything now: it is kept for somebody."""
 
     def set(self, node: Node) -> bool:
         """Make the node known as it is now; False when that is nothing new."""
@@ -118,6 +125,7 @@ class Inventory:
             shares.append(part.share) if sign > 0 else shares.remove(part.share)
             if not shares:
                 del entry.pools[part.resource].parts[part.device]
+            self.touched.add(Slot(name, part.resource, part.device))
         for resource in {*taken.units, *(part.resource for part in taken.parts)}:
             self._file(entry, resource)
         self._drop_blank(name, entry)
@@ -133,7 +141,21 @@ class Inventory:
         self._file(entry, resource)
         self._drop_blank(name, entry)
 
+    def close(self, slot: Slot, broken: bool = True) -> None:
+        """Give no (further) part of this GPU, and divide no other one of its node; or do so again."""
+        entry = self._entries.setdefault(slot.node, _Entry())
+        pool = entry.pool(slot.resource)
+        pool.broken = pool.broken | {slot.device} if broken else pool.broken - {slot.device}
+        self._file(entry, slot.resource)
+        self._drop_blank(slot.node, entry)
+
     # Questions
+
+    def shared(self, slot: Slot) -> bool:
+        """Whether somebody has a part of this GPU; one that is only held has nobody yet, or nobody any more."""
+        entry = self._entries.get(slot.node)
+        pool = entry.pools.get(slot.resource) if entry is not None else None
+        return pool is not None and any(pool.parts.get(slot.device, ()))
 
     def used(self, name: str, resource: str) -> float:
         """How many GPUs of the node are taken, parts of them included."""
@@ -162,7 +184,9 @@ class Inventory:
         return (entry.node for entry in self._entries.values() if entry.node is not None)
 
     def fits(self, name: str, cpu: float, memory: float) -> bool:
-        """Whether the node has so much CPU (cores) and memory (bytes) left."""
+        """Whether the node is not set aside, and has so much CPU (cores) and memory (bytes) left."""
+        if name == self.aside:
+            return False
         entry = self._entries[name]
         node = entry.node
         return node is not None and (
@@ -172,11 +196,20 @@ class Inventory:
 
     def offers(self, request: GpuRequest, needs: NodeNeeds = ANY_NODE) -> list[Offer]:
         """The kinds of GPUs that can serve the request, on nodes that take new pods and that its template accepts."""
-        return [
+        offers = [
             Offer(resource, kind, free, found)
             for (resource, kind), free in self._selected(needs).items()
             if len(free) and (found := portion(request, kind)) is not None
         ]
+        return offers if offers or not request.or_whole else self.offers(request.whole(), needs)
+
+    def least(self, request: GpuRequest, needs: NodeNeeds = ANY_NODE) -> float:
+        """How many GPUs the request takes, where it takes the least; what it asks for, where no node can serve it."""
+
+        def find() -> float:
+            return min((offer.portion.gpus for offer in self.offers(request, needs)), default=request.gpus)
+
+        return self.until_nodes_change((request, needs, "least"), find)
 
     def until_nodes_change(self, key: Hashable, find: Callable[[], T]) -> T:
         """What `find` says, which depends on nothing but the nodes and the key."""
@@ -225,9 +258,10 @@ class Inventory:
         pool = entry.pools.get(resource)
         free = entry.left(resource) - (pool.kept if pool is not None else 0)
         parts = pool.open() if pool is not None and pool.parts else None
+        divides = pool is None or not pool.broken
         key = resource, node.kind(resource)
         for needs in entry.selections if selections is None else selections:
-            self._classes[needs].setdefault(key, FreeIndex()).set(node.name, free, parts)
+            self._classes[needs].setdefault(key, FreeIndex()).set(node.name, free, parts, divides=divides)
 
     def _unfile(self, entry: _Entry) -> None:
         if entry.node is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from tuneyard_scheduler import claims, translate
+from tuneyard_scheduler.backends.reservation import SLOT_LABEL
 from tuneyard_scheduler.claims import Claims
 from tuneyard_scheduler.state import ClusterState
 
@@ -24,15 +25,17 @@ class Mirror:
     Args:
         state: What is kept in step.
         device_classes: The DeviceClasses to use, where several select a driver's GPUs.
+        apart: The namespace of the pods that hold shared GPUs, which are taken in by `Reservations`.
 
     Attributes:
         parts: The backend that divides whole NVIDIA GPUs on this cluster, if there is one; set before nodes are taken.
     """
 
-    def __init__(self, state: ClusterState, device_classes: Iterable[str] = ()) -> None:
+    def __init__(self, state: ClusterState, device_classes: Iterable[str] = (), *, apart: str | None = None) -> None:
         self.parts: str | None = None
         self._state = state
         self._claims = Claims(state, device_classes)
+        self._apart = apart
         self._uids: dict[tuple[str, str | None, str], str] = {}
         self._gone: dict[str, None] = {}
 
@@ -52,9 +55,16 @@ class Mirror:
             logger.error("%s is left out: it can't be read (%s: %s)", where, type(error).__name__, error)  # noqa: TRY400
             return False
 
+    def node_uid(self, name: str) -> str | None:
+        """The uid of a node that is there."""
+        return self._uids.get(("nodes", None, name))
+
     def _take_pod(self, event: str, item: Object) -> bool:
         if event == "DELETED":
             return self._claims.remove_pod(item["metadata"]["uid"])
+        meta = item["metadata"]
+        if meta.get("namespace") == self._apart and SLOT_LABEL in (meta.get("labels") or {}):
+            return False
         pod = translate.pod(item)
         if pod is None:
             return False

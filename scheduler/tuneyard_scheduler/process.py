@@ -30,8 +30,6 @@ class Options:
     """The Lease to hold while working, in the namespace of this pod; None where there is but one replica."""
     serve: tuple[str, int] | None = None
     """Where to answer probes and give metrics; None to do neither."""
-    device_classes: tuple[str, ...] = ()
-    """For the scheduler: the DeviceClasses to use, where several select a driver's GPUs."""
 
 
 @contextlib.asynccontextmanager

@@ -18,8 +18,8 @@ class QueueBook:
     """One queue: its place in the tree, and what it takes. GPUs are numbers: a part of one counts as a part."""
 
     __slots__ = (
-        "children", "guaranteed", "name", "own_pending", "own_used", "parent", "pending", "problem", "promised", "used",
-        "view",
+        "children", "guaranteed", "last_place", "name", "own_pending", "own_used", "parent", "pending", "problem",
+        "promised", "used", "view",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -39,6 +39,8 @@ class QueueBook:
         """GPUs in use by its studies and by those of its parts."""
         self.pending = 0
         """Trials of these that wait for a place."""
+        self.last_place = 0.0
+        """When one of these last got a place, as far as is known."""
 
     @property
     def limit(self) -> float | None:
@@ -106,6 +108,11 @@ class QueueTree:
         for queue in book.path():
             queue.used = amount(queue.used + used)
             queue.pending += pending
+
+    def note_place(self, name: str, at: float) -> None:
+        """A study of a queue got a place."""
+        for queue in self._book(name).path():
+            queue.last_place = max(queue.last_place, at)
 
     def _book(self, name: str) -> QueueBook:
         return self._books.setdefault(name, QueueBook(name))

@@ -21,6 +21,8 @@ class Reason(StrEnum):
     QUEUE_LIMIT = "QueueLimit"
     NO_GPU_NODES = "NoGpuNodes"
     NO_NODE_FITS = "NoNodeFits"
+    HELD = "HeldForBiggerTrial"
+    NODES_AVOIDED = "NodesAvoided"
 
 
 class QueueReason(StrEnum):

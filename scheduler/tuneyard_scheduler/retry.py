@@ -45,6 +45,7 @@ def decide(
     seed: int,
     index: int,
     now: float,
+    grown: bool = False,
 ) -> Retry | GiveUp:
     """Whether a trial is tried again after an attempt, and when.
 
@@ -55,6 +56,7 @@ def decide(
         seed: The study's seed; with `index` it settles the jitter, so that a repeated decision is the same.
         index: The trial's number.
         now: Epoch seconds.
+        grown: It ran out of memory, and the next attempt gets more of it.
     """
     count = sum(attempt["outcome"] == outcome for attempt in attempts)
     if outcome is Outcome.PROGRAM_FAILED:
@@ -68,7 +70,7 @@ def decide(
             return Retry(now)
         said = f"lost {_times(count)} by no fault of its own; retry.infrastructureLimit is {retry.infrastructure_limit}"
         return GiveUp(Phase.FAILED, "InfrastructureFailed", said)
-    if outcome in {Outcome.BLOCKED, Outcome.PREEMPTED}:
+    if outcome in {Outcome.BLOCKED, Outcome.PREEMPTED} or grown:
         return Retry(now)
     return _ENDS[outcome]
 

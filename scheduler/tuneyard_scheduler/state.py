@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator
 
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase, Placement, Reclaim
-from tuneyard_scheduler.books import Held, Hold, Leaving, Share, StudyBook, TrialBook
-from tuneyard_scheduler.devices import amount
+from tuneyard_scheduler.books import Held, Hold, Leaving, Reservation, Share, StudyBook, TrialBook
+from tuneyard_scheduler.devices import Slot, amount
+from tuneyard_scheduler.durations import Durations
+from tuneyard_scheduler.health import NodeHealth
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.queues import QueueBook, QueueTree
 from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, Preempt, QueueView, StudyView, TrialView
@@ -28,14 +30,19 @@ class ClusterState:
 
     def __init__(self) -> None:
         self.inventory = Inventory()
+        self.health = NodeHealth()
         self._studies: dict[str, StudyBook] = {}
         self._waiting: dict[str, StudyBook] = {}
         self.queues = QueueTree()
         self.leaving: dict[tuple[str, int], Leaving] = {}
         """GPUs that are on their way to the queues that are guaranteed them, by the trial that holds them still."""
+        self.reservation: Reservation | None = None
+        """Whom a node is kept for. A plan, not on record: after a restart it is made anew."""
         self._pods: dict[str, PodView] = {}
         self._leaving_on: defaultdict[tuple[str, str], dict[tuple[str, int], Leaving]] = defaultdict(dict)
         self._holders: defaultdict[tuple[str, str], set[tuple[str, int]]] = defaultdict(set)
+        self._claims: defaultdict[tuple[str, str], set[tuple[str, int]]] = defaultdict(set)
+        self._foreign: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._backoff: list[tuple[float, str, int]] = []
 
     # Nodes
@@ -70,8 +77,12 @@ class ClusterState:
         self._charge(study, -study.gpus, -len(study.pending))
         study.queue = view.queue or DEFAULT_QUEUE
         self._charge(study, study.gpus, len(study.pending))
+        self._note_place(study, study.last_place)
         if before is None or before.uid != view.uid:
             self._recount_all(study)
+            study.durations = Durations()
+            for index, trial in study.trials.items():
+                self._learn(study, index, trial)
         return True
 
     def remove_study(self, key: str) -> bool:
@@ -98,12 +109,16 @@ class ClusterState:
             trial.ended.clear()
         elif before is not None and (view == before or view.age < before.age):
             return False
+        self._hear_ends(before, view)
         trial.view = view
         if trial.assumed is not None and view.age > (trial.assumed.attempt, 0):
             trial.assumed = None
         if view.placement is not None:
-            study.last_place = max(study.last_place, view.since)
+            self._note_place(study, view.since)
         changed = self._recount(study, view.index, trial)
+        self._learn(study, view.index, trial)
+        if before is not None and before.need != view.need and view.index in study.ready:
+            study.make_ready(view.index)
         heard = self._hear_reclaim(study, view.index, trial)
         self._note_holding(study, view.index, trial)
         return changed or heard
@@ -130,8 +145,7 @@ class ClusterState:
         if before is not None:
             self._unlink(before)
         self._pods[pod.uid] = pod
-        if pod.node is not None:
-            self.inventory.take(pod.node, pod.taken)
+        self._take(pod, 1)
         if pod.attempt is not None:
             study = self._study(pod.attempt.study)
             trial = study.trials.setdefault(pod.attempt.index, TrialBook())
@@ -164,7 +178,9 @@ class ClusterState:
             if trial is None or view is None or view.phase is not Phase.PENDING or view.attempt != place.attempt:
                 continue
             trial.assumed = place
-            study.last_place = max(study.last_place, now)
+            if place.node is not None:
+                self.health.placed(place.node, f"{place.study}-{place.index}", now)
+            self._note_place(study, now)
             self._recount(study, place.index, trial)
 
     def forget(self, place: Place) -> None:
@@ -172,6 +188,8 @@ class ClusterState:
         trial = self.trial(place.study, place.index)
         if trial is not None and trial.assumed == place:
             trial.assumed = None
+            if place.node is not None:
+                self.health.withdrawn(place.node, f"{place.study}-{place.index}")
             self._recount(self._studies[place.study], place.index, trial)
 
     def preempt(self, told: Preempt) -> None:
@@ -190,14 +208,19 @@ class ClusterState:
             self._leave(self._study(told.study), told.index, trial, None)
 
     def release(self, now: float) -> None:
-        """Make the trials ready whose backoff has passed."""
+        """It is now this time: make the trials ready whose backoff has passed."""
+        self.health.advance(now)
         while self._backoff and self._backoff[0][0] <= now:
             due, key, index = heapq.heappop(self._backoff)
             if self._waits_until(key, index) == due:
-                self._studies[key].ready.add(index)
+                self._studies[key].make_ready(index)
 
     def next_release(self) -> float | None:
-        """When the next backoff passes; None when no trial waits for that."""
+        """When the next backoff passes or an avoided node may be tried again; None when nothing waits for that."""
+        times = [at for at in (self._next_backoff(), self.health.next_change()) if at is not None]
+        return min(times, default=None)
+
+    def _next_backoff(self) -> float | None:
         while self._backoff:
             due, key, index = self._backoff[0]
             if self._waits_until(key, index) == due:
@@ -222,6 +245,34 @@ class ClusterState:
     def holders(self, node: str, resource: str) -> Iterable[tuple[str, int]]:
         """The trials that could give GPUs of a node back: their study's key and index."""
         return self._holders.get((node, resource), ())
+
+    def occupants(self, node: str, resource: str) -> Iterator[tuple[str, int, Held]]:
+        """The trials that have a place on a node, on record or not yet: study's key, index and what they hold."""
+        here = node, resource
+        for key, index in self._holders.get(here, set()) | self._claims.get(here, set()):
+            trial = self._studies[key].trials[index]
+            if trial.holding is not None:
+                yield key, index, trial.holding.held
+            elif trial.assumed is not None:
+                place = trial.assumed
+                yield key, index, Held(node, resource, place.gpus, tuple(place.devices or ()))
+
+    def foreign(self, node: str, resource: str) -> float:
+        """GPUs of a node that pods hold that are no trial's."""
+        return self._foreign.get((node, resource), 0)
+
+    def leaving_from(self, node: str, resource: str) -> Iterable[Leaving]:
+        """What trials on a node were told to give back."""
+        return self._leaving_on[node, resource].values() if (node, resource) in self._leaving_on else ()
+
+    def sharers(self, node: str, resource: str) -> Iterator[TrialView]:
+        """The trials on record that have parts of a node's GPUs."""
+        at = node, resource
+        for key, index in sorted({*self._holders.get(at, ()), *self._leaving_on.get(at, ())}):
+            trial = self.trial(key, index)
+            place = trial.view.placement if trial is not None and trial.view is not None else None
+            if trial is not None and trial.view is not None and place is not None and place.devices:
+                yield trial.view
 
     def trial(self, study_key: str, index: int) -> TrialBook | None:
         """What is known of a trial."""
@@ -254,13 +305,24 @@ class ClusterState:
         return trial is not None and uid in trial.ended
 
     def _unlink(self, pod: PodView) -> None:
-        if pod.node is not None:
-            self.inventory.take(pod.node, pod.taken, -1)
+        self._take(pod, -1)
         if pod.attempt is not None:
             study = self._studies[pod.attempt.study]
             trial = study.trials[pod.attempt.index]
             del trial.pods[pod.uid]
             self._recount(study, pod.attempt.index, trial)
+
+    def _take(self, pod: PodView, sign: int) -> None:
+        """Book what a pod holds of its node; with sign -1, give it back."""
+        if pod.node is None:
+            return
+        self.inventory.take(pod.node, pod.taken, sign)
+        if pod.attempt is None:
+            shares = [*pod.taken.units.items(), *((part.resource, part.share) for part in pod.taken.parts)]
+            for resource, gpus in shares:
+                self._foreign[pod.node, resource] = amount(self._foreign[pod.node, resource] + sign * gpus)
+                if not self._foreign[pod.node, resource]:
+                    del self._foreign[pod.node, resource]
 
     def _recount_all(self, study: StudyBook) -> None:
         for index, trial in study.trials.items():
@@ -275,6 +337,10 @@ class ClusterState:
         if new.hold != old.hold:
             self._keep_free(old.hold, -1)
             self._keep_free(new.hold, 1)
+            for resource in _resources(old.hold):
+                self._claims[resource].discard((study.key, index))
+            for resource in _resources(new.hold):
+                self._claims[resource].add((study.key, index))
         study.attempts += new.attempts - old.attempts
         study.gpus = amount(study.gpus + new.gpus - old.gpus)
         if not new.gpus and trial.leaving is not None:
@@ -287,6 +353,22 @@ class ClusterState:
             self._queue_up(study, index, new)
         self._charge(study, new.gpus - old.gpus, len(study.pending) - waiting)
         return True
+
+    def _learn(self, study: StudyBook, index: int, trial: TrialBook) -> None:
+        """A trial that has ended tells how long those run that are to come."""
+        view = trial.view
+        if view is None or view.run is None:
+            return
+        if study.view is None or view.owner in (None, study.view.uid):
+            study.durations.add(view.run, index)
+
+    def _hear_ends(self, before: TrialView | None, view: TrialView) -> None:
+        """What the ends of a trial's attempts tell about the nodes that they were on."""
+        known = len(before.lost) if before is not None and before.uid == view.uid else 0
+        for node, at in view.lost[known:]:
+            self.health.lost(node, f"{view.study}-{view.index}", at)
+        if view.proved is not None and (before is None or before.proved != view.proved):
+            self.health.survived(*view.proved)
 
     def _hear_reclaim(self, study: StudyBook, index: int, trial: TrialBook) -> bool:
         """The record may say that the trial is to give its GPUs back, told by this process or an earlier one."""
@@ -328,6 +410,7 @@ class ClusterState:
             study.holding.discard(old.order)
             self._holders[old.held.node, old.held.resource].discard((study.key, index))
         if new is not None:
+            self.inventory.touched.update(Slot(new.held.node, new.held.resource, each) for each in new.held.devices)
             study.holding.add(new.order)
             self._holders[new.held.node, new.held.resource].add((study.key, index))
 
@@ -336,7 +419,7 @@ class ClusterState:
             self.inventory.take(hold.node, hold.taken, sign)
 
     def _queue_up(self, study: StudyBook, index: int, share: Share) -> None:
-        study.ready.discard(index)
+        study.unready(index)
         if share.pending is None:
             study.pending.discard(index)
         else:
@@ -344,11 +427,16 @@ class ClusterState:
             if share.pending > 0:
                 heapq.heappush(self._backoff, (share.pending, study.key, index))
             else:
-                study.ready.add(index)
+                study.make_ready(index)
         if study.pending:
             self._waiting[study.key] = study
         else:
             self._waiting.pop(study.key, None)
+
+    def _note_place(self, study: StudyBook, at: float) -> None:
+        study.last_place = max(study.last_place, at)
+        if study.queue is not None:
+            self.queues.note_place(study.queue, at)
 
     def _charge(self, study: StudyBook, gpus: float, pending: int) -> None:
         if study.queue is None or not (gpus or pending):
@@ -358,6 +446,12 @@ class ClusterState:
     def _waits_until(self, key: str, index: int) -> float | None:
         trial = self.trial(key, index)
         return trial.share.pending if trial is not None else None
+
+
+def _resources(hold: Hold | None) -> Iterator[tuple[str, str]]:
+    """Of what a place takes something: node and resource."""
+    if hold is not None:
+        yield from {(hold.node, each) for each in (*hold.taken.units, *(part.resource for part in hold.taken.parts))}
 
 
 def _leaving(placement: Placement, told: Preempt | Reclaim) -> Leaving:

@@ -52,6 +52,7 @@ WAIT_SECONDS: Final = Histogram(
 
 GAUGES: Final = {
     "tuneyard_gpus": "GPUs by who holds them: trials, others, nobody (idle), or idle on a node that takes no pods.",
+    "tuneyard_avoided_nodes": "Nodes that are avoided at present, because trials were lost there.",
     "tuneyard_waiting_studies": "Studies whose next trial gets no place at present, by the reason.",
     "tuneyard_queue_pending_trials": "Trials without a place, for whatever reason, those of a queue's parts included.",
     "tuneyard_queue_gpus": "GPUs that the trials of a queue hold, those of its parts included.",
@@ -129,6 +130,9 @@ class StateCollector(Collector):
         for (resource, state), count in sorted(self._gpus().items()):
             gpus.add_metric([resource, state], count)
         yield gpus
+        avoided = GaugeMetricFamily("tuneyard_avoided_nodes", GAUGES["tuneyard_avoided_nodes"])
+        avoided.add_metric([], len(self._state.health.avoided))
+        yield avoided
         waiting = GaugeMetricFamily("tuneyard_waiting_studies", GAUGES["tuneyard_waiting_studies"], labels=["reason"])
         reasons = Sums(study.reason for study in self._waiting())
         for reason in Reason:

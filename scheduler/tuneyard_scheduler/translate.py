@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any, Final
 
-from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, STUDY_LABEL, TRIAL_UID_LABEL, UID_LABEL, epoch_seconds
+from tuneyard_api.common import (
+    ATTEMPT_LABEL,
+    INDEX_LABEL,
+    STUDY_LABEL,
+    TRIAL_UID_LABEL,
+    UID_LABEL,
+    epoch_seconds,
+    seconds,
+    timestamp,
+)
 from tuneyard_api.trial import Outcome, Phase, Placement
-from tuneyard_scheduler import quantity, selection
+from tuneyard_scheduler import memory, quantity, selection
 from tuneyard_scheduler.backends import VENDORS, catalog
 from tuneyard_scheduler.devices import GpuRequest
+from tuneyard_scheduler.durations import Run
+from tuneyard_scheduler.memory import UNSAID
 from tuneyard_scheduler.views import (
     NOTHING,
     AttemptKey,
+    Need,
     Node,
+    Outlook,
     Place,
     PodView,
     Preempt,
@@ -23,6 +37,7 @@ from tuneyard_scheduler.views import (
     StudyView,
     Taken,
     TrialView,
+    Waiting,
 )
 
 Object = dict[str, Any]
@@ -34,6 +49,14 @@ _CLOSING_TAINTS: Final = (
     "karpenter.sh/disrupted",
 )
 """Taints (by the start of their key) that say that a node takes nobody now; others are for templates to tolerate."""
+_NOT_THE_NODE: Final = frozenset(
+    {"PreemptionByScheduler", "EvictionByEvictionAPI", "PodGone", "PodDeleted", "Preempted", "Preempting"}
+    | {"Interrupted", "ProcessGone"}
+)
+"""Reasons of a loss that say nothing of the node: somebody deleted the pod, drained the node, or needed its place."""
+_OWN_ENDS: Final = frozenset(
+    {Outcome.SUCCEEDED, Outcome.PROGRAM_FAILED, Outcome.OUT_OF_MEMORY, Outcome.BAD_METRICS, Outcome.TIMED_OUT}
+)
 _WHOLE: Final = frozenset(vendor.resource for vendor in VENDORS.values())
 _SLICES: Final = ("nvidia.com/gpu.shared", "nvidia.com/mig-")
 
@@ -128,7 +151,8 @@ def _asks(container: Mapping[str, Any], resource: str) -> float:
 def study(item: Object) -> StudyView:
     """A Study."""
     meta, spec = item["metadata"], item["spec"]
-    gpu = _request(spec.get("gpu"))
+    gpu = _request(spec.get("gpu"), (item.get("status") or {}).get("sizing") or {})
+    trials = spec.get("trials") or {}
     pod = (spec.get("template") or {}).get("spec") or {"containers": []}
     return StudyView(
         key=study_key(meta["namespace"], meta["name"]),
@@ -136,28 +160,38 @@ def study(item: Object) -> StudyView:
         namespace=meta["namespace"],
         priority=spec.get("priority", 0),
         created=epoch_seconds(meta["creationTimestamp"]),
-        parallel=(spec.get("trials") or {}).get("parallel", 1),
+        parallel=trials.get("parallel", 1),
         suspended=spec.get("suspend", False),
         gpu=gpu,
         needs=selection.needs(pod, *((gpu.resource,) if gpu is not None else ())),
         cpu=asks(pod, "cpu"),
         memory=asks(pod, "memory"),
+        container=memory.of(pod["containers"][0]) if pod["containers"] else UNSAID,
         queue=spec.get("queue"),
         phase=(item.get("status") or {}).get("phase"),
         deleting="deletionTimestamp" in meta,
+        timeout=seconds(trials["timeout"]) if trials.get("timeout") else None,
     )
 
 
-def _request(gpu: Mapping[str, Any] | None) -> GpuRequest | None:
+def _request(gpu: Mapping[str, Any] | None, sizing: Mapping[str, Any]) -> GpuRequest | None:
+    """What each trial asks for; a size that is still to be found out is a whole GPU."""
     if gpu is None:
         return None
-    memory = gpu.get("memory")
+    if "auto" in {gpu.get("fraction"), gpu.get("memory")}:
+        spread = gpu.get("packing") == "Spread"
+        whole = GpuRequest(VENDORS[gpu.get("vendor", "nvidia")].resource, 1, gpu.get("model"), spread=spread)
+        share, size = sizing.get("fraction"), sizing.get("memory")
+        if share == 1 or not (share or size):
+            return whole
+        return replace(whole, count=0, share=share, memory=size, backend=gpu.get("sharing"), or_whole=True)
+    size = gpu.get("memory")
     return GpuRequest(
         VENDORS[gpu.get("vendor", "nvidia")].resource,
         gpu.get("count") or 0,
         gpu.get("model"),
         share=gpu.get("fraction"),
-        memory=int(quantity.parse(memory) // 2**20) if memory else None,
+        memory=int(quantity.parse(size) // 2**20) if size else None,
         backend=gpu.get("sharing"),
         spread=gpu.get("packing") == "Spread",
     )
@@ -191,10 +225,15 @@ def trial(item: Object) -> TrialView:
         attempt=status.get("attempt", 0),
         placement=Placement.model_validate(placement) if placement else None,
         not_before=epoch_seconds(not_before) if not_before else None,
+        need=_need(status.get("needs")),
         avoid=_lost_on(status.get("attempts") or ()),
+        lost=_losses(status.get("attempts") or ()),
+        proved=_proved(status.get("attempts") or ()),
         owner=next((o["uid"] for o in meta.get("ownerReferences") or () if o["kind"] == "Study"), None),
         uid=meta["uid"],
         since=_waits_since(item) if phase is Phase.PENDING else _placed_at(placement),
+        started=epoch_seconds(status["startTime"]) if status.get("startTime") else 0.0,
+        run=_run(status.get("attempts")),
         preempted=sum(attempt["outcome"] == Outcome.PREEMPTED for attempt in status.get("attempts") or ()),
         version=meta.get("resourceVersion"),
     )
@@ -207,6 +246,18 @@ def _waits_since(item: Object) -> float:
     return epoch_seconds(since) if since else 0.0
 
 
+_RAN_TO_THE_END: Final = frozenset({Outcome.SUCCEEDED, Outcome.BAD_METRICS, Outcome.TIMED_OUT})
+
+
+def _run(attempts: Any) -> Run | None:
+    """How long the last attempt ran; None where it has not ended, or not as its siblings are expected to."""
+    last = attempts[-1] if attempts else None
+    if last is None or last["outcome"] not in _RAN_TO_THE_END or not last.get("started") or not last.get("finished"):
+        return None
+    finished = epoch_seconds(last["finished"])
+    return Run(finished, finished - epoch_seconds(last["started"]))
+
+
 def _placed_at(placement: Mapping[str, Any] | None) -> float:
     time = placement.get("time") if placement else None
     return epoch_seconds(time) if time else 0.0
@@ -217,6 +268,31 @@ def _lost_on(attempts: Any) -> tuple[str, ...]:
     ended = (attempt for attempt in reversed(attempts) if attempt["outcome"] != Outcome.PREEMPTED)
     lost = takewhile(lambda attempt: attempt["outcome"] == Outcome.INFRASTRUCTURE, ended)
     return tuple(sorted({attempt["node"] for attempt in lost if attempt.get("node")}))
+
+
+def _need(needs: Mapping[str, Any] | None) -> Need | None:
+    """What the trial needs beyond what its study asks for."""
+    return Need(needs.get("gpuFraction"), needs.get("gpuMemory"), needs.get("memory")) if needs else None
+
+
+def _losses(attempts: Sequence[Object]) -> tuple[tuple[str, float], ...]:
+    """Where and when attempts were lost in a way that the node may be to blame for."""
+    return tuple(
+        (attempt["node"], epoch_seconds(attempt["finished"]))
+        for attempt in attempts
+        if attempt["outcome"] == Outcome.INFRASTRUCTURE
+        and attempt.get("reason") not in _NOT_THE_NODE
+        and attempt.get("node")
+        and attempt.get("finished")
+    )
+
+
+def _proved(attempts: Sequence[Object]) -> tuple[str, float, float] | None:
+    """The last attempt that ran on a node to an end of its own."""
+    last = attempts[-1] if attempts else {}
+    if last.get("outcome") not in _OWN_ENDS or not last.get("node") or not last.get("started"):
+        return None
+    return last["node"], epoch_seconds(last["started"]), epoch_seconds(last["finished"])
 
 
 def queue(item: Object) -> QueueView:
@@ -236,13 +312,14 @@ def queue(item: Object) -> QueueView:
     )
 
 
-def placed(place: Place, version: str | None, now: float) -> Object:
+def placed(place: Place, version: str | None, now: float, uuid: str | None = None) -> Object:
     """The patch that gives a trial its place, if its object is still the one that was decided on.
 
-    Every field is in it: a merge patch would else keep one of an earlier placement.
+    Every field is in it: a merge patch would else keep one of an earlier placement. `uuid`: the GPU, where it is known.
     """
-    placement = place.placement(now).model_dump(mode="json", by_alias=True)
-    return _patch(version, {"phase": Phase.PLACED, "placement": placement, "reason": None, "message": None})
+    placement = place.placement(now).model_dump(mode="json", by_alias=True) | {"uuid": uuid}
+    told = {"reason": None, "message": None, "waiting": None}
+    return _patch(version, {"phase": Phase.PLACED, "placement": placement, **told})
 
 
 def told_to_leave(told: Preempt, version: str | None, now: float) -> Object:
@@ -251,9 +328,24 @@ def told_to_leave(told: Preempt, version: str | None, now: float) -> Object:
     return _patch(version, {"placement": {"reclaim": reclaim}})
 
 
-def waits(reason: str, message: str, version: str | None) -> Object:
-    """The patch that tells why a trial waits."""
-    return _patch(version, {"reason": reason, "message": message[:1024]})
+def shown(uuid: str, version: str | None) -> Object:
+    """The patch that tells which GPU a trial's place is on: its attempt may start now."""
+    return _patch(version, {"placement": {"uuid": uuid}})
+
+
+def lost(message: str, version: str | None) -> Object:
+    """The patch that tells that a trial's place is no more."""
+    return _patch(version, {"placement": {"lost": message}})
+
+
+def waits(waiting: Waiting, outlook: Outlook, version: str | None) -> Object:
+    """The patch that tells why a trial waits, and for how long.
+
+    Every field is in it: a merge patch would else keep one of what was told before.
+    """
+    expected = timestamp(outlook.start) if outlook.start is not None else None
+    standing = {"position": outlook.position, "expectedStart": expected}
+    return _patch(version, {"reason": waiting.reason, "message": waiting.message[:1024], "waiting": standing})
 
 
 def _patch(version: str | None, status: Object) -> Object:

@@ -7,13 +7,15 @@ are plain text; a study's `key` is 'namespace/name' in a cluster. Times are epoc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from tuneyard_api.common import micro_timestamp
 from tuneyard_api.trial import DeviceClaim, Phase, Placement, Reclaim
 from tuneyard_scheduler.devices import ClaimForm, GpuRequest, Kind, Part, amount
+from tuneyard_scheduler.durations import Run
+from tuneyard_scheduler.memory import UNSAID, Memory
 from tuneyard_scheduler.selection import ANY_NODE, NodeNeeds, Taint
 
 
@@ -71,9 +73,20 @@ class Taken:
 NOTHING: Final = Taken()
 
 
+class Need(NamedTuple):
+    """What a trial needs beyond what its study asks for, because it ran out of memory."""
+
+    share: float | None = None
+    """A part of one GPU; 1: a whole one."""
+    gpu_memory: int | None = None
+    """MiB on one GPU."""
+    memory: int | None = None
+    """MiB for its container."""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """A study: a class of identical requests."""
+    """A study: a class of identical requests, but for the trials that have a need of their own (see `fitted`)."""
 
     key: str
     uid: str
@@ -88,10 +101,23 @@ class StudyView:
     """Cores that each of its pods asks for."""
     memory: float = 0.0
     """Bytes of memory that each of its pods asks for."""
+    container: Memory = UNSAID
+    """The part of that which is its program's, and grows with a trial's need."""
     queue: str | None = None
     phase: str | None = None
     """status.phase: a study that is Blocked, Complete or Failed gets no place."""
     deleting: bool = False
+    timeout: float | None = None
+    """Seconds that an attempt may run at most."""
+
+
+def fitted(study: StudyView, need: Need | None) -> StudyView:
+    """The study as it is for a trial with this need: it asks for that much, where that is more."""
+    if need is None:
+        return study
+    grown = study.container.grown(need.memory).request - study.container.request
+    gpu = study.gpu.fitted(need.share, need.gpu_memory) if study.gpu is not None else None
+    return replace(study, gpu=gpu, memory=study.memory + grown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +132,20 @@ class TrialView:
     not_before: float | None = None
     avoid: tuple[str, ...] = ()
     """Nodes to stay away from where another one fits."""
+    need: Need | None = None
+    lost: tuple[tuple[str, float], ...] = ()
+    """Where and when attempts of it were lost, by no fault of its own but maybe by the node's."""
+    proved: tuple[str, float, float] | None = None
+    """The last attempt that came to an end of its own: its node, and when it began and ended."""
     owner: str | None = None
     """The uid of the study that it belongs to; a trial of an earlier study with the same key is ignored."""
     uid: str | None = None
     since: float = 0.0
     """From when it waits for its place, be it for a backoff first; or has its place. 0: not known."""
+    started: float = 0.0
+    """When its current attempt began to run. 0: it has not, or that is not known."""
+    run: Run | None = None
+    """Its last attempt, where that ran to its own end."""
     preempted: int = 0
     """How many of its attempts were stopped for others."""
     version: str | None = None
@@ -240,6 +275,16 @@ class Waiting:
     index: int
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """When a study that waits may have its next place."""
+
+    position: int | None = None
+    """Its place in the line of its queue, from 1; None where it does not stand in line for GPUs."""
+    start: float | None = None
+    """When its next trial is expected to start; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

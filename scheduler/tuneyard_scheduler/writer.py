@@ -37,6 +37,7 @@ class DecisionWriter:
         *,
         clock: Callable[[], float] = time.time,
         workers: int = 16,
+        uuid: Callable[[Place], str | None] = lambda _: None,
     ) -> None:
         self._kube = kube
         self._state = state
@@ -44,6 +45,7 @@ class DecisionWriter:
         self._settled = settled
         self._clock = clock
         self._workers = workers
+        self._uuid = uuid
         self._queue: asyncio.Queue[tuple[Decision, int]] = asyncio.Queue()
         self._open = 0
 
@@ -115,7 +117,7 @@ class DecisionWriter:
 
     def _patch(self, decision: Decision, version: str | None) -> translate.Object:
         if isinstance(decision, Place):
-            return translate.placed(decision, version, self._clock())
+            return translate.placed(decision, version, self._clock(), self._uuid(decision))
         return translate.told_to_leave(decision, version, self._clock())
 
     def _drop(self, decision: Decision) -> None:

@@ -1,4 +1,4 @@
-"""What training code imports: `parameters`, `report` and `trial`. Standard library only.
+"""What training code imports: `parameters`, `report`, `trial` and `limit_gpu_memory`. Standard library only.
 
 Example:
     ```python
@@ -11,7 +11,8 @@ Example:
     ```
 """
 
+from tuneyard._gpu_part import limit_gpu_memory
 from tuneyard._report import report
 from tuneyard._trial import Trial, parameters, trial
 
-__all__ = ["Trial", "parameters", "report", "trial"]
+__all__ = ["Trial", "limit_gpu_memory", "parameters", "report", "trial"]

@@ -32,6 +32,10 @@ MAX_TEXT = 64
 """Characters kept of a value that is no number."""
 MAX_TERMINATION_BYTES = 4096
 """What the kubelet reads of a termination message."""
+GPU_PEAK = "tuneyard/gpu_peak_mib"
+"""A program that reports this itself is not measured."""
+MEASURE_SECONDS = 5.0
+"""Between two looks at the GPU's memory while a program reports."""
 FLUSH_SECONDS = 5.0
 """How long the end of the program may wait for the last reports to be sent."""
 
@@ -76,6 +80,8 @@ class Reporter:
         self._report_file = report_file
         self._poster = poster
         self._termination = TerminationFile(termination_file) if termination_file else None
+        self._measures = bool(os.environ.get("TUNEYARD_MEASURE_GPU"))
+        self._measured = 0.0
         self._by_hand = not (report_file or poster or termination_file)
         self._next_step = 0
 
@@ -102,6 +108,12 @@ class Reporter:
         if self._by_hand:
             print(f"step={number}", *(f"{name}={_show(value)}" for name, value in values.items()), flush=True)
             return
+        self._measures = self._measures and GPU_PEAK not in values
+        if self._measures and time.monotonic() >= self._measured + MEASURE_SECONDS:
+            values = {**self._measure(), **values}
+        self._send(number, values)
+
+    def _send(self, number: int, values: dict[str, float | str]) -> None:
         point = json.dumps({"step": number, "metrics": values, "time": round(time.time(), 3)})
         if self._termination:
             self._termination.update(values)
@@ -111,9 +123,21 @@ class Reporter:
             self._poster.put(point)
 
     def close(self) -> None:
-        """Send what is still queued, within FLUSH_SECONDS."""
+        """Send the last word on the GPU's memory and what is still queued, within FLUSH_SECONDS."""
+        if self._measures and self._next_step and not self._by_hand:
+            last = self._measure()
+            if last:
+                self._send(self._next_step - 1, last)
         if self._poster:
             self._poster.close(FLUSH_SECONDS)
+
+    def _measure(self) -> dict[str, float | str]:
+        """The most GPU memory that was used, as metrics."""
+        from tuneyard import _gpu  # noqa: PLC0415  # only where it is asked for
+
+        self._measured = time.monotonic()
+        found = _gpu.usage()
+        return dict(found.metrics()) if found is not None else {}
 
     def _step(self, step: object) -> int:
         number = self._next_step if step is None else _whole_number(step)

@@ -45,7 +45,7 @@ except urllib.error.HTTPError as error:
 tuneyard.report(step=0, loss=code)
 """
     studies.apply(real_study("thief", program, trials={"max": 1, "parallel": 1}))
-    assert studies.wait("thief", timeout=120)["best"]["value"] == 401
+    assert studies.wait("thief", timeout=300)["best"]["value"] == 401
 
 
 def test_the_operator_s_pod_is_deleted_in_the_middle_of_a_study(
@@ -56,7 +56,7 @@ def test_the_operator_s_pod_is_deleted_in_the_middle_of_a_study(
         until(lambda: studies.status("orphan").get("trials", {}).get("succeeded", 0) >= 2, "two trials succeed", 120)
         for component in ("operator", "scheduler"):
             release.kubectl("delete", "pod", release.leader(component), "--grace-period=0", "--force")
-        status = studies.wait("orphan", timeout=240)
+        status = studies.wait("orphan", timeout=360)
     assert status["trials"]["succeeded"] == 16
     once(seen, "orphan", 16, parallel=3)
 
@@ -84,7 +84,7 @@ def test_an_upgrade_in_the_middle_of_a_study_loses_nothing(
         before = {pod["metadata"]["uid"] for pod in release.pods()}
         release.upgrade("--set", "log.level=debug")
         until(lambda: not before & {pod["metadata"]["uid"] for pod in release.pods()}, "all pods are new", 60)
-        status = studies.wait("upgraded", timeout=240)
+        status = studies.wait("upgraded", timeout=360)
     assert status["trials"]["succeeded"] == 16
     once(seen, "upgraded", 16, parallel=3)
 
@@ -103,12 +103,12 @@ def test_uninstall_keeps_studies_and_an_install_goes_on_with_them(
     ).stdout
     assert leftovers == ""
     release.install()
-    assert studies.wait("kept", timeout=180)["trials"]["succeeded"] == 6
+    assert studies.wait("kept", timeout=300)["trials"]["succeeded"] == 6
 
 
 def test_logs_are_json_and_name_the_study(release: Release, studies: Studies) -> None:
     studies.apply(real_study("told", trials={"max": 1, "parallel": 1}))
-    studies.wait("told", timeout=120)
+    studies.wait("told", timeout=300)
     for component, containers in (("operator", ("operator", "strategy")), ("scheduler", ("scheduler",))):
         for container in containers:
             lines = release.kubectl("logs", release.leader(component), "-c", container).splitlines()
@@ -122,7 +122,7 @@ def test_prometheus_reads_the_metrics_of_those_who_lead(
     release: Release, cluster: Cluster, studies: Studies, request: pytest.FixtureRequest
 ) -> None:
     studies.apply(real_study("measured", trials={"max": 2, "parallel": 2}))
-    studies.wait("measured", timeout=120)
+    studies.wait("measured", timeout=300)
     release.kubectl("create", "serviceaccount", "prometheus")
     reader = f"{release.name}-metrics-reader"
     subject = f"{release.namespace}:prometheus"
@@ -155,7 +155,7 @@ print(urllib.request.urlopen(request, context=ssl._create_unverified_context(), 
     spec = {"serviceAccountName": "prometheus", "restartPolicy": "Never", "containers": [container]}
     manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
     release.cluster.kubectl("-n", release.namespace, "create", "-f", "-", stdin=json.dumps(manifest))
-    release.kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    release.kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
     return release.kubectl("logs", name)
 
 

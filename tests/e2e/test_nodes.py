@@ -52,7 +52,7 @@ def run(on: Cluster, name: str, script: str, *, node: str = "node-1", labels: An
 
 def ended(on: Cluster, name: str) -> dict[str, Any]:
     """How a pod's container ended, once it has succeeded."""
-    done = on.kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s", check=False)
+    done = on.kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s", check=False)
     [pod] = on.objects("pod", name)
     assert done.returncode == 0, f"{pod['status']}\n{on.kubectl('logs', name, check=False)}"
     return dict(pod["status"]["containerStatuses"][0]["state"]["terminated"])
@@ -74,7 +74,7 @@ def test_a_service_is_found_by_name_from_both_nodes(bed: Cluster) -> None:
     ports = [{"port": 80, "targetPort": 8080}]
     service = {"selector": {"app": "web"}, "ports": ports}
     bed.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": service})
-    bed.kubectl("wait", "pod/web", "--for=condition=Ready", "--timeout=60s")
+    bed.kubectl("wait", "pod/web", "--for=condition=Ready", "--timeout=120s")
     # the static busybox's wget cannot resolve names without a C library's plugins; its nslookup can
     address = "nslookup web.default.svc.cluster.local | awk '/^Name/ {seen = 1} seen && /^Address/ {print $2}'"
     ask = f"until printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 $({address}) 80 | grep welcome; do sleep 0.2; done"
@@ -92,7 +92,7 @@ def test_a_container_sees_the_fake_gpus_that_it_was_given(bed: Cluster) -> None:
 
 def test_a_running_container_can_be_entered(bed: Cluster) -> None:
     run(bed, "open", "sleep 600")
-    bed.kubectl("wait", "pod/open", "--for=condition=Ready", "--timeout=60s")
+    bed.kubectl("wait", "pod/open", "--for=condition=Ready", "--timeout=120s")
     assert bed.kubectl("exec", "open", "--", "hostname").stdout == "open\n"
     bed.kubectl("delete", "pod", "open")
 
@@ -110,7 +110,7 @@ def test_a_kubelet_answers_no_stranger(bed: Cluster) -> None:
 def test_a_node_that_was_lost_comes_back(bed: Cluster) -> None:
     directory = bed.kubeconfig.parent
     run(bed, "victim", "sleep 600", node="node-2")
-    bed.kubectl("wait", "pod/victim", "--for=condition=Ready", "--timeout=60s")
+    bed.kubectl("wait", "pod/victim", "--for=condition=Ready", "--timeout=120s")
     processes = in_namespaces(namespaces(directory, "node-2"))
     assert len(processes) >= 5, "containerd, kubelet, kube-proxy, the shim and what it runs"
     bed.kill_node("node-2")
@@ -168,7 +168,7 @@ LIFE = """
     with running_cluster(nodes=0, real=1) as cluster:
         cluster.load_image(Path(sys.argv[1]))
         cluster.kubectl("run", "p", "--image=docker.io/local/tiny:1", "--restart=Never", "--", "-c", "sleep 600")
-        cluster.kubectl("wait", "pod/p", "--for=condition=Ready", "--timeout=60s")
+        cluster.kubectl("wait", "pod/p", "--for=condition=Ready", "--timeout=120s")
         print(cluster.kubeconfig.parent, flush=True)
         sys.stdin.read()
 """

@@ -31,7 +31,7 @@ def test_an_example_finds_a_good_configuration(studies: Studies, name: str, metr
 def test_a_program_that_cannot_be_changed_is_read_by_its_log(studies: Studies) -> None:
     """The metric comes out of the container's real log."""
     studies.apply(example("logline", max=3))
-    status = studies.wait("logline", timeout=240)
+    status = studies.wait("logline", timeout=360)
     assert status["trials"]["succeeded"] == 3
     trial = studies.trials("logline")[0]
     log = studies.kubectl("logs", f"job/{trial['metadata']['name']}-0")
@@ -41,7 +41,7 @@ def test_a_program_that_cannot_be_changed_is_read_by_its_log(studies: Studies) -
 def test_the_curve_comes_through_the_service(studies: Studies) -> None:
     """The SDK finds the operator by its Service's name, and is known by its pod's token."""
     studies.apply(example("digits", max=2))
-    studies.wait("digits", timeout=240)
+    studies.wait("digits", timeout=360)
     for trial in studies.trials("digits"):
         steps = [point["step"] for point in trial["status"]["curve"]]
         assert len(steps) >= 5, json.dumps(trial["status"])

@@ -31,7 +31,7 @@ tuneyard.report(step=0, loss=tuneyard.parameters(x=0.5)["x"])
     studies.apply(
         real_study("again", program, retry={"limit": 2, "backoff": {"initial": "1s"}}, trials={"max": 2, "parallel": 2})
     )
-    assert studies.wait("again", timeout=120)["trials"]["succeeded"] == 2
+    assert studies.wait("again", timeout=300)["trials"]["succeeded"] == 2
     for trial in studies.trials("again"):
         first, second = trial["status"]["attempts"]
         assert first["outcome"] == "ProgramFailed"
@@ -41,7 +41,7 @@ tuneyard.report(step=0, loss=tuneyard.parameters(x=0.5)["x"])
 
 def test_a_program_that_eats_too_much_memory_is_told_apart(studies: Studies) -> None:
     studies.apply(real_study("glutton", "x = bytearray(2_000_000_000)", trials={"max": 1, "parallel": 1}))
-    studies.wait("glutton", timeout=120)
+    studies.wait("glutton", timeout=300)
     trial = studies.trials("glutton")[0]["status"]
     assert (trial["phase"], trial["attempts"][0]["outcome"]) == ("Infeasible", "OutOfMemory")
 
@@ -49,7 +49,7 @@ def test_a_program_that_eats_too_much_memory_is_told_apart(studies: Studies) -> 
 def test_an_image_that_cannot_be_pulled_pauses_the_study_until_it_is_mended(studies: Studies) -> None:
     manifest = real_study("typo", image="tuneyard/exmaples:0.1.0", trials={"max": 4, "parallel": 2})
     studies.apply(manifest)
-    status = studies.wait("typo", "Blocked", timeout=180)
+    status = studies.wait("typo", "Blocked", timeout=300)
     blocked = condition(status, "Blocked")
     assert blocked["reason"] == "TrialsCannotStart"
     assert "tuneyard/exmaples:0.1.0" in blocked["message"]
@@ -58,7 +58,7 @@ def test_an_image_that_cannot_be_pulled_pauses_the_study_until_it_is_mended(stud
     assert len(studies.trials("typo")) <= 4, "nothing is burnt"
     manifest["spec"]["template"]["spec"]["containers"][0]["image"] = "tuneyard/examples:0.1.0"
     studies.apply(manifest)
-    assert studies.wait("typo", timeout=180)["trials"]["succeeded"] == 4
+    assert studies.wait("typo", timeout=300)["trials"]["succeeded"] == 4
 
 
 def test_a_pod_that_the_namespace_does_not_admit_is_said_on_the_study(cluster: Cluster, studies: Studies) -> None:
@@ -66,7 +66,7 @@ def test_a_pod_that_the_namespace_does_not_admit_is_said_on_the_study(cluster: C
     manifest = real_study("privileged", trials={"max": 2, "parallel": 1})
     manifest["spec"]["template"]["spec"]["containers"][0]["securityContext"] = {"privileged": True}
     studies.apply(manifest)
-    blocked = condition(studies.wait("privileged", "Blocked", timeout=120), "Blocked")
+    blocked = condition(studies.wait("privileged", "Blocked", timeout=300), "Blocked")
     assert "violates PodSecurity" in blocked["message"]
     assert studies.objects("pods") == []
 
@@ -84,7 +84,7 @@ def test_trials_of_a_node_that_is_drained_run_elsewhere(cluster: Cluster, studie
             "drain", drained, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=120s",
             "--pod-selector=tuneyard.dev/study=moved",
         )  # fmt: skip
-        status = studies.wait("moved", timeout=240)
+        status = studies.wait("moved", timeout=360)
     finally:
         cluster.kubectl("uncordon", drained)
     assert status["trials"]["succeeded"] == 8

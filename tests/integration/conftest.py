@@ -38,7 +38,7 @@ def _install_crds(cluster: Cluster) -> None:
     definitions = [
         entry["metadata"]["name"] for entry in cluster.objects("crds") if entry["spec"]["group"] == "tuneyard.dev"
     ]
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", *definitions)
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=120s", "crd", *definitions)
 
 
 @pytest.fixture(scope="module")

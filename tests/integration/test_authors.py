@@ -145,7 +145,7 @@ def elsewhere(cluster: Cluster) -> Iterator[str]:
     """A namespace of somebody else's."""
     name = f"test-{secrets.token_hex(4)}"
     cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("wait", "--for=create", "--timeout=30s", "-n", name, "serviceaccount/default")
+    cluster.kubectl("wait", "--for=create", "--timeout=120s", "-n", name, "serviceaccount/default")
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 

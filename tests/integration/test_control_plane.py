@@ -43,7 +43,7 @@ def ended_pod(cluster: Cluster, name: str, namespace: str) -> dict[str, Any]:
         "-n",
         namespace,
         f"job/{name}",
-        "--timeout=60s",
+        "--timeout=120s",
         "--for=jsonpath={.status.conditions[?(@.status=='True')].type}",
     )
     return only_pod(cluster, name, namespace)
@@ -51,7 +51,7 @@ def ended_pod(cluster: Cluster, name: str, namespace: str) -> dict[str, Any]:
 
 def wait_for_job(cluster: Cluster, name: str, namespace: str, field: str) -> None:
     """Until the Job says `field` 1 (active: its pod is created; ready: it runs): the pod can then be waited for."""
-    cluster.kubectl("wait", "-n", namespace, f"job/{name}", f"--for=jsonpath={{.status.{field}}}=1", "--timeout=30s")
+    cluster.kubectl("wait", "-n", namespace, f"job/{name}", f"--for=jsonpath={{.status.{field}}}=1", "--timeout=120s")
 
 
 def only_pod(cluster: Cluster, name: str, namespace: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_image_that_cannot_be_pulled(cluster: Cluster, namespace: str) -> None:
     cluster.create(job("stuck", namespace, image_pull="fail", duration_ms="10"))
     wait_for_job(cluster, "stuck", namespace, "active")
     reason = "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff"
-    cluster.kubectl("wait", "-n", namespace, "pod", "-l", "job-name=stuck", f"--for={reason}", "--timeout=30s")
+    cluster.kubectl("wait", "-n", namespace, "pod", "-l", "job-name=stuck", f"--for={reason}", "--timeout=120s")
     pod = only_pod(cluster, "stuck", namespace)
     assert pod["status"]["phase"] == "Pending"
     assert "example.com/train:1" in pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
@@ -116,7 +116,7 @@ def test_deleted_job_takes_its_running_pod_along(cluster: Cluster, namespace: st
     cluster.create(job("doomed", namespace, duration_ms="600000"))
     wait_for_job(cluster, "doomed", namespace, "ready")
     cluster.kubectl("delete", "job", "doomed", "-n", namespace)
-    cluster.kubectl("wait", "pod", "-n", namespace, "-l", "job-name=doomed", "--for=delete", "--timeout=30s")
+    cluster.kubectl("wait", "pod", "-n", namespace, "-l", "job-name=doomed", "--for=delete", "--timeout=120s")
 
 
 def test_evicted_pod_fails_as_a_disruption(cluster: Cluster, namespace: str) -> None:
@@ -128,7 +128,7 @@ def test_evicted_pod_fails_as_a_disruption(cluster: Cluster, namespace: str) -> 
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
     path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
     cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
-    cluster.kubectl("wait", "pod", name, "-n", namespace, "--for=jsonpath={.status.phase}=Failed", "--timeout=30s")
+    cluster.kubectl("wait", "pod", name, "-n", namespace, "--for=jsonpath={.status.phase}=Failed", "--timeout=120s")
     pod = only_pod(cluster, "evicted", namespace)
     assert terminated(pod)["exitCode"] == 143
     conditions = {entry["type"]: entry["status"] for entry in pod["status"]["conditions"]}
@@ -136,14 +136,14 @@ def test_evicted_pod_fails_as_a_disruption(cluster: Cluster, namespace: str) -> 
     cluster.kubectl(
         "patch", "pod", "-n", namespace, name, "--type=json", "-p", '[{"op": "remove", "path": "/metadata/finalizers"}]'
     )
-    cluster.kubectl("wait", "pod", name, "-n", namespace, "--for=delete", "--timeout=30s")
+    cluster.kubectl("wait", "pod", name, "-n", namespace, "--for=delete", "--timeout=120s")
 
 
 def test_more_gpus_than_a_node_has_stay_unscheduled(cluster: Cluster, namespace: str) -> None:
     cluster.create(job("huge", namespace, gpus=9))
     wait_for_job(cluster, "huge", namespace, "active")
     unschedulable = "jsonpath={.status.conditions[?(@.type=='PodScheduled')].reason}=Unschedulable"
-    cluster.kubectl("wait", "-n", namespace, "pod", "-l", "job-name=huge", f"--for={unschedulable}", "--timeout=30s")
+    cluster.kubectl("wait", "-n", namespace, "pod", "-l", "job-name=huge", f"--for={unschedulable}", "--timeout=120s")
 
 
 def test_service_account_tokens_can_be_checked_offline(cluster: Cluster, namespace: str) -> None:

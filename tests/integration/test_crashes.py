@@ -25,7 +25,7 @@ def test_kill_minus_nine_at_random_moments(cluster: Cluster, stack: Stack, names
             kills += 1
             time.sleep(rng.uniform(0, 0.5))
             stack.start(victim)
-        status = studies.wait("chaos", timeout=120)
+        status = studies.wait("chaos", timeout=300)
 
     assert kills >= 5, "the study was over before it was disturbed"
     assert seen.outcomes == {"Succeeded": TRIALS}

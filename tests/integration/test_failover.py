@@ -49,7 +49,7 @@ def test_when_the_leader_is_killed_the_other_goes_on(
         assert holder(cluster, component) not in {victim, None}
         assert elapsed < FAILOVER_SECONDS
         pair.start(victim)
-        status = studies.wait("go-on", timeout=120)
+        status = studies.wait("go-on", timeout=300)
     assert status["trials"]["succeeded"] == 90
     assert seen.outcomes == {"Succeeded": 90}
     assert [job for job, uids in seen.jobs.items() if len(uids) > 1] == []

@@ -146,7 +146,7 @@ def test_nobody_else_has_our_names(kubectl: Kubectl) -> None:
 def test_defaults_are_filled_in(studies: Studies) -> None:
     spec = studies.create(manifest({"name": "defaults"}))["spec"]
     assert spec["strategy"] == {"name": "auto", "seed": 0}
-    assert spec["trials"] == {"max": 10, "parallel": 1, "maxFailed": 10}
+    assert spec["trials"] == {"max": 10, "parallel": 1, "maxFailed": 10, "pauseAfter": 5}
     assert spec["retry"] == {
         "limit": 3,
         "infrastructureLimit": 20,

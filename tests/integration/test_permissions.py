@@ -50,6 +50,7 @@ SCHEDULER_EVERYWHERE = REVIEWS | {
     "get configs.kai.scheduler kai-config",
     "patch gpuqueues.tuneyard.dev/status",
 }
+HOLDS_GPUS = {"create pods", "delete pods"}
 SCHEDULER = {
     *(f"{verb} studies.tuneyard.dev" for verb in ("list", "watch")),
     *(f"{verb} trials.tuneyard.dev" for verb in ("get", "list", "watch")),
@@ -106,8 +107,10 @@ def test_the_roles_are_these_and_no_more(
     leases = {
         (SYSTEM_NAMESPACE, f"tuneyard-{name}-lease"): lease(f"tuneyard-{name}") for name in ("operator", "scheduler")
     }
+    held = f"tuneyard-reservations{suffix}"
+    holding = {(held, "tuneyard-scheduler-reservations"): HOLDS_GPUS}
     cluster_wide = {("", f"tuneyard-{name}{suffix}"): granted for name, granted in (everywhere | PEOPLE).items()}
-    assert found == leases | cluster_wide | in_namespaces
+    assert found == leases | cluster_wide | in_namespaces | holding
     for binding in (document for document in documents if document["kind"].endswith("Binding")):
         component = binding["metadata"]["labels"]["app.kubernetes.io/component"]
         subject = {"kind": "ServiceAccount", "name": f"tuneyard-{component}", "namespace": SYSTEM_NAMESPACE}
@@ -115,10 +118,15 @@ def test_the_roles_are_these_and_no_more(
         assert binding["roleRef"]["name"].startswith(f"tuneyard-{component}")
 
 
+def test_without_sharing_the_scheduler_makes_no_pods() -> None:
+    roles = [role for role in rendered(**{"gpuSharing.backend": "none"}) if role["kind"] in {"Role", "ClusterRole"}]
+    assert not [role for role in roles if grants(role["rules"]) & HOLDS_GPUS]
+
+
 def test_people_get_nothing_where_nobody_wants_it() -> None:
     assert "aggregate-to" in yaml.safe_dump_all(rendered())
     assert "aggregate-to" not in yaml.safe_dump_all(rendered(**{"rbac.aggregate": "false"}))
-    assert {document["kind"] for document in rendered(**{"rbac.create": "false"})} == {"ServiceAccount"}
+    assert {document["kind"] for document in rendered(**{"rbac.create": "false"})} == {"Namespace", "ServiceAccount"}
 
 
 class Access:
@@ -220,6 +228,12 @@ def test_what_no_component_may_do(access: Access, name: str) -> None:
         ("tuneyard-scheduler", "patch", "studies.tuneyard.dev/status", TEAM, False),
         ("tuneyard-scheduler", "get", "pods/log", TEAM, False),
         ("tuneyard-scheduler", "create", "events", TEAM, False),
+        ("tuneyard-scheduler", "create", "pods", "tuneyard-reservations", True),
+        ("tuneyard-scheduler", "delete", "pods", "tuneyard-reservations", True),
+        ("tuneyard-scheduler", "patch", "pods", "tuneyard-reservations", False),
+        ("tuneyard-scheduler", "create", "pods/exec", "tuneyard-reservations", False),
+        ("tuneyard-operator", "create", "pods", "tuneyard-reservations", False),
+        ("team-tuneyard-scheduler", "create", "pods", "tuneyard-reservations", False),
         ("tuneyard-scheduler", "patch", "trials.tuneyard.dev/status", "elsewhere", True),
         ("tuneyard-scheduler", "create", "leases.coordination.k8s.io", TEAM, False),
         ("team-tuneyard-operator", "create", "jobs.batch", TEAM, True),
@@ -269,6 +283,8 @@ def processes(cluster: Cluster, release: str, folder: Path, *further: str) -> It
         name = f"{release}-{component}"
         options[component] = ["--kubeconfig", str(acting_as(cluster, name, folder)), "--lease", name, *further]
     options["operator"] += ["--keep-jobs", "1s"]
+    one = f"-{SYSTEM_NAMESPACE}" if "--namespace" in further else ""
+    options["scheduler"] += ["--reservation-namespace", f"{release}-reservations{one}"]
     cluster.kubectl("delete", "lease", "-n", SYSTEM_NAMESPACE, "--all")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("POD_NAMESPACE", SYSTEM_NAMESPACE)
@@ -316,6 +332,7 @@ def all_that_tuneyard_does(studies: Studies, restricted: Studies, lab: Lab, queu
     studies.apply({**kind, "spec": {"study": "taken", "index": 0, "parameters": {}}})
     studies.apply(study("taken", trials=one))
     studies.apply(study("many", trials={"max": 60, "parallel": 6}, queue=queue))
+    studies.apply(study("shares", gpu={"fraction": 0.5}, trials={"max": 4, "parallel": 4}))
     studies.apply(study("fails", annotations={"exit-code": "1"}, retry=retry, trials={**one, "maxFailed": 0}))
     studies.apply(study("slow", annotations=endless, trials={**one, "timeout": "2s"}))
     studies.apply(study("prints", annotations={"message": ""}, objectives=printed, trials=one))
@@ -336,6 +353,7 @@ def all_that_tuneyard_does(studies: Studies, restricted: Studies, lab: Lab, queu
     studies.kubectl("delete", "trial", "taken-0")
     assert studies.wait("taken")["trials"]["succeeded"] == 1
     assert studies.wait("many")["trials"]["succeeded"] == 60
+    assert studies.wait("shares")["trials"]["succeeded"] == 4
     restricted.wait("refused", "Blocked")
     lab.until_running("claims", 2)
 
@@ -400,7 +418,7 @@ async def test_what_tuneyard_does_is_allowed_and_what_is_allowed_it_does(
             await asyncio.to_thread(all_that_tuneyard_does, Studies(cluster, namespace), restricted, lab, queue)
         expected = {
             "tuneyard-operator": OPERATOR_EVERYWHERE | OPERATOR | lease("tuneyard-operator"),
-            "tuneyard-scheduler": SCHEDULER_EVERYWHERE | SCHEDULER | lease("tuneyard-scheduler"),
+            "tuneyard-scheduler": SCHEDULER_EVERYWHERE | SCHEDULER | HOLDS_GPUS | lease("tuneyard-scheduler"),
         }
         for name, granted in expected.items():
             with contextlib.suppress(AssertionError):  # Jobs go seconds after their trials, in batches

@@ -40,7 +40,7 @@ class Scheduler:
         """As Kubernetes ends a pod; the exit status."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(timeout=10)
+        return self._process.wait(timeout=60)
 
 
 class Bench:
@@ -153,7 +153,7 @@ class Bench:
         await self.kube.request("PATCH", url, body={"status": {"phase": phase}}, content_type=MERGE_PATCH)
 
 
-async def until(condition: Callable[[], Any], what: str, seconds: float = 20) -> None:
+async def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> None:
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while not await condition():

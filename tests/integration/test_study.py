@@ -71,7 +71,9 @@ def test_scale_suspend_resume_and_extend(studies: Studies) -> None:
 def test_a_failing_program_is_retried_then_failed_and_the_study_gives_up(studies: Studies) -> None:
     failing = {"exit-code": "3", "message": "ValueError: no such column"}
     retry = {"limit": 1, "backoff": {"initial": "1s"}}
-    studies.apply(study("f", annotations=failing, retry=retry, trials={"max": 6, "parallel": 2, "maxFailed": 1}))
+    studies.apply(
+        study("f", annotations=failing, retry=retry, trials={"max": 6, "parallel": 2, "maxFailed": 1, "pauseAfter": 0})
+    )
     status = studies.wait("f", "Failed")
     assert condition(status, "Failed")["reason"] == "TooManyFailed"
     failed = [trial for trial in studies.trials("f") if trial["status"]["phase"] == "Failed"]
@@ -196,10 +198,55 @@ def test_gpus_of_other_pods_are_taken(studies: Studies) -> None:
     assert {attempt["node"] for attempt in placed} == {last}
 
 
-def test_a_study_of_which_no_trial_gives_a_result_stops_itself(studies: Studies) -> None:
+def _asking(container: dict, **pod: object) -> dict:
+    template = study("s", annotations={"duration-ms": "600000"})["spec"]["template"]
+    template["spec"] |= pod
+    template["spec"]["containers"][0] |= container
+    return template
+
+
+def test_trials_go_where_their_template_lets_them_and_has_cpu(studies: Studies) -> None:
+    """Two of the nodes are for these: 64 CPU each, 40 a trial, so one fits on each, however many GPUs are free."""
+    for name in ("gpu-1", "gpu-2"):
+        studies.kubectl("label", "node", name, f"pool={studies.namespace}")
+        studies.kubectl(
+            "taint", "node", name, "nvidia.com/gpu=present:NoSchedule", f"own={studies.namespace}:NoExecute"
+        )
+    try:
+        asks = {"resources": {"requests": {"cpu": "40", "memory": "1Gi"}}}
+        template = _asking(
+            asks, nodeSelector={"pool": studies.namespace}, tolerations=[{"key": "own", "operator": "Exists"}]
+        )
+        studies.apply(study("own", template=template, trials={"max": 9, "parallel": 4}))
+        until(lambda: studies.status("own").get("replicas") == 2, "two trials run")
+        waits = "asks for 40 CPU and 1 GiB, and no node with the GPUs free has that left"
+        until(lambda: [t for t in studies.trials("own") if waits in t["status"].get("message", "")], "one says why")
+        running = [pod for pod in studies.objects("pods") if pod["status"]["phase"] == "Running"]
+        assert {pod["spec"]["nodeName"] for pod in running} == {"gpu-1", "gpu-2"}
+        assert len(running) == 2
+    finally:
+        studies.kubectl("delete", "studies", "--all")
+        for name in ("gpu-1", "gpu-2"):
+            studies.kubectl("label", "node", name, "pool-")
+            studies.kubectl("taint", "node", name, "nvidia.com/gpu-", "own-")
+
+
+def test_a_template_that_no_node_is_for_says_so(studies: Studies) -> None:
+    studies.apply(
+        study("nowhere", template=_asking({}, nodeSelector={"pool": "none"}), trials={"max": 2, "parallel": 1})
+    )
+    said = "is one that spec.template accepts: see its nodeSelector, affinity and tolerations"
+    until(lambda: [t for t in studies.trials("nowhere") if said in t["status"].get("message", "")], "it says so")
+
+
+def test_a_study_of_which_no_trial_gives_a_result_pauses_until_it_is_mended(studies: Studies) -> None:
     wrong = {"message": '{"acc": 0.9}'}
-    studies.apply(study("typo", annotations=wrong, trials={"max": 500, "parallel": 4, "maxFailed": 3}))
-    status = studies.wait("typo", "Failed")
-    assert condition(status, "Failed")["reason"] == "NoTrialSucceeds"
+    typo = study("typo", annotations=wrong, trials={"max": 20, "parallel": 4, "pauseAfter": 4})
+    studies.apply(typo)
+    status = studies.wait("typo", "Blocked")
+    assert condition(status, "Blocked")["reason"] == "NoTrialSucceeds"
     assert "without metric loss (it reported acc)" in status["message"]
-    assert status["trials"]["created"] < 20
+    assert status["trials"]["created"] < 16
+    right = study("typo", trials={"max": 20, "parallel": 4, "pauseAfter": 4})
+    studies.apply(right)
+    assert studies.wait("typo")["trials"]["succeeded"] > 4

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from tuneyard_operator import engine, planner
+from tuneyard_operator import blocking, engine, planner
 from tuneyard_operator.actions import StartAttempt, WriteTrial
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.strategy_client import Answer
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_operator.worlds.simulation import Faults, Simulation
 from tuneyard_operator.worlds.simulation.strategies import SeededStrategies, configuration
-from tuneyard_scheduler import translate
+from tuneyard_scheduler import memory, translate
 from tuneyard_scheduler.policies import quota, reclaim
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import TrialView
@@ -237,3 +237,15 @@ def those_who_are_within_their_guarantee_go(patch: pytest.MonkeyPatch) -> None:
 @sabotage
 def limits_bind_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(quota, "over_limit", lambda *_: None)
+
+
+@partial(sabotage, faults=Faults())
+def nothing_that_works_pauses_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(blocking, "paused", lambda *_: None)
+    patch.setattr(planner, "paused", lambda *_: None)
+
+
+@partial(sabotage, faults=Faults())
+def a_need_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A trial that ran out of memory is tried again with as much as before."""
+    patch.setattr(memory, "render", lambda *_: None)

@@ -14,7 +14,7 @@ from devcluster.cluster import Cluster
 from devcluster.components import AUDIT_LOG, SYSTEM_NAMESPACE
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "tuneyard"
-KINDS = {"ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"}
+KINDS = {"Namespace", "ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"}
 
 Object = dict[str, Any]
 

@@ -53,7 +53,7 @@ class Studies:
         """Merge into a study's spec."""
         self.kubectl("patch", "study", name, "--type=merge", "-p", json.dumps({"spec": spec}))
 
-    def wait(self, name: str, condition: str = "Complete", timeout: int = 60) -> Object:
+    def wait(self, name: str, condition: str = "Complete", timeout: int = 300) -> Object:
         """Wait for a condition of a study; its status then."""
         try:
             self.kubectl("wait", f"--for=condition={condition}", f"study/{name}", f"--timeout={timeout}s")
@@ -77,7 +77,7 @@ class Studies:
         return sorted(found, key=lambda trial: int(trial["spec"]["index"]))
 
 
-def until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout: float = 120.0) -> Any:
     """Poll until something is true; returns it."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

@@ -35,8 +35,9 @@ _IN_BACKGROUND: Final = {"propagationPolicy": "Background"}
 class KubernetesWorld:
     """Implements the World port on an API server. Only raw writes: what comes of them is heard by watches."""
 
-    def __init__(self, kube: Kube, report_url: str | None) -> None:
+    def __init__(self, kube: Kube, report_url: str | None, gpu_runtime_class: str | None = None) -> None:
         self._kube = kube
+        self._gpu_runtime_class = gpu_runtime_class
         self._report_url = report_url
         self._writes = asyncio.Semaphore(_WRITES_AT_ONCE)
 
@@ -63,7 +64,7 @@ class KubernetesWorld:
         example = TrialState(
             name=render.trial_name(state.name, 0), uid=state.uid, index=0, version=0, created=0.0,
             parameters={parameter.name: "1" for parameter in state.spec.parameters}, phase=Phase.PLACED,
-            attempt=0, placement=None, not_before=0.0, attempts=[], value=None, message=None, metrics={},
+            attempt=0, placement=None, needs={}, not_before=0.0, attempts=[], value=None, message=None, metrics={},
             deleting=False,
         )  # fmt: skip
         job = render.job(state, example, self._report_url)
@@ -119,7 +120,7 @@ class KubernetesWorld:
 
     async def start_attempt(self, state: StudyState, trial: TrialState) -> None:
         """See World."""
-        *needed, job = render.objects(state, trial, self._report_url)
+        *needed, job = render.objects(state, trial, self._report_url, self._gpu_runtime_class)
         for each in needed:
             with contextlib.suppress(Conflict):
                 await self._request("POST", path(_COLLECTIONS[each["kind"]], state.namespace), body=each)

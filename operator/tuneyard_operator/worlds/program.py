@@ -51,6 +51,7 @@ def program(spec: StudySpec, study: str, index: int, attempt: int, parameters: O
     container = copy.deepcopy(_containers(spec)[0])
     render.fill_container(container, parameters, render.environment(study, index, attempt, parameters))
     env = base_environment(os.environ)
+    env |= render.measuring(spec, {"gpus": 1})  # only whole GPUs are lent here
     declared = _declared(container["env"], env)
     argv = [expand(part, declared) for part in [*(container.get("command") or []), *(container.get("args") or [])]]
     env |= declared

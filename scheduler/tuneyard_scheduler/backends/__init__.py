@@ -58,3 +58,17 @@ def memory_of(labels: Mapping[str, str], label: str) -> int | None:
         if text.endswith(suffix) and digits.isdigit():
             return int(digits) * factor or None
     return None
+
+
+def pin(node: str, pod: Object) -> None:
+    """Require the node in the way of DaemonSets, not as `nodeName`.
+
+    So kube-scheduler still binds the pod and the kubelet still finds the device free, and a pod that would not fit
+    waits instead of failing.
+    """
+    require = {"key": "metadata.name", "operator": "In", "values": [node]}
+    node_affinity = pod.setdefault("affinity", {}).setdefault("nodeAffinity", {})
+    required = node_affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
+    # Terms are alternatives, so the node is required in each. A term without a requirement would match no node.
+    terms = required.get("nodeSelectorTerms") or [{}]
+    required["nodeSelectorTerms"] = [{**term, "matchFields": [*term.get("matchFields", ()), require]} for term in terms]

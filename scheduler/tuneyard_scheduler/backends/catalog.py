@@ -7,7 +7,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tuneyard_api.common import GROUP
-from tuneyard_scheduler.backends import VENDORS, Object, Pool, dra, hami, kai, mig, timeslice, whole
+from tuneyard_scheduler.backends import (
+    VENDORS,
+    Object,
+    Pool,
+    dra,
+    hami,
+    kai,
+    limits,
+    mig,
+    pin,
+    reservation,
+    timeslice,
+    whole,
+)
 from tuneyard_scheduler.devices import Part, amount
 
 GPUS_ANNOTATION: Final = f"{GROUP}/gpus"
@@ -53,12 +66,19 @@ def render(
         match placement.get("backend") or whole.NAME:
             case dra.NAME:
                 needed.append(dra.render(placement, template["spec"], container, name, uid))
+                _tell(placement, container)
             case hami.NAME:
                 hami.render(placement, template, container)
+                _tell(placement, container, sees_its_own=True)
             case kai.NAME:
                 kai.render(placement, template)
-            case timeslice.NAME | mig.NAME:
+                _tell(placement, container)
+            case reservation.NAME:
+                reservation.render(placement, container)
+                reservation.hide_others(placement, template["spec"], container)
+            case timeslice.NAME | mig.NAME as backend:
                 whole.ask(container, placement["resource"], 1)
+                _tell(placement, container, sees_its_own=backend == mig.NAME)
             case _:
                 whole.render(placement, container)
         _say(placement, template)
@@ -66,8 +86,19 @@ def render(
         tolerations = template["spec"].setdefault("tolerations", [])
         tolerations.append({"key": VENDORS[vendor].resource, "operator": "Exists", "effect": "NoSchedule"})
     if placement.get("node"):
-        _pin(placement["node"], template["spec"])
+        pin(placement["node"], template["spec"])
     return needed
+
+
+def _tell(placement: Mapping[str, Any], container: Object, *, sees_its_own: bool = False) -> None:
+    """Tell a program that has a part of a GPU, or a slice, how much that is.
+
+    DRA drivers and replicas may or may not show programs their own part of the memory only; who believes to have less
+    than it has disturbs nobody.
+    """
+    gpus = float(placement["gpus"])
+    if gpus < 1:
+        limits.tell(placement, container, of_visible=None if sees_its_own else gpus)
 
 
 def _say(placement: Mapping[str, Any], template: Object) -> None:
@@ -101,17 +132,3 @@ def _ours(annotations: Mapping[str, str]) -> tuple[float | None, tuple[Part, ...
     except (KeyError, TypeError, ValueError):
         return None, ()
     return max(0.0, gpus), parts
-
-
-def _pin(node: str, pod: Object) -> None:
-    """Require the node in the way of DaemonSets, not as `nodeName`.
-
-    So kube-scheduler still binds the pod and the kubelet still finds the device free, and a pod that would not fit
-    waits instead of failing.
-    """
-    pin = {"key": "metadata.name", "operator": "In", "values": [node]}
-    node_affinity = pod.setdefault("affinity", {}).setdefault("nodeAffinity", {})
-    required = node_affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
-    # Terms are alternatives, so the node is required in each. A term without a requirement would match no node.
-    terms = required.get("nodeSelectorTerms") or [{}]
-    required["nodeSelectorTerms"] = [{**term, "matchFields": [*term.get("matchFields", ()), pin]} for term in terms]

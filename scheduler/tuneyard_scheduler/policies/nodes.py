@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tuneyard_api.common import timestamp
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_scheduler.books import TrialBook
 from tuneyard_scheduler.devices import GpuRequest, Portion
@@ -57,12 +58,27 @@ def fullest_that_fits(state: ClusterState, view: StudyView, trial: TrialBook) ->
         assert queue is not None, "only a queue limits"
         said = f"needs {gpu}, and GpuQueue '{queue.name}' has {room:g} GPUs of its {queue.limit:g} left"
         return Refusal(Reason.QUEUE_LIMIT, said)
-    avoid = trial.view.avoid if trial.view is not None else ()
+    health = state.health
+    avoid = health.avoided.union(trial.view.avoid if trial.view is not None else ())
     roomy = _roomy(inventory, view)
-    elsewhere: Fits = lambda name: name not in avoid and (roomy is None or roomy(name))  # noqa: E731
-    best = _best(allowed, gpu, elsewhere) if avoid else None
-    best = best or _best(allowed, gpu, roomy)
-    return _spot(inventory, best) if best is not None else _full(allowed, gpu, view)
+    best = _best(allowed, gpu, _elsewhere(avoid, roomy)) if avoid else None
+    best = best or _best(allowed, gpu, _elsewhere(health.closed, roomy))
+    if best is not None:
+        return _spot(inventory, best)
+    left_alone = _best(allowed, gpu, roomy) if health.closed else None
+    return _full(allowed, gpu, view) if left_alone is None else _left_alone(state, left_alone.node)
+
+
+def _elsewhere(avoid: frozenset[str], fits: Fits | None) -> Fits | None:
+    """Whether a node is none of these, and will do in all else."""
+    return (lambda name: name not in avoid and (fits is None or fits(name))) if avoid else fits
+
+
+def _left_alone(state: ClusterState, node: str) -> Refusal:
+    """The only nodes that fit are closed for the moment."""
+    at = timestamp(state.health.reopens(node))
+    said = f"the nodes that fit are left alone for a while, because trials were lost there; {node} is tried after {at}"
+    return Refusal(Reason.NODES_AVOIDED, said)
 
 
 def has_room(inventory: Inventory, offers: list[Offer], view: StudyView) -> bool:
@@ -71,8 +87,8 @@ def has_room(inventory: Inventory, offers: list[Offer], view: StudyView) -> bool
 
 
 def _roomy(inventory: Inventory, view: StudyView) -> Fits | None:
-    """Whether a node has CPU and memory for the trial's pod; None: any has."""
-    if not (view.cpu or view.memory):
+    """Whether a node has CPU and memory for the trial's pod, and is not set aside; None: any will do."""
+    if not (view.cpu or view.memory or inventory.aside):
         return None
     return lambda name: inventory.fits(name, view.cpu, view.memory)
 
@@ -89,9 +105,16 @@ def _candidates(offer: Offer, spread: bool, fits: Fits | None) -> Iterator[_Foun
         if divided is not None:
             node, device = divided
             yield _Found(portion.gpus, (0, 0), node, offer, device)
+        fits = _divisible(offer, fits)
     whole = (free.emptiest if spread else free.fullest)(max(1, portion.units), fits)
     if whole is not None:
         yield _Found(portion.gpus, (sign * bool(portion.share), sign * free.units(whole)), whole, offer)
+
+
+def _divisible(offer: Offer, fits: Fits | None) -> Fits | None:
+    """The same, but for nodes of which no further GPU is divided now."""
+    undivided = offer.free.undivided
+    return (lambda name: name not in undivided and (fits is None or fits(name))) if undivided else fits
 
 
 def _spot(inventory: Inventory, found: _Found) -> Spot:

@@ -1,7 +1,8 @@
-"""Whose turn it is within a queue: higher priority first, then who holds least, then the older study.
+"""Whose turn it is within a queue: higher priority first, then who holds least, then who had a turn longest ago.
 
-Who holds least goes first so that a study of thousands of trials leaves room for one of ten. A study that gets nothing
-for long rises: none of a lower priority waits for ever.
+Who holds least goes first so that a study of thousands of trials leaves room for one of ten; and who had no turn for
+longest, so that studies of which only one fits at a time go by turns. A study that gets nothing for long rises: none of
+a lower priority waits for ever.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ AGING: Final = 3600.0
 
 def by_priority_then_share(study: StudyBook, view: StudyView, now: float) -> tuple[float, ...]:
     """Sort key of a study that has trials waiting."""
-    return -view.priority - waited(study, now) // AGING, study.gpus or study.attempts, view.created
+    return -rank(study, view, now), study.gpus or study.attempts, study.last_place, view.created
+
+
+def rank(study: StudyBook, view: StudyView, now: float) -> float:
+    """The study's priority, with what it has gained by waiting."""
+    return view.priority + waited(study, now) // AGING
 
 
 def waited(study: StudyBook, now: float) -> float:

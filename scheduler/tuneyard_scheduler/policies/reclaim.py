@@ -22,12 +22,12 @@ from tuneyard_scheduler.prospect import Prospect
 from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Preempt, StudyView, Waiting
+from tuneyard_scheduler.views import Preempt, StudyView, Waiting, fitted
 
 OFTEN: Final = 8
 """A trial that was stopped so often for others is not stopped again."""
 _ROUNDING: Final = 1e-6
-_HELPED: Final = frozenset({Reason.NO_NODE_FITS, Reason.QUEUE_LIMIT})
+_HELPED: Final = frozenset({Reason.NO_NODE_FITS, Reason.HELD, Reason.QUEUE_LIMIT})
 
 
 class Victim(NamedTuple):
@@ -111,22 +111,27 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
         queue = state.queue_of(study)
         if queue is None or queue.view is None or queue.view.reclaim == "Never" or queue.used >= queue.guaranteed:
             continue
-        for trial in _unhelped(state, study, study.view):
+        held = state.reservation if each.reason == Reason.HELD else None
+        state.inventory.aside = held.node if held is not None else None
+        for index in _unhelped(state, study, study.view):
             plan = plan or _Plan(state)
-            need = plan.need(queue, study.view)
-            victims = plan.victims(need, study.view) if need is not None else []
+            trial = study.trials[index].view
+            view = fitted(study.view, trial.need if trial is not None else None)
+            need = plan.need(queue, view)
+            victims = plan.victims(need, view) if need is not None else []
             if need is None or not victims or (most is not None and len(told) + len(victims) > most):
                 break
-            told += plan.tell(victims, need, trial)
+            told += plan.tell(victims, need, f"{study.key}-{index}")
+    state.inventory.aside = None
     return told
 
 
-def _unhelped(state: ClusterState, study: StudyBook, view: StudyView) -> Iterator[str]:
+def _unhelped(state: ClusterState, study: StudyBook, view: StudyView) -> Iterator[int]:
     """The trials of a study that could run, if only they had a place, and for whom nobody gives way yet."""
     helped = {leaving.trial for leaving in state.leaving.values() if leaving.study == study.key}
     more = max(0, min(len(study.ready), view.parallel - study.attempts) - len(helped))
-    trials = (f"{study.key}-{index}" for index in study.ready.ascending())
-    return islice((trial for trial in trials if trial not in helped), more)
+    trials = study.ready.ascending()
+    return islice((index for index in trials if f"{study.key}-{index}" not in helped), more)
 
 
 class _Plan:
@@ -147,7 +152,7 @@ class _Plan:
         tried: set[str] = set()
         for first in latest:
             node, offer = first.held.node, offers.get(first.held.resource)
-            if node in tried or offer is None or node not in offer.free:
+            if node in tried or offer is None or node not in offer.free or node == self._state.inventory.aside:
                 continue
             tried.add(node)
             there = Site(node, offer.resource, self._on(node, offer.resource, need, borrowers))

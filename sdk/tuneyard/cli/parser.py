@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _EXAMPLES = """\
 examples:
@@ -16,6 +17,7 @@ examples:
   tuneyard get trials digits -o wide       what became of each configuration
   tuneyard best digits -o env              the best one, as environment variables
   tuneyard logs digits/7 -f                what a trial prints
+  tuneyard queue                           who waits for GPUs, for what and until when
   tuneyard stop digits                     start no further trials (tuneyard run goes on)
   tuneyard delete digits                   end it and forget it
 
@@ -59,6 +61,7 @@ def create() -> argparse.ArgumentParser:
     _add_get(commands, here)
     _add_best(commands, here)
     _add_logs(commands, here)
+    _add_queue(commands, here)
     for name, command, text in (
         ("stop", "manage:stop", "start no further trials of a study; those that run go on to their end"),
         ("delete", "manage:delete", "end a study's trials and remove all of it: results, logs and records"),
@@ -116,6 +119,18 @@ def _add_logs(commands: Commands[_Parser], here: _Parser) -> None:
     logs.add_argument("-f", "--follow", action="store_true", help="go on printing until the program ends")
 
 
+def _add_queue(commands: Commands[_Parser], here: _Parser) -> None:
+    queue = _command(
+        commands, "queue", "queue:queue", "show who uses and who waits for GPUs, for what and until when", here
+    )
+    queue.add_argument(
+        "--here", action="store_true", help="of this machine (default: of the cluster, if kubectl would find one)"
+    )
+    queue.add_argument("--kubeconfig", metavar="FILE", help="the cluster (default: as kubectl finds it)")
+    queue.add_argument("--namespace", metavar="NAME", help="studies of this namespace only (default: all)")
+    queue.add_argument("-o", "--output", choices=["table", "json"], default="table", help="how to print")
+
+
 def _add_operator(commands: Commands[_Parser]) -> None:
     operator = _command(commands, "operator", "services:operator", "run the operator of a cluster")
     _add_cluster(operator)
@@ -130,6 +145,10 @@ def _add_operator(commands: Commands[_Parser]) -> None:
         "--keep-jobs", type=duration, default=900.0, metavar="TIME",
         help="how long the Jobs of ended trials are kept, for their logs (default: 15m)",
     )  # fmt: skip
+    operator.add_argument(
+        "--gpu-runtime-class", metavar="NAME",
+        help="the RuntimeClass of pods with NVIDIA GPUs whose template names none (default: the nodes' own)",
+    )  # fmt: skip
 
 
 def _add_scheduler(commands: Commands[_Parser]) -> None:
@@ -139,6 +158,18 @@ def _add_scheduler(commands: Commands[_Parser]) -> None:
         "--device-class", action="append", default=[], metavar="NAME",
         help="the DeviceClass to use, where several select a driver's GPUs; may be given more than once "
         "(default: that of the driver's name, else the first)",
+    )  # fmt: skip
+    scheduler.add_argument(
+        "--gpu-sharing", choices=["reservation", "none"], default="reservation", metavar="HOW",
+        help="how parts of whole NVIDIA GPUs are given: by pods that hold them (reservation), or not at all (none); "
+        "default: reservation",
+    )  # fmt: skip
+    scheduler.add_argument(
+        "--reservation-namespace", metavar="NAME", help="where those pods are (default: where the scheduler is)"
+    )
+    scheduler.add_argument(
+        "--reservation-pod", type=pod_template, metavar="JSON",
+        help="what they are made from: a pod with one container, its image and settings (default: Tuneyard's image)",
     )  # fmt: skip
 
 
@@ -198,6 +229,20 @@ def address(text: str) -> tuple[str, int]:
     if not host or not port.isdigit() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"'{text}' is no address; write HOST:PORT, for example 0.0.0.0:8080")
     return host.strip("[]"), int(port)
+
+
+def pod_template(text: str) -> dict[str, Any]:
+    """A pod template with one container."""
+    try:
+        template = json.loads(text)
+        [container] = template["spec"]["containers"]
+        image = container["image"]
+    except (ValueError, KeyError, TypeError):
+        image = None
+    if not isinstance(image, str):
+        said = 'write JSON such as {"spec": {"containers": [{"image": "tuneyard/tuneyard:0.1.0"}]}}, with one container'
+        raise argparse.ArgumentTypeError(f"that is no pod template; {said}")
+    return dict(template)
 
 
 def duration(text: str) -> float:

@@ -25,6 +25,7 @@ def operator(options: Namespace) -> int:
         listen=options.listen,
         report_url=options.report_url,
         keep_jobs=options.keep_jobs,
+        gpu_runtime_class=options.gpu_runtime_class,
     )
     try:
         handlers.run(given)
@@ -38,15 +39,17 @@ def scheduler(options: Namespace) -> int:
     from tuneyard_scheduler import controller, logs  # noqa: PLC0415
     from tuneyard_scheduler.kube import KubeError  # noqa: PLC0415
     from tuneyard_scheduler.lease import LeadershipLost  # noqa: PLC0415
-    from tuneyard_scheduler.process import Options  # noqa: PLC0415
 
     logs.setup(options.log_level, options.log_format)
-    given = Options(
+    given = controller.Options(
         kubeconfig=options.kubeconfig,
         namespace=options.namespace,
         lease=options.lease,
         serve=options.serve,
         device_classes=tuple(options.device_class),
+        gpu_sharing=None if options.gpu_sharing == "none" else options.gpu_sharing,
+        reservation_namespace=options.reservation_namespace,
+        reservation_pod=options.reservation_pod,
     )
     try:
         controller.run(given)

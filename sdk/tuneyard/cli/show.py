@@ -10,19 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import yaml
-from rich.console import Console
-from rich.table import Table
 
-from tuneyard.cli import words
+from tuneyard.cli import tables, words
 from tuneyard.cli.places import again, find_study, opened
 from tuneyard.cli.problem import Problem
 from tuneyard_api.kinds import STUDY, TRIAL, Column
 from tuneyard_operator.worlds.home import Home
 
 Object = dict[str, Any]
-
-_WIDE: Final = 10_000
-"""Columns of a table that is read by a program."""
 
 
 def get(options: Namespace) -> int:
@@ -39,14 +34,14 @@ def get(options: Namespace) -> int:
             single = options.study and options.kind in {"studies", "study"}
             _dump(items[0] if single else {"apiVersion": "v1", "kind": "List", "items": items}, options.output)
         elif items:
-            shown = [_as_seen(item, home) for item in items]
+            shown = [as_seen(item, home) for item in items]
             _print_table(shown, [column for column in columns if options.output == "wide" or not column.wide])
         else:
             sys.stderr.write(f"there are no {options.kind} yet; start a study: {again(options, 'run FILE')}\n")
     return 0
 
 
-def _as_seen(item: Object, home: Home) -> Object:
+def as_seen(item: Object, home: Home) -> Object:
     """A study that nobody runs is not running, although it was when that was written last."""
     phase = (item.get("status") or {}).get("phase")
     goes_on = item["kind"] == "Study" and phase in {None, "Pending", "Running"}
@@ -56,21 +51,9 @@ def _as_seen(item: Object, home: Home) -> Object:
 
 
 def _print_table(items: Sequence[Object], columns: Sequence[Column]) -> None:
-    rows = [[_cell(column, _at(item, column.path)) for column in columns] for item in items]
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
-    table.add_column("Name".upper(), no_wrap=True)
-    kept = [number for number in range(len(columns)) if any(row[number] for row in rows)]
-    for number in kept:
-        numeric = columns[number].type in {"number", "integer"}
-        table.add_column(columns[number].name.upper(), no_wrap=True, justify="right" if numeric else "left")
-    for item, row in zip(items, rows, strict=True):
-        table.add_row(str(item["metadata"]["name"]), *(row[number] for number in kept))
-    console = Console(highlight=False, markup=False, soft_wrap=False)
-    if not console.is_terminal:
-        console.width = _WIDE
-    with console.capture() as capture:
-        console.print(table)
-    sys.stdout.write("\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n")
+    headings = [tables.Heading(column.name, column.type in {"number", "integer"}) for column in columns]
+    rows = [[str(item["metadata"]["name"]), *(_cell(each, _at(item, each.path)) for each in columns)] for item in items]
+    tables.write([tables.Heading("Name"), *headings], rows)
 
 
 def _at(item: Object, path: str) -> Any:

@@ -46,6 +46,17 @@ def age(timestamp: str) -> str:
     return f"{seconds}s"
 
 
+def until(timestamp: str) -> str:
+    """The time until then: now, in 40s, in 12m."""
+    seconds = int(epoch_seconds(timestamp) - time.time())
+    if seconds <= 0:
+        return "now"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"in {seconds // size}{unit}"
+    return f"in {seconds}s"
+
+
 def count(amount: int, noun: str) -> str:
     """`1 trial`, `4 trials`."""
     return f"{amount} {noun}{'' if amount == 1 else 's'}"

@@ -10,8 +10,9 @@ from tuneyard_api.gpuqueue import GpuQueueSpec
 from tuneyard_api.kinds import KINDS
 from tuneyard_api.policy import POLICY_RULES
 from tuneyard_api.rules import RULES
+from tuneyard_api.schema import structural_schema
 from tuneyard_api.study import STRATEGIES
-from tuneyard_api.trial import TrialSpec
+from tuneyard_api.trial import Needs, TrialSpec
 from tuneyard_api.validation import InvalidStudy, validate_study
 
 FREE_FORM = "x-kubernetes-preserve-unknown-fields"
@@ -95,9 +96,9 @@ def test_the_schema_of_what_pydantic_says_otherwise():
     assert values["items"] == {"x-kubernetes-int-or-string": True, "minLength": 1, "maxLength": 128}
     assert spec["initial"]["items"]["type"] == "object"
     assert spec["initial"]["items"][FREE_FORM] is True
-    fraction = spec["gpu"]["properties"]["fraction"]
-    assert (fraction["minimum"], fraction["exclusiveMinimum"]) == (0, True)
-    assert (fraction["maximum"], fraction["exclusiveMaximum"]) == (1, True)
+    assert spec["gpu"]["properties"]["fraction"][FREE_FORM] is True
+    needed = structural_schema(Needs)["properties"]["gpuFraction"]
+    assert (needed["minimum"], needed["exclusiveMinimum"], needed["maximum"]) == (0, True, 1)
     assert spec["trials"]["default"] == spec["retry"]["default"] == {}
     assert "default" not in spec["gpu"]
     assert spec["strategy"]["properties"]["name"]["enum"] == list(STRATEGIES)

@@ -57,8 +57,8 @@ def test_every_problem_is_told_at_once():
     restart = "restartPolicy is always Never, since a failed trial is tried again as a new attempt; leave it out"
     assert found == [
         "spec.trials.parallel: parallel must not be above max; lower parallel, or raise max",
-        f"spec.gpu: {amounts}",
         f"spec.template.spec.restartPolicy: {restart}",
+        f"spec.gpu: {amounts}",
         "spec.initial[0].lr: 7 is not a value of the parameter; write a number from 1e-05 to 0.1",
         "spec.initial[1].layrs: there is no such parameter; did you mean layers?",
     ]

@@ -49,7 +49,7 @@ def test_ctrl_c_says_what_it_waits_for_and_the_same_command_goes_on(cli, until):
     said = "2 trials are still running: waiting for them; press Ctrl-C again to stop them now"
     assert any(said in line for line in iter(process.stdout.readline, ""))
     (cli.folder / "go").touch()
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Study toy was interrupted after 2/3 trials; the same command goes on with it" in out
     assert "Interrupted" in cli("get", "studies")[1]
@@ -62,7 +62,7 @@ def test_sigterm_leaves_the_trials_running_for_the_next_run(cli, until):
     process = cli.start("run", path)
     until(lambda: len(cli.starts) == 2)
     process.terminate()
-    out, _ = process.communicate(timeout=5)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "its running trials go on" in out
     (cli.folder / "go").touch()
@@ -79,7 +79,7 @@ def test_one_run_at_a_time(cli, until):
     assert f"study toy is being run already by process {process.pid}" in err
     until(lambda: "Running" in cli("get", "studies")[1])
     (cli.folder / "go").touch()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert cli.starts == ["0 0"]
 
 
@@ -92,7 +92,7 @@ def test_stop_lets_the_trials_end_and_run_goes_on(cli, until):
     assert "study toy is suspended; 1 trial still running will go on to the end" in out
     until(lambda: "Suspended" in cli("get", "studies")[1])
     (cli.folder / "go").touch()
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Study toy is suspended after 1/4 trials" in out
     assert "Suspended" in cli("get", "studies")[1]
@@ -144,7 +144,7 @@ def test_delete_removes_everything_although_it_runs(cli, until):
     status, out, err = cli("delete", "toy")
     assert status == 0, err
     assert "study toy is deleted, with 1 trial" in out
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=60)
     assert "Study toy was deleted" in out
     assert process.returncode == 1
     assert not alive(int((cli.folder / "pid").read_text()))
@@ -175,9 +175,9 @@ def test_logs_follow_a_program_to_its_end(cli, until):
     time.sleep(0.3)
     assert follow.poll() is None
     (cli.folder / "go").touch()
-    out, _ = follow.communicate(timeout=10)
+    out, _ = follow.communicate(timeout=60)
     assert (out, follow.returncode) == ("last\n", 0)
-    run.communicate(timeout=10)
+    run.communicate(timeout=60)
 
 
 def test_a_terminal_shows_a_table_and_gets_its_cursor_back(cli):
@@ -192,7 +192,7 @@ def test_a_terminal_shows_a_table_and_gets_its_cursor_back(cli):
         while part := os.read(main, 65536):
             shown += part
     os.close(main)
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=60) == 0
     text = shown.decode()
     for part in ("random, 2 trials at a time", "4/4", "Best", "Parameters", "running", "done", "Study toy is complete"):
         assert part in text

@@ -263,3 +263,24 @@ async def test_news_tell_each_start_and_end(laptop, report_x):
     recorded = [item.trial["spec"]["index"] for item in laptop.news if isinstance(item, Recorded)]
     assert sorted(recorded) == [0, 1]
     assert any(isinstance(item, Told) and item.reason == "MaxTrialsReached" for item in laptop.news)
+
+
+async def test_a_program_that_never_works_pauses_the_study_until_it_is_run_again(laptop, report_x):
+    retry = {"limit": 3, "backoff": {"initial": "1m"}}
+    script = f'[ -f mended ] || {{ echo "ImportError: no module named torch" >&2; exit 1; }}; {report_x}'
+    study = laptop.create(script, trials={"max": 40, "parallel": 2, "pauseAfter": 4}, retry=retry)
+    assert await laptop.run(study) is Ending.BLOCKED
+    status = laptop.status(study)
+    assert (status["phase"], status["reason"]) == ("Blocked", "NoTrialSucceeds")
+    assert "ImportError: no module named torch" in status["message"]
+    assert len(laptop.starts) < 10
+    assert await laptop.run(study) is Ending.BLOCKED, "what failed in this run counts anew"
+    (laptop.folder / "mended").touch()
+    before = len(laptop.trials(study))
+    ending = asyncio.create_task(laptop.run(study))
+    async with asyncio.timeout(30):
+        while "Succeeded" not in laptop.phases(study):
+            await asyncio.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert await ending is Ending.INTERRUPTED
+    assert len(laptop.trials(study)) > before

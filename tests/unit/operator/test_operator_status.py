@@ -8,13 +8,13 @@ from operator_objects import NOW, Object, Yard, study
 
 from tuneyard_api.common import timestamp
 from tuneyard_api.study import StudyStatus
-from tuneyard_operator import planner, status
+from tuneyard_operator import blocking, planner, status
 from tuneyard_operator.actions import Emit, WriteStudy
 
 
 def look(yard: Yard) -> Object:
     """The status as it would be now, from the one that was last written."""
-    end, stuck = planner.study_end(yard.state, yard.now), planner.blocked(yard.state, yard.now)
+    end, stuck = planner.study_end(yard.state, yard.now), blocking.blocked(yard.state, yard.now)
     before = yard.state.status_written or yard.state.status
     found = status.study_status(yard.state, before, end, stuck, yard.now)
     StudyStatus.model_validate(found)
@@ -151,7 +151,7 @@ def test_the_size_does_not_grow_with_the_number_of_trials() -> None:
     [
         (1, 0, {}, 800),
         (2, 0, {}, 400),
-        (2, 1, {}, 750),
+        (2, 1, {}, 400),
         (2, 2, {}, 350),
         (0, 0, {}, None),
         (1, 0, {"maxDuration": "5m"}, 250),
@@ -167,6 +167,72 @@ def test_the_eta(parallel: int, running: int, spec: Object, after: float | None)
     yard.runs(*range(2, 2 + running))
     found = look(yard.tick(50))
     assert found.get("eta") == (timestamp(yard.now + after) if after is not None else None)
+
+
+WAITS = {"reason": "NoNodeFits", "message": "needs a GPU", "waiting": {"position": 2, "expectedStart": timestamp(NOW)}}
+
+
+def succeeded(yard: Yard, *seconds: float, gpus: int = 0) -> Yard:
+    """Trials from 0 on that took so long."""
+    for index, took in enumerate(seconds):
+        done = [{"number": 0, "outcome": "Succeeded", "gpus": gpus, "started": timestamp(NOW),
+                 "finished": timestamp(NOW + took)}]  # fmt: skip
+        yard.set(index, {"phase": "Succeeded", "value": 1.0, "attempts": done})
+    return yard
+
+
+@pytest.mark.parametrize(
+    ("running", "ran", "waits", "after"),
+    [
+        (1, 50, True, 750),
+        (0, 50, True, None),
+        (4, 50, False, 150),
+        (3, 50, False, 200),
+        (2, 150, False, 200),
+        (8, 30, False, 70),
+    ],
+    ids=[
+        "one at a time, since no more get a GPU",
+        "none runs, and nobody knows how many will",
+        "rounds are whole",
+        "the fourth begins now, and its lane takes the last",
+        "those that are overdue run on for half of that",
+        "the last ones run",
+    ],
+)
+def test_the_pace(running: int, ran: float, waits: bool, after: float | None) -> None:
+    """Two of ten trials took 100 seconds; four may run at a time."""
+    yard = succeeded(Yard(trials={"max": 10, "parallel": 4}), 100, 100)
+    yard.runs(*range(2, 2 + running))
+    if waits:
+        yard.pending(9)
+        yard.set(9, {"phase": "Pending", **WAITS})
+    found = look(yard.tick(ran))
+    assert found.get("eta") == (timestamp(yard.now + after) if after is not None else None)
+
+
+def test_gpu_hours_to_come() -> None:
+    yard = succeeded(Yard(trials={"max": 6, "parallel": 2}), 1800, 1800, gpus=4)
+    yard.runs(2, gpus=4).runs(3, gpus=4)
+    assert look(yard.tick(900))["gpuHoursToCome"] == 2 * 1 + 2 * 2, "half of two, and two more"
+    assert "gpuHoursToCome" not in look(Yard().runs(0)), "nothing is known yet"
+
+
+def test_what_the_study_waits_for() -> None:
+    yard = Yard(trials={"max": 10, "parallel": 4}, queue="research")
+    yard.pending(0, 1)
+    assert "waiting" not in look(yard)
+    yard.set(1, {"phase": "Pending", **WAITS})
+    assert look(yard)["waiting"] == {
+        "queue": "research", "trial": "s-1", "trials": 2, "reason": "NoNodeFits", "message": "needs a GPU",
+        "position": 2, "expectedStart": timestamp(NOW),
+    }  # fmt: skip
+    yard.set(0, {"phase": "Pending", **WAITS, "reason": "Backoff"})
+    assert look(yard)["waiting"]["reason"] == "NoNodeFits", "the other one is next"
+    yard.set(0, {"phase": "Pending", **WAITS, "reason": "ParallelLimit"})
+    assert "waiting" not in look(yard), "it has all that it may have"
+    yard.placed(0, 1)
+    assert "waiting" not in look(yard)
 
 
 def test_without_an_end_in_sight_there_is_no_eta() -> None:

@@ -90,14 +90,6 @@ def test_too_many_failures_end_a_study_until_more_are_allowed() -> None:
     assert yard.edit(trials={"maxFailed": 3}).end() is None
 
 
-def test_not_one_result_ends_a_study() -> None:
-    yard = Yard(trials={"maxFailed": 2}).ended(0, 1, phase="Infeasible").ended(9, phase="Stopped")
-    assert yard.end() is None
-    yard.ended(2, phase="Failed")
-    assert yard.end() == ("Failed", "NoTrialSucceeds")
-    assert yard.ended(3).end() is None
-
-
 def test_an_ended_study_keeps_its_reason() -> None:
     yard = Yard(trials={"max": 1, "parallel": 1}, maxDuration="1m").ended(0)
     assert yard.end() == ("Complete", "MaxTrialsReached")

@@ -87,7 +87,7 @@ def test_a_good_end_is_one_patch() -> None:
         ({"exit_code": 0}, "Infeasible", "BadMetrics"),
         ({"exit_code": 0, "termination": '{"accuracy": NaN}'}, "Infeasible", "BadMetrics"),
         ({"exit_code": 0, "disrupted": True}, "Pending", "Disrupted"),
-        ({"exit_code": 1, "termination": "CUDA out of memory"}, "Infeasible", "OutOfMemory"),
+        ({"exit_code": 1, "termination": "CUDA out of memory"}, "Infeasible", "GpuOutOfMemory"),
         ({"exit_code": 1}, "Pending", "ProgramFailed"),
         ({"disrupted": True, "reason": "DeletionByTaintManager"}, "Pending", "DeletionByTaintManager"),
     ],

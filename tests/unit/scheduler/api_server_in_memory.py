@@ -36,6 +36,7 @@ class FakeKube(Kube):
         self.running = 0
         self.most_running = 0
         self._version = 0
+        self._created = 0
 
     async def close(self) -> None:
         return
@@ -59,8 +60,8 @@ class FakeKube(Kube):
     def _changed(self, kind: str, item: Object, event: str) -> None:
         self._version += 1
         item["metadata"]["resourceVersion"] = str(self._version)
-        if path(kind) in self.watchers:
-            self.watchers[path(kind)](event, copy.deepcopy(item))
+        for url in {path(kind), path(kind, item["metadata"].get("namespace"))} & self.watchers.keys():
+            self.watchers[url](event, copy.deepcopy(item))
 
     async def request(self, method: str, url_path: str, *, body: Any = None, **_: Any) -> Object:
         self.running += 1
@@ -74,6 +75,8 @@ class FakeKube(Kube):
     def _answer(self, method: str, url_path: str, body: Any) -> Object:
         self.before(method, url_path)
         url = url_path.removesuffix("/status")
+        if method == "POST":
+            return self._create(url, body)
         item = self.objects.get(url)
         if item is None:
             raise KubeError(404, "NotFound", f"{url} is not there")
@@ -84,7 +87,24 @@ class FakeKube(Kube):
             merge(item["status"], body["status"])
             self.writes.append((url.rsplit("/", 1)[1], body["status"]))
             self._changed(url.rsplit("/", 2)[1], item, "MODIFIED")
+        if method == "DELETE":
+            if item["metadata"]["uid"] != body["preconditions"]["uid"]:
+                raise KubeError(409, "Conflict", f"{url} is another one")
+            meta = item["metadata"]
+            self.delete(url.rsplit("/", 2)[1], meta["namespace"], meta["name"])
         self.after(method, url_path)
+        return copy.deepcopy(item)
+
+    def _create(self, collection: str, body: Object) -> Object:
+        """Create an object of a namespace."""
+        _, namespace, kind = collection.rsplit("/", 2)
+        name = body["metadata"]["name"]
+        if path(kind, namespace, name) in self.objects:
+            raise KubeError(409, "AlreadyExists", f"{name} already exists")
+        self._created += 1
+        meta = {"namespace": namespace, "uid": f"{name}/{self._created}"}
+        item = self.put(kind, namespace, name, metadata=body["metadata"] | meta, spec=body["spec"])
+        self.after("POST", collection)
         return copy.deepcopy(item)
 
     async def reflect(
@@ -99,7 +119,7 @@ class FakeKube(Kube):
         self.selectors[url_path] = field_selector
         kind = url_path.rsplit("/", 1)[1]
         for url, item in list(self.objects.items()):
-            if url.rsplit("/", 2)[1] == kind:
+            if url.rsplit("/", 2)[1] == kind and (url_path == path(kind) or url.startswith(f"{url_path}/")):
                 on_event("ADDED", copy.deepcopy(item))
                 await asyncio.sleep(0)
         self.watchers[url_path] = on_event

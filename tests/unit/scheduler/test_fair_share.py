@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tuneyard_api.trial import Phase
 from tuneyard_scheduler.cycle import schedule
 from tuneyard_scheduler.policies.ordering import AGING
 
@@ -140,3 +141,20 @@ def test_the_same_state_gives_the_same_decisions(bench: Any) -> None:
         return made
 
     assert schedule(filled().state, 0.0) == schedule(filled().state, 0.0)
+
+
+@pytest.mark.parametrize("queues", [["default", "default"], ["a", "default"], ["a", "b"]])
+def test_those_of_whom_only_one_fits_go_by_turns(bench: Any, queues: list[str]) -> None:
+    bench.node("n1", 2)
+    for name in set(queues) - {"default"}:
+        bench.queue(name)
+    for name, queue in zip(["ns/x", "ns/y"], queues, strict=True):
+        bench.study(name, 2, queue=queue, trials=3)
+    order = []
+    for turn in range(6):
+        now = 100.0 + turn
+        [(study, index, node)] = bench.cycle(now)
+        bench.placed(index, node, 2, key=study, since=now)
+        bench.trial(index, study, Phase.SUCCEEDED, since=now)
+        order.append(study)
+    assert order == ["ns/x", "ns/y"] * 3

@@ -85,7 +85,7 @@ class Heard:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -97,7 +97,7 @@ async def heard(served: tuple[Collection, Kube]) -> AsyncIterator[Heard]:
         collection.set(name)
     heard = Heard()
     task = asyncio.create_task(kube.reflect(path("trials"), heard.on_event, on_synced=heard.synced.set))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await heard.synced.wait()
     yield heard
     task.cancel()

@@ -66,7 +66,7 @@ def placed(kube: FakeKube, study: str = "a") -> dict[int, str | None]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(0.002)
 
@@ -348,7 +348,36 @@ class TestReporting:
         assert kube.writes == []
         await self.note(reporter, reporting.WAITED, "ParallelLimit", "now 3")
         await self.note(reporter, 60.0, "ParallelLimit", "now 4")
-        assert kube.writes == [("a-0", {"reason": "ParallelLimit", "message": "now 3"})]
+        told = {"reason": "ParallelLimit", "message": "now 3", "waiting": {"position": None, "expectedStart": None}}
+        assert kube.writes == [("a-0", told)]
+
+    async def test_who_stands_in_line_is_told_what_changes_but_not_often(
+        self, kube: FakeKube, reporter: Reporter
+    ) -> None:
+        await self.note(reporter, 0.0, "NoNodeFits", "0 free")
+        await self.note(reporter, 3.0, "NoNodeFits", "0 free")
+        await self.note(reporter, 60.0, "NoNodeFits", "0 free")
+        await self.note(reporter, 61.0, "NoNodeFits", "1 free")
+        await self.note(reporter, 62.0, "NoNodeFits", "2 free")
+        await self.note(reporter, 92.0, "NoNodeFits", "3 free")
+        assert [(s["message"], s["waiting"]["position"]) for _, s in kube.writes] == [
+            ("0 free", 1), ("1 free", 1), ("3 free", 1),
+        ]  # fmt: skip
+
+    async def test_however_many_wait_few_are_told_at_a_time(self, kube: FakeKube, reporter: Reporter) -> None:
+        told = []
+        for number in range(50):
+            self.state.set_study(StudyView(f"ns/s{number}", "u", "ns"))
+            add_trial(kube, 0, f"s{number}")
+            self.state.set_trial(TrialView(f"ns/s{number}", 0))
+            told.append(Waiting(f"ns/s{number}", 0, "NoNodeFits", "m"))
+        for at in (0.0, 3.0, 5.0, 7.0, 9.0):
+            self.now = at
+            reporter.note(told, at)
+            before = len(kube.writes)
+            await reporter.report()
+            assert len(kube.writes) - before <= reporting.MOST
+        assert sorted(name for name, _ in kube.writes) == sorted(f"s{number}-0" for number in range(50))
 
     async def test_another_reason_starts_anew(self, kube: FakeKube, reporter: Reporter) -> None:
         await self.note(reporter, 0.0, "ParallelLimit")

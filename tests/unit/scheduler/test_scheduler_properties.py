@@ -149,7 +149,7 @@ def cycle(world: World) -> list[Place]:
             world.state.forget(place)
             continue
         placement = Placement(attempt=place.attempt, node=place.node, gpus=place.gpus, resource=place.resource)
-        world.set_trial(replace(view, phase=Phase.PLACED, placement=placement))
+        world.set_trial(replace(view, phase=Phase.PLACED, placement=placement, since=world.now))
     return decisions.placements
 
 

@@ -11,6 +11,7 @@ from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.kernel import Kernel
 from tuneyard_operator.worlds.simulation.machines import RESOURCE, Machines, Pod
 from tuneyard_operator.worlds.simulation.programs import Program, Temper
+from tuneyard_scheduler import memory
 
 _BY = "cluster"
 _TICK = 1.0
@@ -107,7 +108,8 @@ class Cluster:
             attempt=key.attempt,
             gpus=_gpus(item),
             wants=_pinned(item),
-            program=temper.program(key.index, key.attempt, shown),
+            memory=memory.of(template["spec"]["containers"][0]).limit / memory.MIB,
+            program=temper.program(key.index, key.attempt, shown, template["spec"]["containers"][0]),
             born=self.kernel.now,
         )
         self.jobs[meta["name"]] = pod

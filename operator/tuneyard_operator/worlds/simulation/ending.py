@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Final
 
 from tuneyard_api.common import epoch_seconds, seconds
 from tuneyard_api.trial import Outcome, Phase
+from tuneyard_operator.sizing import ENOUGH, PEAK
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
@@ -16,6 +18,8 @@ from tuneyard_operator.worlds.simulation.machines import Pod
 from tuneyard_operator.worlds.simulation.operators import OperatorProcess
 from tuneyard_operator.worlds.simulation.schedulers import SchedulerProcess
 from tuneyard_operator.worlds.simulation.users import Users
+from tuneyard_scheduler import quantity
+from tuneyard_scheduler.memory import MIB
 
 _OVER: Final = frozenset({"Complete", "Failed"})
 
@@ -92,9 +96,6 @@ def _check_study(study: Object, trials: list[Object], invariants: Invariants, no
             _must(size is not None and indices == list(range(size)), f"{name}: {indices} of a space of {size}")
         case "TooManyFailed":
             _must(phases[Phase.FAILED] > spec["trials"]["maxFailed"], f"{name}: {phases[Phase.FAILED]} failed")
-        case "NoTrialSucceeds":
-            without = phases[Phase.FAILED] + phases[Phase.INFEASIBLE]
-            _must(not phases[Phase.SUCCEEDED] and without > spec["trials"]["maxFailed"], f"{name}: {phases}")
         case "TargetReached":
             _must(status["best"]["value"] <= spec["objectives"][0]["target"], f"{name}: best is {status['best']}")
         case "MaxDurationReached":
@@ -103,6 +104,18 @@ def _check_study(study: Object, trials: list[Object], invariants: Invariants, no
         case reason:
             raise Violation(f"{name} ended for the reason {reason}")
     _check_best(name, status, trials)
+    _check_sizing(study, trials)
+
+
+def _check_sizing(study: Object, trials: list[Object]) -> None:
+    """Where the size of a share is found out, the status knows the largest peak; trials that were deleted count."""
+    status, name = study["status"], study["metadata"]["name"]
+    _must(("sizing" in status) == ("auto" in study["spec"].get("gpu", {}).values()), f"{name}: {status.get('sizing')}")
+    peaks = [t["status"]["observation"]["metrics"][PEAK] for t in trials if t["status"]["phase"] == Phase.SUCCEEDED]
+    if "sizing" in status:
+        found = status["sizing"]
+        _must(found["trials"] >= len(peaks) and found.get("peak", 0) >= max(peaks, default=0), f"{name}: {found}")
+        _must(("memory" in found or "fraction" in found) == (found["trials"] >= ENOUGH), f"{name}: {found}")
 
 
 def _check_best(name: str, status: Object, trials: list[Object]) -> None:
@@ -130,9 +143,25 @@ def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Po
         _must(
             _fits(outcome, pod, study, attempt), f"{meta['name']}: attempt {attempt} is on record, and true was {pod}"
         )
+    _check_memory_grew(study, trial, pods)
     if status["phase"] == Phase.SUCCEEDED:
         true = pods[meta["uid"], status["attempt"]].program.value
         _must(status["value"] == true, f"{meta['name']}: value {status['value']}, not {true}")
+
+
+def _check_memory_grew(study: Object, trial: Object, pods: dict[tuple[str, int], Pod]) -> None:
+    """After an attempt that ran out of memory the next has more, until there is no more to have; never one has less."""
+    name, status, retry = trial["metadata"]["name"], trial["status"], study["spec"]["retry"]
+    attempts = [(a, pods.get((trial["metadata"]["uid"], a["number"]))) for a in status.get("attempts") or []]
+    ran = [(Outcome(attempt["outcome"]), pod) for attempt, pod in attempts if pod is not None]
+    for (outcome, before), (_, after) in pairwise(ran):
+        more = outcome is Outcome.OUT_OF_MEMORY and before.memory > 0
+        enough = after.memory > before.memory if more else after.memory >= before.memory
+        # Whoever corrects a program may take its limit away.
+        _must(enough or not after.memory, f"{name}: {before.memory} MiB, then {after.memory}")
+    if status["phase"] == Phase.INFEASIBLE and ran[-1][0] is Outcome.OUT_OF_MEMORY and "memoryGrowth" in retry:
+        had = ran[-1][1].memory
+        _must(not had or had == quantity.parse(retry["maxMemory"]) / MIB, f"{name} gave up with {had} MiB")
 
 
 def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> bool:

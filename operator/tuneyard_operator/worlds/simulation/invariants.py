@@ -6,18 +6,20 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from tuneyard_api.common import epoch_seconds
+from tuneyard_api.common import STUDY_LABEL, epoch_seconds
 from tuneyard_api.study import StudyStatus
 from tuneyard_api.trial import Phase, TrialStatus
 from tuneyard_operator import pods
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
-from tuneyard_operator.worlds.simulation.plans import Plan
+from tuneyard_operator.worlds.simulation.pauses import Pauses
+from tuneyard_operator.worlds.simulation.plans import Plan, gpus_of
 from tuneyard_operator.worlds.simulation.quotas import Quotas, judge_reclaims
 from tuneyard_operator.worlds.simulation.schedulers import SCHEDULER, SchedulerProcess
 from tuneyard_operator.worlds.simulation.strategies import Strategies
 from tuneyard_operator.worlds.simulation.world import OPERATOR
+from tuneyard_scheduler.health import LOSSES, PATIENCE, TRIAL_SECONDS
 from tuneyard_scheduler.views import Decisions, Place
 
 LATE: Final = 15.0
@@ -50,8 +52,10 @@ class Invariants:
         self._most: dict[str, int] = {}
         self._deleted: dict[str, float] = {}
         self._waits: dict[str, float] = {}
+        self._kept: dict[str, float] = {}
         self._strays: dict[Key, float] = {}
         self._quotas = Quotas(kernel, api, cluster, _TICK if cluster.faults.over else IDLE)
+        self._pauses = Pauses(kernel, api, cluster.faults)
         api.witnesses.append(self)
         kernel.after(_TICK, self._look)
 
@@ -79,6 +83,7 @@ class Invariants:
         uid = after["metadata"]["uid"]
         self._most[uid] = max(self._most.get(uid, 0), after["spec"]["trials"]["max"])
         self._waits.pop(uid, None)
+        self._pauses.study_changed(after)
         if by == OPERATOR:
             StudyStatus.model_validate(after["status"])
             if before is not None:
@@ -168,6 +173,9 @@ class Invariants:
         self._started[owner["uid"], key.attempt] += 1
         _must(self._started[owner["uid"], key.attempt] == 1, f"{meta['name']} was started twice")
         self._not_long_deleted(key.study_uid, f"{meta['name']} was started")
+        study = self.api.objects["studies"].get(meta["labels"][STUDY_LABEL])
+        if study is not None and study["metadata"]["uid"] == key.study_uid:
+            self._pauses.job_created(job, study)
         trial = self.api.objects["trials"].get(owner["name"])
         if trial is None or trial["metadata"]["uid"] != owner["uid"]:
             return  # deleted while the request was on its way: it is collected
@@ -205,7 +213,7 @@ class Invariants:
         running = sum(1 for of, _, _ in taken.values() if of == uid)
         parallel = spec["trials"]["parallel"]
         _must(running <= parallel, f"{place} makes {running} attempts at a time, and parallel is {parallel}")
-        _must(place.gpus == (spec.get("gpu") or {}).get("count", 0), f"{place} has not the GPUs that were asked for")
+        _must(place.gpus == gpus_of(spec), f"{place} has not the GPUs that were asked for")
         if place.gpus:
             self._quotas.judge(str(place), study, taken.values())
         machine = self.cluster.machines.machines.get(place.node or "")
@@ -261,25 +269,37 @@ class Invariants:
                 _must(self.kernel.now - since < IDLE, f"{pod.name} lives on long after its attempt ended")
 
     def _look_for_idle_gpus(self) -> None:
-        """Whether some study has waited long although a node has been ready, with enough free GPUs, as long."""
+        """Whether some study has waited long although a node has been ready, with enough free GPUs, as long.
+
+        One node at a time may be kept for a trial that needs more than is free there.
+        """
         now = self.kernel.now
+        lacking: list[tuple[str, int, float]] = []
         for name, study in self.api.objects["studies"].items():
             uid = study["metadata"]["uid"]
             if not self._may_have_another(name, study):
                 self._waits.pop(uid, None)
                 self._quotas.forget(uid)
                 continue
-            count = (study["spec"].get("gpu") or {}).get("count", 0)
+            count = gpus_of(study["spec"])
             self._quotas.look(study, count)
             if count and self._quotas.is_full(study, count):
                 self._waits.pop(uid, None)
                 continue
             since = self._waits.setdefault(uid, now)
-            for machine in self.cluster.machines.machines.values():
-                idle = now - max(since, machine.changed)
-                if count and machine.ready and machine.free >= count:
+            if count:
+                lacking.append((name, count, since))
+        machines = [machine for machine in self.cluster.machines.machines.values() if machine.ready]
+        kept = [m for m in machines if m.free and any(m.free < count <= m.gpus for _, count, _ in lacking)]
+        if kept:
+            self._kept[min(kept, key=lambda machine: machine.changed).name] = now
+        for name, count, since in lacking:
+            for machine in machines:
+                idle = now - max(since, machine.changed, self._kept.get(machine.name, 0.0))
+                if machine.free >= count:
                     said = f"{machine.name} has had {machine.free} idle GPUs for {idle:.0f} s beside a trial of {name}"
-                    _must(idle < IDLE, said)
+                    avoided = max(PATIENCE, TRIAL_SECONDS) if machine.lost >= LOSSES else 0.0
+                    _must(idle < IDLE + avoided, said)
 
     def _may_have_another(self, name: str, study: Object) -> bool:
         status, spec = study.get("status") or {}, study["spec"]

@@ -29,6 +29,8 @@ class Machine:
     gone: bool = False
     pods: dict[str, Pod] = field(default_factory=dict)
     """The pods that are bound to it and live, by uid."""
+    lost: int = 0
+    """Pods that did not come to their own end here."""
     changed: float = 0.0
     """When GPUs of it were last taken or given back, or it came or went."""
 
@@ -54,6 +56,8 @@ class Pod:
     """The only node that it may run on."""
     program: Program
     born: float
+    memory: float = 0.0
+    """MiB that its container may use; 0: it has no limit."""
     machine: Machine | None = None
     started: float | None = None
     ended: float | None = None
@@ -238,6 +242,8 @@ class Machines:
             return
         if pod.alive:
             pod.disturbed = reason or "Deleted"
+            if pod.machine is not None:
+                pod.machine.lost += 1
         period = _GRACE if pod.started is not None and pod.alive else 0
         meta = {"deletionTimestamp": timestamp(self.kernel.now + period), "deletionGracePeriodSeconds": period}
         changes: dict[str, Any] = {"metadata": meta}

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tuneyard_operator.worlds.simulation.apiserver import Object
-from tuneyard_operator.worlds.simulation.programs import Kind, Temper
+from tuneyard_operator.worlds.simulation.programs import BROKEN, Kind, Temper
 
 SHARED: Final = "shared"
 OWN: Final = "own"
 """A queue with a guarantee."""
 LAB: Final = "lab"
 """The parent of the two others, now and then."""
+MOST_MEMORY: Final = "4Gi"
 _PATTERN: Final = "final loss: {value} (done)"
 
 
@@ -26,6 +27,12 @@ class Plan:
     temper: Temper
     size: int | None
     """How many configurations its space has; None for more than are asked for."""
+
+    @property
+    def limits(self) -> Object:
+        """The limits of its container."""
+        resources: Object = self.spec["template"]["spec"]["containers"][0].get("resources") or {}
+        return resources.get("limits") or {}
 
     @property
     def seed(self) -> int:
@@ -50,6 +57,9 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
     timeout = rng.choice(("10s", "20s")) if rng.random() < 0.4 else None
     limits: Object = {"max": trials, "parallel": rng.randint(1, min(trials, 8))}
     limits["maxFailed"] = rng.choice((0, 2, 100, 100, 100))
+    broken = rng.random() < 0.15
+    if broken:
+        limits["max"] = trials = 200  # enough to see that not all of them are burnt
     spec: Object = {
         "objectives": [_draw_objective(rng)],
         "parameters": [
@@ -60,16 +70,23 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
         "trials": limits | ({"timeout": timeout} if timeout else {}),
         "retry": _draw_retry(rng),
         "priority": rng.choice((0, 0, 5)),
-        "template": template("train:1"),
+        "template": template(BROKEN if broken else "train:1"),
     }
+    if rng.random() < 0.3:
+        spec["template"]["spec"]["containers"][0]["resources"] = {"limits": {"memory": "1Gi"}}
+        if rng.random() < 0.7:
+            spec["retry"] |= {"memoryGrowth": rng.choice((1.5, 3.0)), "maxMemory": MOST_MEMORY}
     if rng.random() < 0.8:
         spec["gpu"] = {"count": rng.randint(1, most_gpus)}
+        if rng.random() < 0.15:
+            # GPUs cannot be shared here: each trial has a whole one, whatever is found out.
+            spec["gpu"] = {rng.choice(("memory", "fraction")): "auto"}
     if rng.random() < 0.1:
         spec["maxDuration"] = "60s"
     queue = rng.choice((None, SHARED, OWN))
     if queue is not None:
         spec["queue"] = queue
-    size = rng.randint(1, trials) if rng.random() < 0.1 else None
+    size = rng.randint(1, trials) if not broken and rng.random() < 0.1 else None
     return Plan(name, spec, _draw_temper(rng, hangs=timeout is not None), size)
 
 
@@ -87,9 +104,18 @@ def really(plan: Plan, rng: random.Random) -> Plan:
     return replace(plan, spec=spec, size=size)
 
 
-def template(image: str, argument: str = "--x=${x}") -> Object:
+def gpus_of(spec: Object) -> int:
+    """How many GPUs each trial of a study gets."""
+    gpu = spec.get("gpu")
+    return int(gpu.get("count", 1)) if gpu else 0
+
+
+def template(image: str, argument: str = "--x=${x}", *, limits: Object | None = None) -> Object:
     """A study's pod template."""
-    return {"spec": {"containers": [{"name": "train", "image": image, "args": [argument, "--k=${k}"]}]}}
+    container: Object = {"name": "train", "image": image, "args": [argument, "--k=${k}"]}
+    if limits:
+        container["resources"] = {"limits": limits}
+    return {"spec": {"containers": [container]}}
 
 
 def _draw_objective(rng: random.Random) -> Object:

@@ -6,8 +6,16 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from tuneyard_operator.sizing import PEAK, TOTAL
+from tuneyard_scheduler import memory
+
+BROKEN: Final = "broken"
+"""An image of which every program fails within seconds."""
+MENDED: Final = "mended"
+"""One of which every program does well within seconds."""
+_APPETITES: Final = (200, 200, 200, 200, 200, 1500, 3000, 9000)
 Kind = Literal["good", "fails", "out_of_memory", "kernel_killed", "nan", "silent", "hangs"]
 
 
@@ -31,7 +39,8 @@ class Program:
             return "Traceback (most recent call last)\nValueError: loss exploded"
         if self.kind == "nan":
             return '{"loss": NaN}'
-        return json.dumps({"loss": self.value}) if self.kind == "good" else ""
+        used = {PEAK: 1000 + 1000 * self.value, TOTAL: 80000}
+        return json.dumps({"loss": self.value, **used}) if self.kind == "good" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +55,21 @@ class Temper:
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", list(self.weights))
 
-    def program(self, index: int, attempt: int, parameters: Mapping[str, Any]) -> Program:
+    def program(self, index: int, attempt: int, parameters: Mapping[str, Any], container: Mapping[str, Any]) -> Program:
         """What this attempt does: the same in each run of the same seed, whatever else happens."""
         rng = random.Random(self.seed * 1_000_003 + index * 1_009 + attempt)  # noqa: S311
         kind = rng.choices(self.names, list(self.weights.values()))[0]
+        if container["image"] == BROKEN:
+            return Program("fails", rng.uniform(0.3, 3.0), value(parameters))
+        if container["image"] == MENDED:
+            return Program("good", rng.uniform(0.3, 3.0), value(parameters))
+        if 0 < memory.of(container).limit < self.appetite(index) * memory.MIB:
+            kind = "out_of_memory"
         return Program(kind, 0.3 + rng.expovariate(1 / self.mean_seconds), value(parameters))
+
+    def appetite(self, index: int) -> int:
+        """MiB of memory that the trial needs."""
+        return random.Random(self.seed * 7_919 + index).choice(_APPETITES)  # noqa: S311
 
 
 def value(parameters: Mapping[str, Any]) -> float:

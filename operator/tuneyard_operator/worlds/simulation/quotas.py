@@ -76,7 +76,7 @@ class Quotas:
             other = _queue(study) if study is not None else queue
             sibling = parent is None or self._spec(other).get("parent") == parent
             spare = used[other] - self._spec(other).get("guaranteed", 0)
-            if other == queue or not sibling or spare < pod.gpus or machine.free + pod.gpus < count:
+            if other == queue or not sibling or spare < pod.gpus or not machine.free < count <= machine.free + pod.gpus:
                 continue
             if pod.started is not None and self._may_go(pod):
                 yield pod

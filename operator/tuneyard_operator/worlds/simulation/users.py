@@ -10,6 +10,7 @@ from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.kernel import Kernel
 from tuneyard_operator.worlds.simulation.plans import Plan, template
+from tuneyard_operator.worlds.simulation.programs import BROKEN, MENDED
 
 USER: Final = "user"
 _TICK: Final = 2.0
@@ -28,6 +29,7 @@ class Users:
         for plan in plans:
             kernel.after(kernel.jitter(0.0, 15.0), self._apply, plan)
         kernel.after(_TICK, self._act)
+        kernel.after(_TICK, self._mend)
 
     def _apply(self, plan: Plan) -> None:
         if plan.name in self.api.objects["studies"]:
@@ -50,6 +52,7 @@ class Users:
 
     def _change(self, name: str, study: Object) -> None:
         rng, trials = self.kernel.rng, study["spec"]["trials"]
+        limits = self.plans[name].limits
         changes: Object = {}
         match rng.randrange(6):
             case 0:
@@ -62,10 +65,20 @@ class Users:
                 most = rng.randint(1, trials["max"])
                 changes = {"trials": {"max": most, "parallel": min(most, trials["parallel"])}}
             case 4:
-                changes = {"template": template(f"train:{rng.random()}", "--x=${y}")}
+                changes = {"template": template(f"train:{rng.random()}", "--x=${y}", limits=limits)}
             case _:
-                changes = {"template": template(f"train:{rng.random()}")}
+                changes = {"template": template(f"train:{rng.random()}", limits=limits)}
         self.api.update("studies", name, {"spec": changes}, USER)
+
+    def _mend(self) -> None:
+        """Whoever reads that nothing works corrects the program, sooner or later."""
+        kernel = self.kernel
+        for name, study in list(self.api.objects["studies"].items()):
+            status = study.get("status") or {}
+            if status.get("reason") == "NoTrialSucceeds" and kernel.chance(0.1):
+                kernel.counts["mended"] += 1
+                self.api.update("studies", name, {"spec": {"trials": {"max": 30}, "template": template(MENDED)}}, USER)
+        kernel.after(_TICK, self._mend)
 
     def _delete_trial(self, name: str, study: Object) -> None:
         mine = [key for key in self.api.objects["trials"] if key.rpartition("-")[0] == name]
@@ -104,5 +117,9 @@ class Users:
         for name, study in list(self.api.objects["studies"].items()):
             trials: dict[str, Any] = study["spec"]["trials"]
             limits = {"parallel": max(1, trials["parallel"])}
-            changes = {"suspend": False, "trials": limits, "template": template("train:2")}
+            broken = study["spec"]["template"]["spec"]["containers"][0]["image"] == BROKEN
+            if not broken:
+                limits["max"] = min(40, trials["max"])
+            image = template(BROKEN if broken else "train:2", limits=self.plans[name].limits)
+            changes = {"suspend": False, "trials": limits, "template": image}
             self.api.update("studies", name, {"spec": changes}, USER)

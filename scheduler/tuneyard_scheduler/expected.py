@@ -1,0 +1,95 @@
+"""When what runs is expected to end, and what of a node is free then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import itemgetter
+
+from tuneyard_scheduler.books import Held, StudyBook, TrialBook
+from tuneyard_scheduler.devices import Portion, amount
+from tuneyard_scheduler.state import ClusterState
+
+
+def seconds(study: StudyBook, share: float, ran: float = 0.0) -> float | None:
+    """How long an attempt of a study runs in all, by this quantile, after it has run so long; None: not known.
+
+    No longer than the study's time-out, which is all that is known before the first attempt has ended.
+    """
+    total = study.durations.total(share, ran)
+    limit = study.view.timeout if study.view is not None else None
+    if total is None or limit is None:
+        return limit if total is None else total
+    return min(total, limit)
+
+
+def end(study: StudyBook, trial: TrialBook, now: float, share: float) -> float | None:
+    """When a trial that has a place gives it back, by this quantile; not before now. None: not known."""
+    view = trial.view
+    begun = now if trial.assumed is not None else view.started or view.since if view is not None else 0.0
+    total = seconds(study, share, max(0.0, now - begun)) if begun else None
+    return None if total is None else max(now, begun + total)
+
+
+End = tuple[float, Held]
+"""When a trial gives back what it holds; infinite where that is not known."""
+
+
+def ends(state: ClusterState, node: str, resource: str, now: float, share: float) -> list[End]:
+    """The ends of those that have a place on a node, by this quantile, the first one first."""
+    found: list[End] = []
+    for key, index, held in state.occupants(node, resource):
+        study, trial = state.study(key), state.trial(key, index)
+        at = end(study, trial, now, share) if study is not None and trial is not None else None
+        found.append((float("inf") if at is None else at, held))
+    return sorted(found, key=itemgetter(0))
+
+
+class Emptying:
+    """The GPUs of a node as its trials end."""
+
+    def __init__(self, state: ClusterState, node: str, resource: str) -> None:
+        self._inventory, self._node, self._resource = state.inventory, node, resource
+        self._units: float = state.inventory.left(node, resource)
+        self._parts: dict[str, float] = {}
+        """What is left of the GPUs that are divided."""
+
+    def _left(self, device: str) -> float:
+        left = self._parts.get(device)
+        return self._inventory.part_left(self._node, self._resource, device) if left is None else left
+
+    def take(self, portion: Portion, devices: Iterable[str]) -> None:
+        """A further trial has a place there."""
+        for device in devices if portion.share else ():
+            left = self._left(device)
+            self._units -= left >= 1.0  # it was whole
+            self._parts[device] = amount(left - portion.share)
+        self._units -= portion.units
+
+    def give(self, held: Held) -> None:
+        """A trial gives back what it holds."""
+        for device in held.devices:
+            left = amount(self._left(device) + held.share)
+            self._parts[device] = left
+            self._units += left >= 1.0
+        self._units += held.units
+
+    def fits(self, portion: Portion) -> bool:
+        """Whether there is room for a trial that takes this."""
+        if portion.units:
+            return self._units >= portion.units
+        return self._units >= 1 or any(left >= portion.share for left in self._parts.values())
+
+
+def room(state: ClusterState, node: str, resource: str, portion: Portion, known: Iterable[End]) -> float | None:
+    """When a node that has no room for this is expected to have it (infinite: not known).
+
+    None where it would not have it even if all trials on it ended, or has it now: then something else is lacking.
+    """
+    emptying = Emptying(state, node, resource)
+    if emptying.fits(portion):
+        return None
+    for at, held in known:
+        emptying.give(held)
+        if emptying.fits(portion):
+            return at
+    return None
