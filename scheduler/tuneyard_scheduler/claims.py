@@ -63,6 +63,7 @@ class Claims:
         self._claims_of: defaultdict[str, set[str]] = defaultdict(set)
         self._booked: defaultdict[str, set[str]] = defaultdict(set)
         """What the state has of each claim."""
+        self._warned: dict[str, str] = {}
         self._pods: dict[str, PodView] = {}
         """Our pods that have claims."""
 
@@ -182,17 +183,21 @@ class Claims:
             del self._pools_on[driver, node]
         if supply == before:
             return False
-        if here and not supply.pools:
-            logger.warning("node %s: none of the devices of %s is of use: %s", node, driver, self._why(driver))
+        if here and not supply.pools and self._classes:
+            self._warn(driver, node)
         changed = node in self._bare and self._state.set_node(self._with_devices(self._bare[node]))
         touched = pools if changed_pool is None else {*pools, changed_pool}
         uids = {uid for pool in touched for uid in self._claims_on.get(pool, ())}
         return any([changed, *(self._book(uid) for uid in sorted(uids))])
 
-    def _why(self, driver: str) -> str:
-        if dra.class_of(driver, None, self._classes, self._given) is None:
-            return f"no DeviceClass has a selector that names '{driver}'"
-        return "no whole GPU is free of taints, in a known form, and to be told from others"
+    def _warn(self, driver: str, node: str) -> None:
+        """Say once why no device of a driver is of use."""
+        why = "no whole GPU is free of taints, in a known form, and to be told from others"
+        if not any(dra.names_driver(text, driver) for text in self._classes.values()):
+            why = f"no DeviceClass has a selector that names '{driver}'"
+        if self._warned.get(driver) != why:
+            self._warned[driver] = why
+            logger.warning("devices of %s are of no use on node %s, and maybe on others: %s", driver, node, why)
 
     # ResourceClaims
 

@@ -391,9 +391,20 @@ class TestEvents:
         cluster.tell("resourceslices", slice_(uid="s3", generation=2, count=2), event="DELETED")
         assert cluster.capacity == {}
 
-    def test_without_a_device_class_nothing_is_offered(self, cluster: Cluster) -> None:
+    def test_without_a_device_class_nothing_is_offered(
+        self, cluster: Cluster, caplog: pytest.LogCaptureFixture
+    ) -> None:
         cluster.tell("deviceclasses", class_(), event="DELETED")
         assert cluster.capacity == {}
+        caplog.clear()
+        cluster.tell("deviceclasses", class_("other", "device.driver == 'nic.example.com'"))
+        cluster.tell("resourceslices", slice_(device("gpu-0", shared=True)), event="MODIFIED")
+        assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+            f"no DeviceClass has a selector that names '{DRIVER}'"
+        ]
+        cluster.tell(
+            "resourceslices", slice_(device("gpu-0", shared=True), device("gpu-1", shared=True)), event="MODIFIED"
+        )
         cluster.tell("deviceclasses", class_("mine"))
         assert cluster.capacity == {"mine": 2}
 
