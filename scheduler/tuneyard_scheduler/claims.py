@@ -63,6 +63,7 @@ class Claims:
         self._claims_of: defaultdict[str, set[str]] = defaultdict(set)
         self._booked: defaultdict[str, set[str]] = defaultdict(set)
         """What the state has of each claim."""
+        self._warned: dict[str, str] = {}
         self._pods: dict[str, PodView] = {}
         """Our pods that have claims."""
 
@@ -182,17 +183,21 @@ class Claims:
             del self._pools_on[driver, node]
         if supply == before:
             return False
-        if here and not supply.pools:
-            logger.warning("node %s: none of the devices of %s is of use: %s", node, driver, self._why(driver))
+        if here and not supply.pools and self._classes:
+            self._warn(driver, node)
         changed = node in self._bare and self._state.set_node(self._with_devices(self._bare[node]))
         touched = pools if changed_pool is None else {*pools, changed_pool}
         uids = {uid for pool in touched for uid in self._claims_on.get(pool, ())}
         return any([changed, *(self._book(uid) for uid in sorted(uids))])
 
-    def _why(self, driver: str) -> str:
-        if dra.class_of(driver, None, self._classes, self._given) is None:
-            return f"no DeviceClass has a selector that names '{driver}'"
-        return "no whole GPU is free of taints, in a known form, and to be told from others"
+    def _warn(self, driver: str, node: str) -> None:
+        """Say once why no device of a driver is of use."""
+        why = "no whole GPU is free of taints, in a known form, and to be told from others"
+        if not any(dra.names_driver(text, driver) for text in self._classes.values()):
+            why = f"no DeviceClass has a selector that names '{driver}'"
+        if self._warned.get(driver) != why:
+            self._warned[driver] = why
+            logger.warning("devices of %s are of no use on node %s, and maybe on others: %s", driver, node, why)
 
     # ResourceClaims
 
@@ -221,14 +226,15 @@ class Claims:
             _note(self._claims_of, pod, claim.uid, known=known)
 
     def _book(self, uid: str) -> bool:
-        """Let the state know what a claim takes, as if a pod took it; a part on each node that it has devices of."""
+        """Let the state know what a claim takes, as if a pod took it; one for each driver and node."""
         claim, changed = self._claims.get(uid), False
         held = {}
         if claim is not None:
-            for node, supply in self._supplies(claim):
-                parts = [part for result in claim.results for part in supply.parts(result)]
+            for driver, node, supply in self._supplies(claim):
+                ours = (result for result in claim.results if result["driver"] == driver)
+                parts = [part for result in ours for part in supply.parts(result)]
                 if parts:
-                    name = f"claim {uid} {node}"
+                    name = f"claim {uid} {driver} {node}"
                     held[name] = PodView(name, node, Taken(parts=tuple(parts), gpus=0))
         for name in self._booked.pop(uid, set()) - held.keys():
             changed |= self._state.remove_pod(name)
@@ -238,10 +244,10 @@ class Claims:
             self._booked[uid] = set(held)
         return changed
 
-    def _supplies(self, claim: _Claim) -> Iterator[tuple[str, Supply]]:
+    def _supplies(self, claim: _Claim) -> Iterator[tuple[str, str, Supply]]:
         at = {(pool[0], node) for pool in _pools(claim) for node, _ in self._devices.get(pool, ())}
         for driver, node in sorted(at):
-            yield node, self._supply[driver, node]
+            yield driver, node, self._supply[driver, node]
 
 
 def _located(spec: Object, pool: str) -> Iterator[tuple[str, Device]]:

@@ -48,6 +48,11 @@ class _Pool:
         """What is free of a GPU."""
         return amount(1.0 - sum(self.parts.get(device, ())))
 
+    @property
+    def over(self) -> float:
+        """How much more is taken of some GPUs than there is of them."""
+        return amount(sum(max(0.0, -self.left(device)) for device in self.parts))
+
     def open(self) -> dict[str, float]:
         """What is left of the GPUs of which a part is taken."""
         shut = self.closed | self.broken
@@ -258,6 +263,11 @@ class Inventory:
         pool = entry.pools.get(resource)
         free = entry.left(resource) - (pool.kept if pool is not None else 0)
         parts = pool.open() if pool is not None and pool.parts else None
+        form = node.claims.get(resource)
+        if pool is not None and form is not None and form.pin is None and (over := pool.over):
+            # Whoever chooses among these GPUs did so otherwise than we thought. Until all pods that are on their way
+            # are there, what is free of one GPU may be meant for a pod that is booked on another.
+            free, parts = free - math.ceil(over), None
         divides = pool is None or not pool.broken
         key = resource, node.kind(resource)
         for needs in entry.selections if selections is None else selections:

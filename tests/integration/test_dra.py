@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from _dra import API, DRIVER, Lab, nvidia_class
+from _dra import API, Lab, nvidia_class
 from _studies import study, until
 
 from devcluster.cluster import Cluster
+from devcluster.stack import Stack
 
 pytestmark = pytest.mark.usefixtures("stack", "device_class")
 
@@ -97,11 +98,8 @@ def test_gpus_that_are_not_shared_are_whole(lab: Lab) -> None:
 
 def test_what_others_claim_counts(lab: Lab) -> None:
     lab.node(*(lab.gpu(number, shared=True) for number in range(3)))
-    everything = {
-        "selectors": [{"cel": {"expression": f"device.attributes['{DRIVER}'].uuid.startsWith('GPU-{lab.model}')"}}]
-    }
-    lab.claim("whole", **everything)
-    lab.claim("part", capacity={"requests": {"memory": "50Gi"}}, **everything)
+    lab.claim("whole", selectors=lab.any_gpu)
+    lab.claim("part", capacity={"requests": {"memory": "50Gi"}}, selectors=lab.any_gpu)
     lab.run("s", {"fraction": 0.5}, trials=4)
     lab.until_running("s", 2)
     assert sorted(map(sorted, lab.allocated().values())) == [[40, 40], [50], [80]]
@@ -149,3 +147,17 @@ def test_short_trials_use_the_gpus_again_and_again(lab: Lab) -> None:
     until(complete, "the study completes", 90)
     assert lab.studies.status("s")["trials"]["succeeded"] == 12
     assert max(seen) == 80, "both halves at a time, and never more"
+
+
+def test_a_restart_finds_who_has_what(lab: Lab, stack: Stack) -> None:
+    """All that is known of devices and claims is read anew: no GPU is given twice, and none is forgotten."""
+    lab.node(*(lab.gpu(number, shared=True) for number in range(2)))
+    lab.claim("theirs", selectors=lab.any_gpu)
+    lab.run("before", {"fraction": 0.25}, trials=2)
+    lab.until_running("before", 2)
+    stack.kill("scheduler")
+    lab.run("after", {"fraction": 0.25}, trials=4)
+    stack.start("scheduler")
+    lab.until_running("after", 2)
+    assert sorted(map(sorted, lab.allocated().values())) == [[20] * 4, [80]]
+    assert lab.reason("after")[0] == "NoNodeFits"

@@ -40,6 +40,9 @@ class Lab:
         self.model = namespace
         """The GPUs' model: no other test's study asks for it."""
         self.nodes: list[str] = []
+        uuid = f"device.attributes['{DRIVER}'].uuid.startsWith('GPU-{namespace}')"
+        self.any_gpu = [{"cel": {"expression": uuid}}]
+        """Selects the GPUs of this test's nodes."""
 
     def node(self, *devices: Object) -> str:
         """A node with no GPU but these, which its fake driver publishes."""

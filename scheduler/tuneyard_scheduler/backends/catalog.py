@@ -66,25 +66,21 @@ def render(
         match placement.get("backend") or whole.NAME:
             case dra.NAME:
                 needed.append(dra.render(placement, template["spec"], container, name, uid))
+                _tell(placement, container)
             case hami.NAME:
                 hami.render(placement, template, container)
+                _tell(placement, container, sees_its_own=True)
             case kai.NAME:
                 kai.render(placement, template)
+                _tell(placement, container)
             case reservation.NAME:
                 reservation.render(placement, container)
                 reservation.hide_others(placement, template["spec"], container)
-            case timeslice.NAME:  # it sees the whole GPU
+            case timeslice.NAME | mig.NAME as backend:
                 whole.ask(container, placement["resource"], 1)
-                limits.tell(placement, container, of_visible=float(placement["gpus"]))
-            case mig.NAME:
-                whole.ask(container, placement["resource"], 1)
-                limits.tell(placement, container)
+                _tell(placement, container, sees_its_own=backend == mig.NAME)
             case _:
                 whole.render(placement, container)
-        part = float(placement["gpus"])
-        if part < 1 and placement.get("backend") in {dra.NAME, hami.NAME, kai.NAME}:
-            # HAMi shows the part as if it were the GPU.
-            limits.tell(placement, container, of_visible=None if placement["backend"] == hami.NAME else part)
         _say(placement, template)
         # Nodes with GPUs are often tainted by the resource's name, for those to tolerate that need it.
         tolerations = template["spec"].setdefault("tolerations", [])
@@ -92,6 +88,17 @@ def render(
     if placement.get("node"):
         pin(placement["node"], template["spec"])
     return needed
+
+
+def _tell(placement: Mapping[str, Any], container: Object, *, sees_its_own: bool = False) -> None:
+    """Tell a program that has a part of a GPU, or a slice, how much that is.
+
+    DRA drivers and replicas may or may not show programs their own part of the memory only; who believes to have less
+    than it has disturbs nobody.
+    """
+    gpus = float(placement["gpus"])
+    if gpus < 1:
+        limits.tell(placement, container, of_visible=None if sees_its_own else gpus)
 
 
 def _say(placement: Mapping[str, Any], template: Object) -> None:
@@ -108,8 +115,7 @@ def said(pod: Object, *, ours: bool) -> tuple[float | None, tuple[Part, ...]]:
         pod: The Pod.
         ours: Whether it is a trial's: then it says what `render` left on it.
     """
-    annotations = pod["metadata"].get("annotations") or {}
-    gpus, parts = _ours(annotations) if ours else (None, hami.said(annotations))
+    gpus, parts = _ours(pod["metadata"].get("annotations") or {}) if ours else (None, hami.said(pod))
     return gpus, kai.said(pod, gpus) or parts
 
 

@@ -159,11 +159,12 @@ def supply(
 
 def class_of(driver: str, type_: str | None, classes: Mapping[str, str], given: Iterable[str]) -> str | None:
     """The DeviceClass for a driver's devices of a type: a given one, that of the driver's name, or else the first."""
-    fit = [name for name, text in classes.items() if _names(text, driver) and _selects(text, type_)]
+    fit = [name for name, text in classes.items() if names_driver(text, driver) and _selects(text, type_)]
     return min(fit, key=lambda name: (name not in set(given), name != driver, name), default=None)
 
 
-def _names(text: str, driver: str) -> bool:
+def names_driver(text: str, driver: str) -> bool:
+    """Whether the selectors of a DeviceClass name a driver."""
     return any(f"{quote}{driver}{quote}" in text for quote in "'\"")
 
 

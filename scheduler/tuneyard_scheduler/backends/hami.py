@@ -2,7 +2,7 @@
 
 HAMi's device plugin offers a GPU many times under nvidia.com/gpu and says on the node which GPUs there are. Its webhook
 hands pods that ask for them to HAMi's own scheduler, which keeps to the GPUs that an annotation of the pod names: so
-the places are ours. Its resource names are taken to be the default ones.
+the places are ours. The names of its resources and of its scheduler are taken to be the default ones.
 
 Source: https://github.com/Project-HAMi/HAMi: docs/develop/protocol.md (node and pod annotations),
 examples/nvidia/example.yaml, use_exclusive_card.yaml and specify_uuid_to_use.yaml (what pods ask for),
@@ -21,6 +21,7 @@ from tuneyard_scheduler.devices import Kind, Part, Sizes
 NAME: Final = "hami"
 _REGISTER: Final = "hami.io/node-nvidia-register"
 _ALLOCATED: Final = "hami.io/vgpu-devices-allocated"
+_SCHEDULER: Final = "hami-scheduler"
 _USE: Final = "nvidia.com/use-gpuuuid"
 _MEMORY: Final = "nvidia.com/gpumem"
 _PERCENT: Final = "nvidia.com/gpumem-percentage"
@@ -67,9 +68,11 @@ def render(placement: Mapping[str, Any], template: Object, container: Object) ->
     template.setdefault("metadata", {}).setdefault("annotations", {})[_USE] = ",".join(devices)
 
 
-def said(annotations: Mapping[str, str]) -> tuple[Part, ...]:
+def said(pod: Object) -> tuple[Part, ...]:
     """The GPUs that somebody else's pod has parts of. How much is not known without the node: each counts whole."""
-    containers = annotations.get(_ALLOCATED, "").split(";")
+    if pod["spec"].get("schedulerName") != _SCHEDULER:
+        return ()
+    containers = (pod["metadata"].get("annotations") or {}).get(_ALLOCATED, "").split(";")
     uuids = {device.split(",")[0] for each in containers for device in each.split(":") if "," in device}
     return tuple(Part(_RESOURCE, uuid, 1.0) for uuid in sorted(uuids))
 

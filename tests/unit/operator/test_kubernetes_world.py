@@ -96,6 +96,18 @@ async def test_a_job_that_is_there_already_is_taken_if_it_is_the_trials() -> Non
     assert not isinstance(error.value, Conflict | Rejected)
 
 
+async def test_what_a_pod_claims_is_there_before_its_job_and_may_be_there_already() -> None:
+    claim = {"deviceClass": "gpu.nvidia.com", "count": 1}
+    place = {"attempt": 0, "gpus": 1, "node": "n1", "resource": "gpu.nvidia.com", "backend": "dra", "claim": claim}
+    yard = Yard(gpu={"count": 1}).placed(0)
+    yard.set(0, {"phase": "Placed", "attempt": 0, "placement": place | {"devices": ["gpu-0"]}})
+    for answers in ({}, {"POST": refusal(409), "GET": job_of("u-0")}):
+        kube = Script(**answers)
+        await KubernetesWorld(kube, None).start_attempt(yard.state, yard.state.trials[0])
+        posted = [url for method, url, *_ in kube.heard if method == "POST"]
+        assert posted == [path("resourceclaimtemplates", "ns"), JOBS]
+
+
 @pytest.mark.parametrize(
     ("status", "kind"), [(409, Conflict), (404, Conflict), (422, Rejected), (400, Rejected), (413, Rejected)]
 )

@@ -186,3 +186,18 @@ def test_the_trial_is_owned_by_its_study() -> None:
     assert found["spec"] == {"study": "s", "index": 4, "parameters": {"lr": 0.3}}
     (owner,) = found["metadata"]["ownerReferences"]
     assert (found["metadata"]["name"], owner["kind"], owner["uid"]) == ("s-4", "Study", "u-s")
+
+
+def test_what_the_pod_claims_belongs_to_the_study() -> None:
+    yard = Yard(gpu={"fraction": 0.5}).placed(3)
+    claim = {"deviceClass": "gpu.nvidia.com", "count": 1, "selector": "true"}
+    place = {"attempt": 0, "gpus": 0.5, "node": "n1", "resource": "gpu.nvidia.com", "backend": "dra", "claim": claim}
+    yard.set(3, {"phase": "Placed", "attempt": 0, "placement": place | {"devices": ["gpu-0"]}})
+    template, found = render.objects(yard.state, yard.state.trials[3], None)
+    owner = template["metadata"]["ownerReferences"][0]
+    assert (template["kind"], template["metadata"]["namespace"]) == ("ResourceClaimTemplate", "ns")
+    assert (owner["kind"], owner["uid"]) == ("Study", "u-s")
+    name = template["metadata"]["name"]
+    pod = found["spec"]["template"]["spec"]
+    assert pod["resourceClaims"] == [{"name": "tuneyard-gpu", "resourceClaimTemplateName": name}]
+    assert main_of(found)["resources"]["claims"] == [{"name": "tuneyard-gpu"}]

@@ -378,6 +378,35 @@ class TestEvents:
         cluster.tell("resourceclaims", claim("c", "gpu-1", pod="p"), event="DELETED")
         assert (cluster.left("gpu-0"), cluster.left("gpu-1")) == (0.5, 1), "as its place says, for want of better"
 
+    def test_no_more_is_given_while_kube_scheduler_packs_otherwise(self, cluster: Cluster) -> None:
+        """Four halves fill two GPUs that nothing tells apart, whichever the claims are on; a fifth waits all along."""
+        nameless = [device(f"gpu-{n}", shared=True, attributes={"uuid": None}) for n in range(2)]
+        cluster.tell("resourceslices", slice_(*nameless), event="MODIFIED")
+        study = {
+            "metadata": {"name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"gpu": {"fraction": 0.5}, "trials": {"parallel": 9}},
+        }
+        owners = [{"kind": "Study", "name": "a", "uid": "u"}]
+        metas = [
+            {"name": f"a-{n}", "namespace": "ns", "uid": f"t{n}", "ownerReferences": owners, "resourceVersion": "1"}
+            for n in range(5)
+        ]
+        cluster.tell("studies", study)
+        cluster.tell("trials", *({"metadata": meta} for meta in metas))
+        placed = schedule(cluster.state, 0.0).placements
+        assert [place.devices for place in placed] == [("gpu-0",), ("gpu-0",), ("gpu-1",), ("gpu-1",)]
+        for place, actual in zip(placed, ("gpu-1", "gpu-1", "gpu-0", "gpu-0"), strict=True):
+            name = f"p{place.index}"
+            cluster.tell("resourceclaims", claim(f"c-{name}", actual, "40Gi", pod=name))
+            assert schedule(cluster.state, 0.0).placements == []
+            cluster.tell("pods", pod(name, place.devices[0], index=place.index))
+            assert schedule(cluster.state, 0.0).placements == []
+        assert (cluster.left("gpu-0"), cluster.left("gpu-1")) == (0, 0)
+        cluster.tell("pods", pod("p0", "gpu-0"), event="DELETED")
+        assert schedule(cluster.state, 0.0).placements == []
+        cluster.tell("resourceclaims", claim("c-p0", "gpu-1", pod="p0"), event="DELETED")
+        assert [place.index for place in schedule(cluster.state, 0.0).placements] == [4]
+
     def test_a_pool_counts_once_all_of_it_is_there(self, cluster: Cluster) -> None:
         cluster.tell("resourceslices", slice_(device("gpu-2"), uid="s2", generation=2, count=2))
         assert cluster.capacity == {DRIVER: 2}, "as before, until the driver has told all"
@@ -391,9 +420,20 @@ class TestEvents:
         cluster.tell("resourceslices", slice_(uid="s3", generation=2, count=2), event="DELETED")
         assert cluster.capacity == {}
 
-    def test_without_a_device_class_nothing_is_offered(self, cluster: Cluster) -> None:
+    def test_without_a_device_class_nothing_is_offered(
+        self, cluster: Cluster, caplog: pytest.LogCaptureFixture
+    ) -> None:
         cluster.tell("deviceclasses", class_(), event="DELETED")
         assert cluster.capacity == {}
+        caplog.clear()
+        cluster.tell("deviceclasses", class_("other", "device.driver == 'nic.example.com'"))
+        cluster.tell("resourceslices", slice_(device("gpu-0", shared=True)), event="MODIFIED")
+        assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+            f"no DeviceClass has a selector that names '{DRIVER}'"
+        ]
+        cluster.tell(
+            "resourceslices", slice_(device("gpu-0", shared=True), device("gpu-1", shared=True)), event="MODIFIED"
+        )
         cluster.tell("deviceclasses", class_("mine"))
         assert cluster.capacity == {"mine": 2}
 
@@ -401,6 +441,14 @@ class TestEvents:
         both = NODE | {"status": NODE["status"] | {"allocatable": {GPU: "2"}}}
         cluster.tell("nodes", both, event="MODIFIED")
         assert cluster.capacity == {GPU: 2}
+
+    def test_drivers_may_use_the_same_names(self, cluster: Cluster) -> None:
+        amd = "gpu.amd.com"
+        cluster.tell("deviceclasses", class_(amd, f"device.driver == '{amd}'"))
+        cluster.tell("resourceslices", slice_(device("gpu-0", attributes={"type": "amdgpu"}), uid="s2", driver=amd))
+        cluster.tell("resourceclaims", claim("c", "gpu-0", driver=amd))
+        assert cluster.left("gpu-0") == 1
+        assert cluster.state.inventory.part_left("n1", amd, "gpu-0") == 0
 
     def test_other_drivers_are_none_of_our_business(self, cluster: Cluster) -> None:
         assert not cluster.tell("resourceslices", slice_(device("nic"), uid="s9", driver="nic.example.com"))

@@ -111,7 +111,12 @@ def test_somebody_elses_pod_has_what_hami_gave_it() -> None:
     """Two containers on one GPU, as in docs/develop/protocol.md."""
     allocated = f"{SECOND},NVIDIA,3000,0:;{SECOND},NVIDIA,5000,0:;"
     limits = {"resources": {"limits": {GPU: "1", "nvidia.com/gpumem": "3000"}}}
-    item = {"spec": {"containers": [limits, limits]}}
-    view = translate.pod(pod(item, annotations={"hami.io/vgpu-devices-allocated": allocated}))
+    item: dict[str, Any] = {"spec": {"containers": [limits, limits]}}
+    annotations = {"hami.io/vgpu-devices-allocated": allocated}
+    view = translate.pod(pod(item, annotations=annotations))
+    assert view is not None
+    assert view.taken == Taken({GPU: 2}), "the annotation alone says nothing"
+    item["spec"]["schedulerName"] = "hami-scheduler"
+    view = translate.pod(pod(item, annotations=annotations))
     assert view is not None
     assert view.taken == Taken(parts=(Part(GPU, SECOND, 1.0),))

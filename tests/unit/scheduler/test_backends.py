@@ -174,3 +174,26 @@ def test_what_makes_no_sense_on_a_pod_is_not_believed(text: str) -> None:
 def test_parts_are_said_and_read_back() -> None:
     annotations = {catalog.GPUS_ANNOTATION: '{"devices": ["3"], "gpus": 0.25, "resource": "nvidia.com/gpu"}'}
     assert said({"metadata": {"annotations": annotations}}) == (0.25, (Part("nvidia.com/gpu", "3", 0.25),))
+
+
+@pytest.mark.parametrize(
+    ("backend", "gpus", "told"),
+    [
+        ("kai", 0.25, {"TUNEYARD_GPU_FRACTION": "0.25", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.25"}),
+        ("dra", 0.25, {"TUNEYARD_GPU_FRACTION": "0.25", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.25"}),
+        ("timeslice", 0.25, {"TUNEYARD_GPU_FRACTION": "0.25", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.25"}),
+        ("mig", 0.4286, {"TUNEYARD_GPU_FRACTION": "0.4286"}),
+        ("hami", 0.25, {"TUNEYARD_GPU_FRACTION": "0.25"}),
+        ("dra", 2, {}),
+        ("hami", 1, {}),
+        ("whole", 1, {}),
+    ],
+)
+def test_a_program_is_told_of_its_part(backend: str, gpus: float, told: dict[str, str]) -> None:
+    place: dict[str, Any] = {"node": "n1", "gpus": gpus, "resource": NVIDIA, "backend": backend, "devices": ["a"]}
+    container: dict[str, Any] = {"name": "main"}
+    claim = {"deviceClass": "gpu.nvidia.com", "count": 1}
+    catalog.render(place | {"claim": claim}, {"spec": {"containers": [container]}}, container)
+    found = {entry["name"]: entry["value"] for entry in container.get("env") or ()}
+    wanted = {"TUNEYARD_GPU_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"}
+    assert {name: value for name, value in found.items() if name in wanted} == told
