@@ -238,6 +238,7 @@ def test_a_placement_replaces_all_of_an_earlier_one() -> None:
                 "backend": None,
                 "devices": None,
                 "memory": None,
+                "claim": None,
                 "uuid": None,
                 "time": "2023-11-14T22:13:20.250000Z",
                 "lost": None,
