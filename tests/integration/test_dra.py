@@ -137,14 +137,16 @@ def test_gpus_that_cannot_be_told_from_others(lab: Lab) -> None:
 
 def test_short_trials_use_the_gpus_again_and_again(lab: Lab) -> None:
     lab.node(lab.gpu(0, shared=True))
-    lab.studies.apply(study("s", gpu={"fraction": 0.5, "model": lab.model}, trials={"max": 12, "parallel": 6}))
+    for_seconds = {"duration-ms": "3000"}  # so that a look at the claims does not miss them
+    halves = {"fraction": 0.5, "model": lab.model}
+    lab.studies.apply(study("s", annotations=for_seconds, gpu=halves, trials={"max": 12, "parallel": 6}))
     seen: list[float] = []
 
     def complete() -> bool:
         seen.extend(sum(amounts) for amounts in lab.allocated().values())
         return lab.studies.status("s").get("phase") == "Complete"
 
-    until(complete, "the study completes", 90)
+    until(complete, "the study completes", 300)
     assert lab.studies.status("s")["trials"]["succeeded"] == 12
     assert max(seen) == 80, "both halves at a time, and never more"
 

@@ -202,6 +202,7 @@ async def test_gives_the_gpus_that_are_free_and_says_why_the_others_wait(bench: 
         "node": nodes[0],
         "gpus": 1,
         "resource": "nvidia.com/gpu",
+        "backend": "whole",
     }
     assert trials[3]["reason"] == "NoNodeFits"
     fits = f"needs 1 nvidia.com/gpu ({bench.namespace}) on one node; the freest of 2 nodes has 0 free"
