@@ -109,7 +109,9 @@ class TrialStatus(Model):
     attempt: int = Field(default=0, ge=0, description="The number of the current attempt, or of the next.")
     placement: Placement | None = Field(default=None, description="The place of the current attempt.")
     not_before: Time | None = Field(default=None, description="No attempt before this time (RFC 3339).")
-    value: float | None = Field(default=None, description="The objective's value.")
+    value: float | None = Field(
+        default=None, description="The objective's value; absent where there are several, see observation."
+    )
     observation: Observation | None = Field(default=None, description="The final metrics.")
     curve: list[CurvePoint] = Field(
         default_factory=list, max_length=50, description="Metrics on the way, thinned out to 50 points."

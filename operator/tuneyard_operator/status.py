@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tuneyard_api.common import INDEX_LABEL, STUDY_LABEL, seconds, timestamp
 from tuneyard_api.trial import Phase
 from tuneyard_operator.actions import Object
+from tuneyard_operator.front import Front
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 
@@ -61,6 +62,8 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
         _add_if(after, "eta", _eta(state, now))
     if state.best is not None:
         after["best"] = _best(state.best)
+    if state.front:
+        after["front"] = _front(state, state.front)
     return after
 
 
@@ -150,6 +153,22 @@ def _best(trial: TrialState) -> Object:
     }
 
 
+def _front(state: StudyState, front: Front) -> Object:
+    named = [objective.metric for objective in state.spec.objectives]
+    return {
+        "size": len(front),
+        "trials": [
+            {
+                "trial": trial.name,
+                "index": trial.index,
+                "metrics": {metric: trial.metrics[metric] for metric in named},
+                "parameters": trial.parameters,
+            }
+            for trial in front.shown()
+        ],
+    }
+
+
 def _running_since(state: StudyState, now: float) -> Iterator[tuple[TrialState, float]]:
     for index in state.active:
         trial = state.trials[index]
@@ -188,6 +207,13 @@ def alike(before: Object, after: Object) -> bool:
     return all(before.get(key) == after.get(key) for key in keys)
 
 
+def _found(after: Object) -> str:
+    best, front = after.get("best"), after.get("front")
+    if front:
+        return "1 trial is on the front" if front["size"] == 1 else f"{front['size']} trials are on the front"
+    return f"best is trial {best['index']} with {best['value']:.6g}" if best else "no trial succeeded"
+
+
 def turn(before: Object) -> str:
     """What tells one change of phase from an alike one earlier or later: the status that it follows."""
     since = sorted((entry["type"], entry["lastTransitionTime"]) for entry in before.get("conditions", []))
@@ -205,9 +231,7 @@ def news(before: Object, after: Object) -> Iterator[tuple[str, str, bool]]:
     elif new == "Running":
         yield "Resumed", "trials start again", False
     if new == "Complete":
-        best = after.get("best")
-        found = f"; best is trial {best['index']} with {best['value']:.6g}" if best else "; no trial succeeded"
-        yield after["reason"], message + found, False
+        yield after["reason"], f"{message}; {_found(after)}", False
     elif new in {"Failed", "Blocked"}:
         yield after["reason"], message, True
     elif new == "Suspended":
