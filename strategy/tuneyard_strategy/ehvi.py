@@ -62,25 +62,28 @@ class HypervolumeImprovement:
 
 
 class _Cells:
-    """The boxes of one world: their corners as numbers of the different values that corners have."""
+    """The boxes of one world.
+
+    In each objective few different stretches occur, between even fewer different edges: all that is costly is done
+    once for each.
+    """
 
     def __init__(self, front: Floats, reference: Floats) -> None:
         lower, upper = boxes(front, reference)
         self._sides: list[tuple[Floats, Rows, Rows]] = []
+        """Of each objective: edges, from minus infinity; stretches, pairs of edges' numbers; each box's stretch."""
         for low, high in zip(lower.T, upper.T, strict=True):
             edges, numbers = np.unique(np.append(low, high), return_inverse=True)
-            self._sides.append((edges, numbers[: len(low)], numbers[len(low) :]))
+            pairs, which = np.unique(numbers.reshape(2, -1), axis=1, return_inverse=True)
+            self._sides.append((edges, pairs, which.ravel()))
 
     def log_volume(self, means: Floats, deviations: Floats) -> Floats:
         """Logarithm of the expected improvement, shape (m,), given means and deviations, shape (k, m)."""
         logs = np.zeros((1, 1))
-        for (edges, low, high), mean, deviation in zip(self._sides, means, deviations, strict=True):
-            finite = edges[np.isfinite(edges)]
+        for (edges, (low, high), which), mean, deviation in zip(self._sides, means, deviations, strict=True):
             psi = np.full((len(mean), len(edges)), -np.inf)
-            psi[:, len(edges) - len(finite) :] = log_h((finite - mean[:, None]) / deviation[:, None])
-            psi += np.log(deviation)[:, None]
-            pairs, which = np.unique(np.stack([low, high], axis=1), axis=0, return_inverse=True)
-            logs = logs + _log_difference(psi[:, pairs[:, 1]], psi[:, pairs[:, 0]])[:, which.ravel()]
+            psi[:, 1:] = log_h((edges[1:] - mean[:, None]) / deviation[:, None]) + np.log(deviation)[:, None]
+            logs = logs + _log_difference(psi[:, high], psi[:, low])[:, which]
         return _log_sum(logs)
 
 

@@ -37,7 +37,7 @@ def get(options: Namespace) -> int:
             columns = [*TRIAL.columns, Column("Parameters", ".spec.parameters", "object", "The configuration.")]
         if options.output in {"yaml", "json"}:
             single = options.study and options.kind in {"studies", "study"}
-            _dump(items[0] if single else {"apiVersion": "v1", "kind": "List", "items": items}, options.output)
+            dump(items[0] if single else {"apiVersion": "v1", "kind": "List", "items": items}, options.output)
         elif items:
             shown = [_as_seen(item, home) for item in items]
             _print_table(shown, [column for column in columns if options.output == "wide" or not column.wide])
@@ -65,6 +65,11 @@ def _print_table(items: Sequence[Object], columns: Sequence[Column]) -> None:
         table.add_column(columns[number].name.upper(), no_wrap=True, justify="right" if numeric else "left")
     for item, row in zip(items, rows, strict=True):
         table.add_row(str(item["metadata"]["name"]), *(row[number] for number in kept))
+    write_table(table)
+
+
+def write_table(table: Table) -> None:
+    """Print a table; its lines are cut on a terminal only."""
     console = Console(highlight=False, markup=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = _WIDE
@@ -96,6 +101,13 @@ def best(options: Namespace) -> int:
     with opened(options) as (_, store):
         study = find_study(store, options.study)
         found = (study.get("status") or {}).get("best")
+    goals = [objective["metric"] for objective in study["spec"]["objectives"] if objective.get("goal")]
+    if len(goals) > 1:
+        look = again(options, f"pareto {options.study}")
+        raise Problem(
+            f"study {options.study} has {len(goals)} objectives ({', '.join(goals)}), and no trial that is best in all "
+            f"of them; see those that no other one beats: {look}"
+        )
     if found is None:
         look = again(options, f"get trials {options.study} -o wide")
         raise Problem(f"no trial of study {options.study} has succeeded yet; see {look}", status=1)
@@ -123,7 +135,7 @@ def _best_env(found: Object, _: Object) -> None:
 
 def _best_object(output: str) -> Callable[[Object, Object], None]:
     def write(found: Object, _: Object) -> None:
-        _dump({name: found[name] for name in ("trial", "value", "metrics", "parameters")}, output)
+        dump({name: found[name] for name in ("trial", "value", "metrics", "parameters")}, output)
 
     return write
 
@@ -136,7 +148,8 @@ _BEST: Final[Mapping[str, Callable[[Object, Object], None]]] = {
 }
 
 
-def _dump(value: Object, output: str) -> None:
+def dump(value: Object, output: str) -> None:
+    """Print an object as json or yaml."""
     if output == "json":
         print(json.dumps(value, indent=2))
     else:
