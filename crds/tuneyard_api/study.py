@@ -269,7 +269,8 @@ class StudyStatus(Model):
     conditions: Conditions = Field(
         default_factory=list,
         max_length=16,
-        description="Complete, Failed, Suspended, Valid and Blocked, with reason and message.",
+        description="Complete, Failed, Suspended, Valid and Blocked, with reason and message; and Degraded, if another "
+        "model proposes than the strategy's own because that takes too long.",
     )
 
 

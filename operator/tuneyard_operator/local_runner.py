@@ -23,6 +23,7 @@ from tuneyard_scheduler import translate
 from tuneyard_scheduler.cycle import schedule
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, StudyView
+from tuneyard_strategy.advisor import PATIENCE, Advisor
 
 Object = dict[str, Any]
 
@@ -77,7 +78,7 @@ class LocalRunner:
         self._news: list[News] = []
         self._world = LocalWorld(store, home, gpus, self._news.append)
         self._world.on_trial = self._take_trial
-        self._engine = Engine(self._world, InProcess())
+        self._engine = Engine(self._world, InProcess(Advisor(patience=PATIENCE)))
         self.state = self._engine.set_study(study)
         self._cluster = ClusterState()
         self._waits: str | None = None

@@ -31,6 +31,8 @@ class StudyState:
     goals: Sequence[Objective] = ()
     front: Front | None = None
     """Where there are several objectives, instead of a best trial."""
+    degraded: str | None = None
+    """Why another model proposes than the strategy's own; "" where its own does, None before it was asked."""
 
     def __init__(self, study: Object, now: float) -> None:
         self.trials: dict[int, TrialState] = {}

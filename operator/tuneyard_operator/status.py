@@ -104,6 +104,12 @@ def _conditions(
         ("Failed", failed, over.reason if over and failed else "NotFailed", over.message if over else goes_on),
     ]
     old = {condition["type"]: condition for condition in before.get("conditions", [])}
+    if state.degraded:
+        wanted.append(("Degraded", True, "ProposalsTooCostly", state.degraded))
+    elif "Degraded" in old:  # stays as it was until the strategy is asked again
+        same = state.degraded is None and old["Degraded"]["status"] == "True"
+        message = old["Degraded"]["message"] if same else ""
+        wanted.append(("Degraded", same, "ProposalsTooCostly" if same else "OwnModel", message))
     return [
         _condition(old.get(kind), kind, holds, reason, said, state.generation, now)
         for kind, holds, reason, said in wanted

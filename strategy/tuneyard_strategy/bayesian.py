@@ -12,6 +12,7 @@ from tuneyard_strategy import pareto
 from tuneyard_strategy.acquisition import Feasibility, NoisyImprovement
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.distributions import Floats
+from tuneyard_strategy.effort import LIMIT, Effort
 from tuneyard_strategy.ehvi import HypervolumeImprovement
 from tuneyard_strategy.gp import Embedding, Kernel, Posterior, fit, prior
 from tuneyard_strategy.history import Fate, History
@@ -19,6 +20,7 @@ from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.maximiser import Maximiser
 from tuneyard_strategy.rng import Stream, uniforms
 from tuneyard_strategy.space import Configuration, Mask, Space
+from tuneyard_strategy.tpe import TreeParzen
 from tuneyard_strategy.warp import signed_logs, warped
 
 MOST_MODELLED = 300
@@ -65,6 +67,19 @@ class GaussianProcess:
         maximiser = Maximiser(self._space, history.encoding, self._seed, index)
         points = maximiser.best(lambda x: score(embedding.features(x)), history.encoding.points(parents))
         yield from self._space.rounded(points)
+
+    def effort(self, history: History) -> Effort:
+        """What a proposal costs."""
+        measured, pending = len(history.rows(Fate.MEASURED)), min(len(history.rows(Fate.PENDING)), MOST_PENDING)
+        several, k = history.objectives > 1, history.objectives
+        front = min(measured, FRONT_BASELINE) + pending
+        return Effort(
+            fitted=min(_milestone(measured), MOST_FITTED),
+            modelled=min(measured, MOST_MODELLED) + (front if several else min(measured, BASELINE) + pending),
+            features=len(Embedding(self._space, history.encoding).hamming),
+            models=k + history.bounds,
+            boxes=(WORLDS >> (k - 2)) * front * 5 ** (k - 2) if several else 0,
+        )
 
     def _score(self, history: History, embedding: Embedding, index: int) -> tuple[Score, Floats]:
         """What to maximise over features, and the coordinates of the configurations to start from."""
@@ -154,15 +169,28 @@ class GaussianProcess:
 
 
 class BayesianStrategy(LearningStrategy):
-    """Bayesian optimisation with a Gaussian process."""
+    """Bayesian optimisation with a Gaussian process, or with TPE where that is too costly."""
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
-        self._process = GaussianProcess(space, definition.strategy.seed)
+        self.process = GaussianProcess(space, definition.strategy.seed)
+        self.parzen = TreeParzen(space, definition.strategy.seed)
         super().__init__(definition, space)
 
     def ranked(self, index: int) -> Iterator[Configuration]:
         """See LearningStrategy."""
-        return self._process.ranked(self.history, index)
+        model = self.process if self.process.effort(self.history).seconds <= LIMIT else self.parzen
+        return model.ranked(self.history, index)
+
+    @property
+    def degraded(self) -> str | None:
+        """See Strategy."""
+        effort = self.process.effort(self.history)
+        if effort.seconds <= LIMIT:
+            return None
+        return (
+            f"a proposal of bayesian would take about {effort.seconds:.0f} s, with {effort.models} metrics and "
+            f"{effort.features} features; tpe proposes instead"
+        )
 
 
 def _milestone(count: int) -> int:

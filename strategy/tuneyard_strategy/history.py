@@ -85,6 +85,11 @@ class History:
         """How many there are."""
         return len(self._goals)
 
+    @property
+    def bounds(self) -> int:
+        """How many metrics' bounds there are."""
+        return len(self._bounds)
+
     def tell(self, records: Collection[TrialRecord]) -> None:
         """Take in what became of trials."""
         self._reserve(1 + max((record.index for record in records), default=-1))

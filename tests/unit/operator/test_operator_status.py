@@ -54,6 +54,19 @@ def test_the_numbers() -> None:
     assert found["selector"] == "tuneyard.dev/study=s,tuneyard.dev/index"
 
 
+def test_a_degraded_strategy_is_told_until_it_is_itself_again() -> None:
+    yard = Yard().ended(0)
+    assert "Degraded" not in conditions(look(yard))
+    yard.state.degraded = "too costly; tpe proposes instead"
+    assert conditions(look(yard))["Degraded"] == ("True", "ProposalsTooCostly")
+    yard.state.degraded = None  # a new process has not asked yet
+    found = look(yard.tick(60))
+    assert conditions(found)["Degraded"] == ("True", "ProposalsTooCostly")
+    assert since(found, "Degraded") == timestamp(NOW)
+    yard.state.degraded = ""
+    assert conditions(look(yard))["Degraded"] == ("False", "OwnModel")
+
+
 def test_several_objectives_have_a_front_and_no_best_trial() -> None:
     objectives = [{"metric": "accuracy", "goal": "maximize"}, {"metric": "size", "goal": "minimize"}]
     yard = Yard(trials={"max": 50}, objectives=objectives)
