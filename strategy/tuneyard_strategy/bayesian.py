@@ -69,16 +69,16 @@ class GaussianProcess:
         yield from self._space.rounded(points)
 
     def effort(self, history: History) -> Effort:
-        """What a proposal costs."""
-        measured, pending = len(history.rows(Fate.MEASURED)), min(len(history.rows(Fate.PENDING)), MOST_PENDING)
+        """What a proposal costs with as many pending trials as are modelled: it only grows as a study goes on."""
+        measured = len(history.rows(Fate.MEASURED))
         several, k = history.objectives > 1, history.objectives
-        front = min(measured, FRONT_BASELINE) + pending
+        baseline = min(measured, FRONT_BASELINE if several else BASELINE) + MOST_PENDING
         return Effort(
             fitted=min(_milestone(measured), MOST_FITTED),
-            modelled=min(measured, MOST_MODELLED) + (front if several else min(measured, BASELINE) + pending),
+            modelled=min(measured, MOST_MODELLED) + baseline,
             features=len(Embedding(self._space, history.encoding).hamming),
             models=k + history.bounds,
-            boxes=(WORLDS >> (k - 2)) * front * 5 ** (k - 2) if several else 0,
+            boxes=(WORLDS >> (k - 2)) * baseline * 5 ** (k - 2) if several else 0,
         )
 
     def _score(self, history: History, embedding: Embedding, index: int) -> tuple[Score, Floats]:
