@@ -15,7 +15,17 @@ from tuneyard_api.common import DURATION_PATTERN, seconds
 from tuneyard_api.gpuqueue import GpuQueueSpec
 from tuneyard_api.rule import Rule
 from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, NumericParameter, Parameter
-from tuneyard_api.study import NAME_LIMIT, BackoffSpec, GpuSpec, Objective, RetrySpec, Study, StudySpec, TrialsSpec
+from tuneyard_api.study import (
+    MOST_GOALS,
+    NAME_LIMIT,
+    BackoffSpec,
+    GpuSpec,
+    Objective,
+    RetrySpec,
+    Study,
+    StudySpec,
+    TrialsSpec,
+)
 from tuneyard_api.template import PodSpec
 from tuneyard_api.trial import TrialSpec
 
@@ -54,10 +64,15 @@ _STUDY = (
 
 _STUDY_SPEC = (
     Rule(
-        "self.objectives.exists_one(o, has(o.goal))",
-        lambda spec: sum(o.goal is not None for o in spec.objectives) == 1,
-        "exactly one of the objectives must have a goal; give one metric goal: maximize or goal: minimize, and the "
-        "others atMost or atLeast",
+        "self.objectives.exists(o, has(o.goal))",
+        lambda spec: any(o.goal is not None for o in spec.objectives),
+        "one of the objectives must have a goal; give a metric goal: maximize or goal: minimize",
+        ".objectives",
+    ),
+    Rule(
+        f"self.objectives.filter(o, has(o.goal)).size() <= {MOST_GOALS}",
+        lambda spec: sum(o.goal is not None for o in spec.objectives) <= MOST_GOALS,
+        f"at most {MOST_GOALS} of the objectives can have a goal; give the others a bound instead, atMost or atLeast",
         ".objectives",
     ),
     Rule(

@@ -20,15 +20,23 @@ STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian")
 """The strategies that are built; the schema refuses every other name."""
 
 
+MOST_GOALS = 4
+"""Metrics that can be optimised at once."""
+
+
 class Objective(Model):
     """A metric to minimise or maximise (goal), or one to keep within a bound (atMost, atLeast)."""
 
     metric: MetricName = Field(description="The metric's name, as the training program reports it.")
     goal: Literal["minimize", "maximize"] | None = Field(
-        default=None, description="Which way is better. Exactly one metric of a study has a goal."
+        default=None,
+        description="Which way is better. A study has one metric with a goal, or up to four: then it looks for the "
+        "trials that no other one beats in all of them.",
     )
     target: float | None = Field(
-        default=None, description="The study is complete as soon as a trial is this good. Needs a goal."
+        default=None,
+        description="The study is complete as soon as a trial is this good; if several have targets, as soon as one "
+        "trial reaches them all. Needs a goal.",
     )
     at_most: float | None = Field(
         default=None, description="A trial with a larger value cannot be the best. Instead of a goal."
@@ -41,6 +49,11 @@ class Objective(Model):
         description="For programs that only print: a text of a log line in which {value} stands for the number, "
         "for example 'test accuracy: {value}'. The last line that has it counts.",
     )
+
+    def is_reached_by(self, value: float) -> bool:
+        """Whether a value is as good as the target."""
+        sign = 1.0 if self.goal == "maximize" else -1.0
+        return self.target is not None and sign * value >= sign * self.target
 
 
 class StrategySpec(Model):
@@ -177,7 +190,7 @@ class StudySpec(Model):
     objectives: list[Objective] = Field(
         min_length=1,
         max_length=10,
-        description="The metric to optimise (the one with a goal), and metrics to keep within bounds.",
+        description="The metrics to optimise, those with a goal, and metrics to keep within bounds.",
     )
     parameters: list[Parameter] = Field(
         min_length=1, max_length=100, description="The search space, one entry a dimension."
@@ -278,6 +291,25 @@ class StudyWaiting(Model):
     )
 
 
+class FrontTrial(Model):
+    """A trial on the Pareto front."""
+
+    trial: str = Field(max_length=253, description="The Trial's name.")
+    index: int = Field(description="Its number within the study.")
+    metrics: MetricValues = Field(default_factory=dict, description="The metrics that the study's objectives name.")
+    parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
+
+
+class ParetoFront(Model):
+    """Trials that no other one beats: none is as good in every objective and better in one."""
+
+    size: int = Field(description="How many there are.")
+    trials: list[FrontTrial] = Field(
+        max_length=20,
+        description="Those that together dominate the most, in the order of the first objective.",
+    )
+
+
 class StudyStatus(Model):
     """What Tuneyard observed; of constant size, whatever the number of trials."""
 
@@ -290,7 +322,12 @@ class StudyStatus(Model):
     start_time: Time | None = Field(default=None, description="When the first trial was created (RFC 3339).")
     completion_time: Time | None = Field(default=None, description="When the study ended (RFC 3339).")
     trials: TrialCounts | None = Field(default=None, description="Trials by state.")
-    best: BestTrial | None = Field(default=None, description="The best trial so far.")
+    best: BestTrial | None = Field(
+        default=None, description="The best trial so far. Absent where there are several objectives: see front."
+    )
+    front: ParetoFront | None = Field(
+        default=None, description="Where there are several objectives: the trials that no other one beats."
+    )
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")
     gpus: float | None = Field(default=None, description="GPUs in use, parts of one included.")
@@ -313,7 +350,8 @@ class StudyStatus(Model):
     conditions: Conditions = Field(
         default_factory=list,
         max_length=16,
-        description="Complete, Failed, Suspended, Valid and Blocked, with reason and message.",
+        description="Complete, Failed, Suspended, Valid and Blocked, with reason and message; and Degraded, if another "
+        "model proposes than the strategy's own because that takes too long.",
     )
 
 

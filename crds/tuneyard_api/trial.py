@@ -176,7 +176,9 @@ class TrialStatus(Model):
         default=None, description="What its next attempts get more than the study asks for; absent: nothing."
     )
     not_before: Time | None = Field(default=None, description="No attempt before this time (RFC 3339).")
-    value: float | None = Field(default=None, description="The objective's value.")
+    value: float | None = Field(
+        default=None, description="The objective's value; absent where there are several, see observation."
+    )
     observation: Observation | None = Field(default=None, description="The final metrics.")
     curve: list[CurvePoint] = Field(
         default_factory=list, max_length=50, description="Metrics on the way, thinned out to 50 points."

@@ -78,6 +78,7 @@ class Engine:
                 state.strategy_problem = None  # nothing is needed of it now
                 return False
             answer = await self.strategies.ask(state, indices)
+            state.degraded = answer.degraded or ""
         except StrategyError as error:
             state.strategy_problem = str(error)
             raise WorldError(str(error)) from error

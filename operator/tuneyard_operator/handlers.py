@@ -24,6 +24,7 @@ from tuneyard_scheduler.kube import Kube, KubeError
 from tuneyard_scheduler.lease import LeadershipLost
 from tuneyard_scheduler.serving import serving
 from tuneyard_scheduler.telemetry import showing
+from tuneyard_strategy.advisor import PATIENCE, Advisor
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ async def _studies_served(kube: Kube) -> None:
 
 def _strategies(options: Options) -> StrategyClient:
     if options.strategy_url is None:
-        return InProcess()
+        return InProcess(Advisor(patience=PATIENCE))
     if options.strategy_token_file is None:
         raise ValueError("--strategy-url needs --strategy-token-file: the service answers nobody without its token")
     return HttpStrategies(options.strategy_url, options.strategy_token_file)

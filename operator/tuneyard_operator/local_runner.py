@@ -28,6 +28,7 @@ from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.selection import ANY_NODE
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import NOTHING, AttemptKey, Node, Outlook, Place, PodView, StudyView, Waiting, taken
+from tuneyard_strategy.advisor import PATIENCE, Advisor
 
 Object = dict[str, Any]
 
@@ -84,7 +85,7 @@ class LocalRunner:
         self._news: list[News] = []
         self._world = LocalWorld(store, home, gpus, self._news.append)
         self._world.on_trial = self._take_trial
-        self._engine = Engine(self._world, InProcess())
+        self._engine = Engine(self._world, InProcess(Advisor(patience=PATIENCE)))
         self.state = self._engine.set_study(study)
         # Whoever runs a study again has mended what failed, maybe in a program of which the manifest says nothing.
         self.state.forgiven = self._world.now()

@@ -79,11 +79,12 @@ def _ends(state: StudyState, now: float) -> Iterator[StudyEnd]:
         said = f"{failed} trials failed, more than trials.maxFailed allows ({state.spec.trials.max_failed})"
         yield StudyEnd("Failed", "TooManyFailed", said)
     best = state.best
-    if best is not None and best.value is not None and state.goal.target is not None:
-        sign = 1.0 if state.goal.goal == "maximize" else -1.0
-        if sign * best.value >= sign * state.goal.target:
-            said = f"trial {best.index} reached {state.goal.metric} {best.value:g} (target {state.goal.target:g})"
-            yield StudyEnd("Complete", "TargetReached", said)
+    if best is not None and best.value is not None and state.goal.is_reached_by(best.value):
+        said = f"trial {best.index} reached {state.goal.metric} {best.value:g} (target {state.goal.target:g})"
+        yield StudyEnd("Complete", "TargetReached", said)
+    reaching = state.front.reaching() if state.front is not None else None
+    if reaching is not None:
+        yield StudyEnd("Complete", "TargetReached", reaching)
     if state.max_duration is not None and state.started_at is not None and now >= state.started_at + state.max_duration:
         yield StudyEnd("Complete", "MaxDurationReached", f"maxDuration {state.spec.max_duration} has passed")
     missing = state.next_index < state.limit or any(index < state.limit for index in state.holes)
@@ -336,7 +337,8 @@ def _conclude(
     if curve:
         patch["curve"] = curve
     if metrics is not None:
-        patch |= {"observation": {"metrics": metrics}, "value": metrics[state.goal.metric], "message": None}
+        value = metrics[state.goal.metric] if len(state.goals) == 1 else None
+        patch |= {"observation": {"metrics": metrics}, "value": value, "message": None}
     else:
         said = f"{verdict.message}; last: {end.message}" if verdict.phase is Phase.FAILED else end.message
         said += f" ({growth.why_not})" if growth.why_not else ""

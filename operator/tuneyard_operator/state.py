@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from tuneyard_api.common import seconds
@@ -13,6 +13,7 @@ from tuneyard_api.study import Objective, StudySpec
 from tuneyard_api.trial import Outcome, Phase
 from tuneyard_api.validation import validate_study
 from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
+from tuneyard_operator.front import Front
 from tuneyard_operator.sizing import Peaks
 from tuneyard_operator.trial_state import TrialState, attempt_seconds
 from tuneyard_strategy.contract import TrialRecord
@@ -32,6 +33,11 @@ class StudyState:
     """What the trials needed of a GPU."""
     forgiven: float = 0.0
     """What failed before this time does not count as trouble."""
+    goals: Sequence[Objective] = ()
+    front: Front | None = None
+    """Where there are several objectives, instead of a best trial."""
+    degraded: str | None = None
+    """Why another model proposes than the strategy's own; "" where its own does, None before it was asked."""
 
     def __init__(self, study: Object, now: float) -> None:
         self.trials: dict[int, TrialState] = {}
@@ -107,7 +113,7 @@ class StudyState:
             self.spec: StudySpec = validate_study(study).spec
             self.generation: int = meta["generation"]
             self.object = study
-            self.goal: Objective = next(o for o in self.spec.objectives if o.goal)
+            self._set_goals([o for o in self.spec.objectives if o.goal])
             self.exhausted_from = None
             self.refused.clear()
             self.troubled.clear()
@@ -117,6 +123,11 @@ class StudyState:
         if first:
             self._take_up(study.get("status") or {})
         self.version = version
+
+    def _set_goals(self, goals: list[Objective]) -> None:
+        if goals != self.goals:
+            self.goals, self.goal = goals, goals[0]
+            self._rank_anew(self.trials.values())
 
     def _take_up(self, status: Object) -> None:
         """Go on from what an earlier process wrote: a space that was found to be exhausted still is."""
@@ -182,12 +193,8 @@ class StudyState:
         self.stuck.discard(trial.index)
         self.troubled.pop(trial.index, None)
         self._count_attempts(trial, -1)
-        if self.best is trial:
-            del self.trials[trial.index]
-            self.best = None
-            for other in self.trials.values():
-                self._consider(other)
-            self.trials[trial.index] = trial
+        if self.best is trial or (self.front is not None and trial in self.front):
+            self._rank_anew(other for other in self.trials.values() if other is not trial)
 
     def _learn(self, trial: TrialState, before: TrialState | None) -> None:
         """Add a trial to all sums."""
@@ -230,9 +237,20 @@ class StudyState:
                 self.run_gpu_seconds += sign * took * attempt.get("gpus", 0)
                 self.ran += sign
 
+    def _rank_anew(self, trials: Iterable[TrialState]) -> None:
+        self.best = None
+        self.front = Front(self.goals) if len(self.goals) > 1 else None
+        for trial in trials:
+            self._consider(trial)
+
     def _consider(self, trial: TrialState) -> None:
-        """Keep the best trial that meets all bounds; the earlier one where two are alike."""
-        if trial.phase is not Phase.SUCCEEDED or trial.value is None or not self.meets_bounds(trial.metrics):
+        """Keep the best trial that meets all bounds, or the front of them; the earlier one where two are alike."""
+        if trial.phase is not Phase.SUCCEEDED or not self.meets_bounds(trial.metrics):
+            return
+        if self.front is not None:
+            self.front.add(trial)
+            return
+        if trial.value is None:
             return
         if self.best is None or self.best.value is None:
             self.best = trial

@@ -15,6 +15,7 @@ from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase
 from tuneyard_operator import forecast
 from tuneyard_operator.actions import Object
+from tuneyard_operator.front import Front
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.devices import amount
@@ -70,6 +71,8 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
     _add_if(after, "sizing", state.peaks.status(state.spec.gpu))
     if state.best is not None:
         after["best"] = _best(state.best)
+    if state.front:
+        after["front"] = _front(state, state.front)
     return after
 
 
@@ -115,6 +118,12 @@ def _conditions(
         ("Failed", failed, over.reason if over and failed else "NotFailed", over.message if over else goes_on),
     ]
     old = {condition["type"]: condition for condition in before.get("conditions", [])}
+    if state.degraded:
+        wanted.append(("Degraded", True, "ProposalsTooCostly", state.degraded))
+    elif "Degraded" in old:  # stays as it was until the strategy is asked again
+        same = state.degraded is None and old["Degraded"]["status"] == "True"
+        message = old["Degraded"]["message"] if same else ""
+        wanted.append(("Degraded", same, "ProposalsTooCostly" if same else "OwnModel", message))
     return [
         _condition(old.get(kind), kind, holds, reason, said, state.generation, now)
         for kind, holds, reason, said in wanted
@@ -164,6 +173,22 @@ def _best(trial: TrialState) -> Object:
     }
 
 
+def _front(state: StudyState, front: Front) -> Object:
+    named = [objective.metric for objective in state.spec.objectives]
+    return {
+        "size": len(front),
+        "trials": [
+            {
+                "trial": trial.name,
+                "index": trial.index,
+                "metrics": {metric: trial.metrics[metric] for metric in named},
+                "parameters": trial.parameters,
+            }
+            for trial in front.shown()
+        ],
+    }
+
+
 def _gpu_seconds(state: StudyState, now: float) -> float:
     return state.gpu_seconds + sum(trial.gpus * took for trial, took in forecast.running_since(state, now))
 
@@ -189,6 +214,13 @@ def alike(before: Object, after: Object) -> bool:
     return all(before.get(key) == after.get(key) for key in keys)
 
 
+def _found(after: Object) -> str:
+    best, front = after.get("best"), after.get("front")
+    if front:
+        return "1 trial is on the front" if front["size"] == 1 else f"{front['size']} trials are on the front"
+    return f"best is trial {best['index']} with {best['value']:.6g}" if best else "no trial succeeded"
+
+
 def turn(before: Object) -> str:
     """What tells one change of phase from an alike one earlier or later: the status that it follows."""
     since = sorted((entry["type"], entry["lastTransitionTime"]) for entry in before.get("conditions", []))
@@ -206,9 +238,7 @@ def news(before: Object, after: Object) -> Iterator[tuple[str, str, bool]]:
     elif new == "Running":
         yield "Resumed", "trials start again", False
     if new == "Complete":
-        best = after.get("best")
-        found = f"; best is trial {best['index']} with {best['value']:.6g}" if best else "; no trial succeeded"
-        yield after["reason"], message + found, False
+        yield after["reason"], f"{message}; {_found(after)}", False
     elif new in {"Failed", "Blocked"}:
         yield after["reason"], message, True
     elif new == "Suspended":

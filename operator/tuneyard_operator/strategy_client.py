@@ -18,10 +18,12 @@ class StrategyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Configurations by index; exhausted: there are no more than these."""
+    """Configurations by index, maybe not for all; exhausted: there are no more than these."""
 
     configurations: dict[int, dict[str, Any]]
     exhausted: bool
+    degraded: str | None = None
+    """Why another model proposes than the strategy's own, if one does."""
 
 
 class StrategyClient(Protocol):
@@ -82,7 +84,7 @@ class Ledger:
 def answer(response: AskResponse) -> Answer:
     """The service's answer as the engine takes it."""
     found = {suggestion.index: suggestion.parameters for suggestion in response.configurations}
-    return Answer(found, response.exhausted)
+    return Answer(found, response.exhausted, response.degraded)
 
 
 class InProcess:

@@ -7,7 +7,10 @@ advisor holds is a cache: an advisor that knows nothing asks for everything (Nee
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -15,9 +18,12 @@ from pydantic import Field, model_validator
 
 from tuneyard_api.common import Model
 from tuneyard_api.space import Configuration as Given
-from tuneyard_strategy.contract import MAX_INDEX, Strategy, StudyDefinition, TrialRecord
+from tuneyard_strategy.contract import MAX_INDEX, Strategy, StudyDefinition, Suggestion, TrialRecord
 from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoint
 from tuneyard_strategy.registry import create
+
+PATIENCE = 1.0
+"""Seconds after which an ask of a live study is answered with what has been found; the rest is left to the next one."""
 
 
 class AskRequest(Model):
@@ -57,11 +63,17 @@ class Proposal(Model):
 
 
 class AskResponse(Model):
-    """The answer: a configuration for each index, or for fewer where the space is exhausted."""
+    """The answer: a configuration for each index, or for fewer where the space is exhausted or the time is up.
+
+    Ask again for the others: when a configuration is found changes nothing about it.
+    """
 
     configurations: list[Proposal] = Field(description="In the order of the indices asked for.")
     exhausted: bool = Field(description="Whether an index got none, because there are no further configurations.")
     message: str | None = Field(default=None, description="If exhausted, why: one sentence.")
+    degraded: str | None = Field(
+        default=None, description="If another model proposes than the strategy's own, because that takes too long: why."
+    )
 
 
 @dataclass
@@ -82,11 +94,19 @@ class Advisor:
 
     Args:
         capacity: of how many studies to keep what was told; beyond it the one not asked for longest is forgotten.
+        patience: seconds after which an ask is answered with what has been found, one configuration at least.
+        clock: gives seconds.
     """
 
-    def __init__(self, capacity: int = 256) -> None:
+    def __init__(
+        self, capacity: int = 256, patience: float = math.inf, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._capacity = capacity
+        self._patience = patience
+        self._clock = clock
         self._studies: OrderedDict[str, _Study] = OrderedDict()
+        self._wanted: tuple[Strategy, list[int]] | None = None
+        """What was asked for last and is not found yet."""
 
     def ask(self, request: AskRequest) -> AskResponse:
         """Configurations for trials.
@@ -99,13 +119,41 @@ class Advisor:
         study = self._study(request)
         study.strategy.update(request.records[study.revision - request.since :])
         study.revision = request.revision
-        suggestions = study.strategy.suggest(request.indices)
-        exhausted = len(suggestions) < len(request.indices)
+        suggestions, left = self._suggest(study.strategy, request.indices)
+        self._wanted = (study.strategy, left) if left else None
+        exhausted = len(suggestions) + len(left) < len(request.indices)
         return AskResponse(
             configurations=[Proposal(index=each.index, parameters=each.parameters) for each in suggestions],
             exhausted=exhausted,
             message=study.strategy.exhausted if exhausted else None,
+            degraded=study.strategy.degraded,
         )
+
+    def prepare(self) -> bool:
+        """Find one configuration that was asked for when time was up, for when it is asked for again.
+
+        It is kept as long as nothing is heard that could change it. False where there is nothing to do.
+        """
+        if self._wanted is None:
+            return False
+        strategy, (index, *left) = self._wanted
+        self._wanted = (strategy, left) if left else None
+        strategy.suggest([index])
+        return True
+
+    def _suggest(self, strategy: Strategy, indices: list[int]) -> tuple[list[Suggestion], list[int]]:
+        """Suggestions, and the indices for which there was no time: at least one is answered."""
+        if not strategy.learns:
+            return strategy.suggest(indices), []
+        until = self._clock() + self._patience
+        found: dict[int, Suggestion] = {}
+        left = sorted(set(indices))
+        while left and (not found or self._clock() < until):
+            suggested = strategy.suggest(left[:1])
+            if not suggested:
+                return [found[index] for index in indices if index in found], []  # nor is there any for the others
+            found[left.pop(0)] = suggested[0]
+        return [found[index] for index in indices if index in found], left
 
     def check(self, definition: StudyDefinition) -> list[str]:
         """What is wrong with a definition beyond what the API server sees: one sentence each, none if all is well.

@@ -112,6 +112,11 @@ class Strategy(ABC):
         """
 
     @property
+    def degraded(self) -> str | None:
+        """Why another model proposes than the strategy's own at present: one sentence. None where its own does."""
+        return None
+
+    @property
     @abstractmethod
     def exhausted(self) -> str:
         """One sentence that says why there are no further configurations, for when `suggest` returned fewer."""

@@ -2,9 +2,10 @@
 
 | Symbol | Shape | What |
 |---|---|---|
-| d, m | | parameters, bounds on metrics |
+| d, k, m | | parameters, objectives, bounds on metrics |
 | coordinates | (n, d) | see `encoding` |
-| values | (n,) | the objective; smaller is better |
+| losses | (n, k) | the objectives; smaller is better |
+| values | (n,) | the only objective |
 | excesses | (n, m) | how far a metric is on the wrong side of a bound; at most 0 where it keeps to it |
 
 The row of a trial is its index, so that nothing depends on the order in which trials were heard of.
@@ -38,7 +39,7 @@ class Fate(IntEnum):
     PENDING = 1
     """Nothing yet, but there will be something."""
     MEASURED = 2
-    """The value of the objective, and of all bounded metrics."""
+    """The values of the objectives, and of all bounded metrics."""
     FAILED = 3
     """That its configuration does not work."""
     UNKNOWN = 4
@@ -71,14 +72,23 @@ class History:
 
     def __init__(self, space: Space, objectives: Sequence[Objective]) -> None:
         self.encoding = Encoding(space)
-        self._goal = next((o for o in objectives if o.goal is not None), None)
-        self._sign = -1.0 if self._goal is not None and self._goal.goal == "maximize" else 1.0
+        self._goals = [(o.metric, -1.0 if o.goal == "maximize" else 1.0) for o in objectives if o.goal is not None]
         self._bounds = list(_bounds(objectives))
         self._fates = np.zeros(0, dtype=np.int8)
         self._placed = np.zeros(0, dtype=np.bool_)
         self._coordinates = np.empty((0, len(space.names)))
-        self._values = np.empty(0)
+        self._losses = np.empty((0, len(self._goals)))
         self._excesses = np.empty((0, len(self._bounds)))
+
+    @property
+    def objectives(self) -> int:
+        """How many there are."""
+        return len(self._goals)
+
+    @property
+    def bounds(self) -> int:
+        """How many metrics' bounds there are."""
+        return len(self._bounds)
 
     def tell(self, records: Collection[TrialRecord]) -> None:
         """Take in what became of trials."""
@@ -116,8 +126,13 @@ class History:
         return self._coordinates[rows]
 
     def values(self, rows: NDArray[np.intp]) -> Floats:
-        """The objective of measured trials; smaller is better."""
-        return self._values[rows]
+        """The objective of measured trials, where there is one; smaller is better."""
+        only: Floats = self._losses[rows, 0]
+        return only
+
+    def losses(self, rows: NDArray[np.intp]) -> Floats:
+        """All objectives of measured trials, shape (n, k); smaller is better."""
+        return self._losses[rows]
 
     def excesses(self, rows: NDArray[np.intp]) -> Floats:
         """How far measured trials are beyond each bound."""
@@ -127,14 +142,14 @@ class History:
         fate = _FATES[record.state]
         if fate is not Fate.MEASURED:
             return fate
-        if self._goal is None:
+        if not self._goals:
             return Fate.UNKNOWN
         metrics = record.metrics or {}
-        value = self._sign * _cut(metrics.get(self._goal.metric))
+        losses = [sign * _cut(metrics.get(metric)) for metric, sign in self._goals]
         excesses = [bound.excess(metrics) for bound in self._bounds]
-        if np.isnan([value, *excesses]).any():
+        if np.isnan([*losses, *excesses]).any():
             return Fate.FAILED
-        self._values[record.index] = value
+        self._losses[record.index] = losses
         self._excesses[record.index] = excesses
         return fate
 
@@ -144,7 +159,7 @@ class History:
             self._fates = np.pad(self._fates, (0, more))
             self._placed = np.pad(self._placed, (0, more))
             self._coordinates = np.pad(self._coordinates, ((0, more), (0, 0)))
-            self._values = np.pad(self._values, (0, more))
+            self._losses = np.pad(self._losses, ((0, more), (0, 0)))
             self._excesses = np.pad(self._excesses, ((0, more), (0, 0)))
 
 

@@ -30,6 +30,7 @@ from tuneyard_api.common import Model
 from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import NeedHistory, StrategyError
+from tuneyard_strategy.process import AdvisorProcess
 
 MAX_BODY = 64 * 2**20
 """Bytes of a request's body, at most: the history of 100,000 trials."""
@@ -107,7 +108,7 @@ def _bounded(receive: Receive) -> Receive:
     return bounded
 
 
-def create_app(advisor: Advisor, token: Callable[[], str]) -> FastAPI:
+def create_app(advisor: Advisor | AdvisorProcess, token: Callable[[], str]) -> FastAPI:
     """The service as an ASGI application.
 
     Args:

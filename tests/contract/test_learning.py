@@ -171,6 +171,66 @@ def test_the_same_configuration_over_and_over_is_no_harm(strategy: str) -> None:
     assert suggestion.parameters != first.parameters
 
 
+SEVERAL = [LOSS, {"metric": "speed", "goal": "maximize"}, {"metric": "memory", "atMost": 0.9}]
+
+
+def with_speed(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The same with a second objective that is at odds with the first."""
+    return [
+        r if r.metrics is None else r.model_copy(update={"metrics": {**r.metrics, "speed": r.metrics["loss"] ** 0.5}})
+        for r in records
+    ]
+
+
+@every_case
+def test_several_objectives(strategy: str, space: str) -> None:
+    definition = define(strategy, space, objectives=SEVERAL)
+    records, here = with_speed(live(define(strategy, space), 3)), space_of(definition)
+    asked = started(definition, records)
+    proposed = asked.suggest(range(TRIALS, TRIALS + 3))
+    assert not any(here.problems(suggestion.parameters) for suggestion in proposed)
+    shuffled = random.Random(1).sample(records, len(records))
+    assert started(definition, shuffled).suggest(range(TRIALS, TRIALS + 3)) == proposed
+
+
+@every_learner
+def test_each_objective_matters(strategy: str) -> None:
+    records = with_speed(live(define(strategy, "xgboost"), 1))
+    proposed = started(define(strategy, "xgboost", objectives=SEVERAL), records).suggest([TRIALS])
+    for metric in ("loss", "speed"):
+        other_way = [
+            r if r.metrics is None else r.model_copy(update={"metrics": {**r.metrics, metric: -r.metrics[metric]}})
+            for r in records
+        ]
+        assert started(define(strategy, "xgboost", objectives=SEVERAL), other_way).suggest([TRIALS]) != proposed
+
+
+@every_learner
+@pytest.mark.parametrize("goals", [2, 4])
+@pytest.mark.parametrize("losses", [[1.0], [None, 1.0], [0.0, 1e300, -1e300], [5e-324, 0.0], [1.0, 2.0, 1e-9]], ids=str)
+def test_whatever_the_results_of_several_objectives_it_goes_on(
+    strategy: str, losses: list[float | None], goals: int
+) -> None:
+    objectives: list[dict[str, Any]] = [LOSS, {"metric": "memory", "goal": "maximize"}]
+    objectives += [{"metric": f"loss{number}", "goal": "minimize"} for number in range(goals - 2)]
+    definition = define(strategy, "xgboost", objectives=objectives)
+    for count in (1, 12, 40):
+        records, here = history(definition, count, losses), space_of(definition)
+        more = [
+            r if r.metrics is None else r.model_copy(update={"metrics": {**r.metrics, "loss0": r.index, "loss1": 7}})
+            for r in records
+        ]
+        (suggestion,) = started(definition, more).suggest([count])
+        assert not here.problems(suggestion.parameters)
+
+
+@every_learner
+def test_a_thousand_trials_of_several_objectives(strategy: str) -> None:
+    definition = define(strategy, "xgboost", objectives=SEVERAL)
+    asked = started(definition, with_speed(history(definition, 1000, [3.0, 1.0, None, 2.0])))
+    assert len(asked.suggest([1000, 1001])) == 2
+
+
 @every_learner
 def test_sixty_parameters(strategy: str) -> None:
     parameters = [{"name": f"x{i}", "double": {"min": 0, "max": 1}} for i in range(60)]

@@ -46,6 +46,26 @@ def test_a_study_runs_to_its_end_and_leaves_nothing_behind(studies: Studies) -> 
     until(lambda: "No resources" in studies.kubectl("get", "trials,jobs,pods"), "everything of the study is deleted")
 
 
+def test_several_objectives_have_a_front(studies: Studies) -> None:
+    trade_off = '{"loss": $(TUNEYARD_PARAM_x), "speed": $(TUNEYARD_PARAM_x)}'
+    goals = [{"metric": "loss", "goal": "minimize"}, {"metric": "speed", "goal": "maximize"}]
+    spec = {"objectives": goals, "strategy": {"name": "tpe"}, "trials": {"max": 7, "parallel": 3}}
+    studies.apply(study("two", annotations={"message": trade_off}, **spec))
+    status = studies.wait("two")
+    assert "best" not in status
+    assert status["front"]["size"] == len(status["front"]["trials"]) == 7
+    losses = [trial["metrics"]["loss"] for trial in status["front"]["trials"]]
+    assert losses == sorted(losses)
+    header, row = studies.kubectl("get", "study", "two").splitlines()
+    assert row[header.index("FRONT") :].split()[0] == "7"
+    trials = studies.trials("two")
+    assert all("value" not in trial["status"] for trial in trials)
+    wide = studies.kubectl("get", "trials", "-o", "wide")
+    assert '"speed":' in wide
+    with pytest.raises(Exception, match="at most 4 of the objectives can have a goal"):
+        studies.apply(study("five", objectives=[{"metric": f"m{i}", "goal": "minimize"} for i in range(5)]))
+
+
 def test_scale_suspend_resume_and_extend(studies: Studies) -> None:
     # Long enough that no poll, however slow the machine, misses the four that run beside each other.
     studies.apply(study("s", trials={"max": 12, "parallel": 1}, annotations={"duration-ms": "4000"}))

@@ -16,6 +16,7 @@ examples:
   tuneyard get studies                     what there is
   tuneyard get trials digits -o wide       what became of each configuration
   tuneyard best digits -o env              the best one, as environment variables
+  tuneyard pareto digits                   with several objectives: those that no other one beats
   tuneyard logs digits/7 -f                what a trial prints
   tuneyard queue                           who waits for GPUs, for what and until when
   tuneyard stop digits                     start no further trials (tuneyard run goes on)
@@ -60,6 +61,7 @@ def create() -> argparse.ArgumentParser:
     _add_run(commands, here)
     _add_get(commands, here)
     _add_best(commands, here)
+    _add_pareto(commands, here)
     _add_logs(commands, here)
     _add_queue(commands, here)
     for name, command, text in (
@@ -110,6 +112,14 @@ def _add_best(commands: Commands[_Parser], here: _Parser) -> None:
         default="table",
         help='how to print; env is for a shell: set -a; eval "$(tuneyard best digits -o env)"',
     )
+
+
+def _add_pareto(commands: Commands[_Parser], here: _Parser) -> None:
+    pareto = _command(
+        commands, "pareto", "pareto:pareto", "print the trials that no other one beats, with several objectives", here
+    )
+    pareto.add_argument("study", metavar="STUDY", help="its name, for example digits")
+    pareto.add_argument("-o", "--output", choices=["table", "yaml", "json"], default="table", help="how to print")
 
 
 def _add_logs(commands: Commands[_Parser], here: _Parser) -> None:

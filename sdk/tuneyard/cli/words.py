@@ -57,6 +57,11 @@ def until(timestamp: str) -> str:
     return f"in {seconds}s"
 
 
+def front(size: int) -> str:
+    """What the size of a Pareto front says."""
+    return "1 trial that no other one beats" if size == 1 else f"{size} trials that no other one beats"
+
+
 def count(amount: int, noun: str) -> str:
     """`1 trial`, `4 trials`."""
     return f"{amount} {noun}{'' if amount == 1 else 's'}"

@@ -90,6 +90,36 @@ def test_best_as_environment_is_for_a_shell(cli):
     assert done.stdout in {"1|it's a", "1.0|it's a"}
 
 
+SEVERAL = [{"metric": "score", "goal": "maximize"}, {"metric": "cost", "goal": "minimize"}]
+TRADE_OFF = 'echo "{\\"score\\": ${x}, \\"cost\\": ${x}}" >"$TUNEYARD_TERMINATION_FILE"'
+
+
+def test_several_objectives(cli):
+    status, out, err = cli("run", cli.write(TRADE_OFF, objectives=SEVERAL))
+    assert (status, err) == (0, "")
+    assert out.count(", on the front") == 3
+    assert "3 trials that no other one beats: tuneyard pareto toy" in out
+    header, row = cli("get", "studies")[1].splitlines()
+    assert header.split() == ["NAME", "PHASE", "PROGRESS", "FRONT", "RUNNING", "GPUS", "AGE"]
+    assert row.split()[3] == "3"
+    assert "cost=" in cli("get", "trials", "-o", "wide")[1]
+    header, *rows = cli("pareto", "toy")[1].splitlines()
+    assert header.split() == ["TRIAL", "score", "(max)", "cost", "(min)", "PARAMETERS"]
+    front = json.loads(cli("pareto", "toy", "-o", "json")[1])
+    assert front["size"] == len(rows) == 3
+    scores = [trial["metrics"]["score"] for trial in front["trials"]]
+    assert scores == sorted(scores, reverse=True)
+    assert yaml.safe_load(cli("pareto", "toy", "-o", "yaml")[1]) == front
+    status, _, err = cli("best", "toy")
+    assert (status, err.count("no trial that is best in all of them")) == (2, 1)
+    assert "tuneyard pareto toy" in err
+
+
+def test_a_study_with_one_objective_has_no_front(cli):
+    run(cli)
+    assert "has one objective, score, and so a best trial; see tuneyard best toy" in cli("pareto", "toy")[2]
+
+
 def test_logs(cli):
     run(cli)
     assert cli("logs", "toy/0")[1] == "hello from 0, attempt 0\n"
