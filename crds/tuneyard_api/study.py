@@ -16,7 +16,7 @@ MetricName = Annotated[
     StringConstraints(max_length=63),
     matches("^[A-Za-z_][A-Za-z0-9_./-]*$", "write letters, digits and _ . / -, beginning with a letter or _"),
 ]
-STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian")
+STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes")
 """The strategies that are built; the schema refuses every other name."""
 
 
@@ -46,13 +46,14 @@ class Objective(Model):
 class StrategySpec(Model):
     """What proposes the configurations."""
 
-    name: Literal["auto", "manual", "grid", "random", "sobol", "tpe", "bayesian"] = Field(
+    name: Literal["auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes"] = Field(
         default="auto",
         description="auto takes the one that suits: bayesian, with tpe beside it when there are many trials. manual "
         "runs the list in initial; grid every combination of a finite space; random draws from the distributions; "
         "sobol does so with points that cover the space evenly; tpe learns from results where good trials are dense, "
         "quickly even with thousands of them; bayesian models the objective, its noise, bounds and failures, and needs "
-        "the fewest trials.",
+        "the fewest trials; cmaes moves a normal distribution, and suits many trials of numbers that depend on each "
+        "other.",
     )
     seed: int = Field(
         default=0, ge=0, le=2**53 - 1, description="The same seed and the same answers give the same study."
