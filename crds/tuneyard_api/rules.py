@@ -14,10 +14,12 @@ from pydantic import BaseModel
 from tuneyard_api.common import DURATION_PATTERN, seconds
 from tuneyard_api.gpuqueue import GpuQueueSpec
 from tuneyard_api.rule import Rule
+from tuneyard_api.service import ServiceSpec
 from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, NumericParameter, Parameter
-from tuneyard_api.study import NAME_LIMIT, BackoffSpec, GpuSpec, Objective, Study, StudySpec, TrialsSpec
+from tuneyard_api.study import NAME_LIMIT, BackoffSpec, GpuSpec, Objective, StrategySpec, Study, StudySpec, TrialsSpec
 from tuneyard_api.template import PodSpec
 from tuneyard_api.trial import TrialSpec
+from tuneyard_api.warmstart import WarmStart
 
 
 def rules_of(model: type[BaseModel]) -> list[Rule]:
@@ -49,6 +51,12 @@ _STUDY = (
         lambda study: "." not in study.metadata.name,
         "metadata.name must not contain a dot, because pods are named after it; write - instead",
         ".metadata.name",
+    ),
+    Rule(
+        "!has(self.spec.warmStart) || !self.spec.warmStart.exists(w, has(w.study) && w.study == self.metadata.name)",
+        lambda study: all(source.study != study.metadata.name for source in study.spec.warm_start),
+        "a study cannot be its own warm start; name an earlier one",
+        ".spec.warmStart",
     ),
 )
 
@@ -83,6 +91,13 @@ _STUDY_SPEC = (
         lambda spec: spec.strategy.name != "manual" or bool(spec.initial),
         "strategy manual runs the list in initial; write at least one configuration there",
         ".initial",
+    ),
+    Rule(
+        "!has(self.warmStart) || size(self.warmStart) == 0 "
+        "|| !(self.strategy.name in ['manual', 'grid', 'random', 'sobol'])",
+        lambda spec: not spec.warm_start or spec.strategy.name not in {"manual", "grid", "random", "sobol"},
+        "strategies manual, grid, random and sobol do not learn; leave warmStart out, or use strategy auto",
+        ".warmStart",
     ),
 )
 
@@ -243,6 +258,32 @@ _GPU = (
     ),
 )
 
+_WARM_START = (
+    Rule(
+        "has(self.study) != has(self.observations)",
+        lambda source: (source.study is None) != (source.observations is None),
+        "an entry of warmStart is either a study or observations; write one of the two",
+    ),
+)
+
+_STRATEGY = (
+    Rule(
+        "!has(self.service) || self.name == 'auto'",
+        lambda strategy: strategy.service is None or strategy.name == "auto",
+        "a strategy is either one of ours or a service; leave name out, or service",
+        ".name",
+    ),
+)
+
+_SERVICE = (
+    Rule(
+        f"!self.timeout.matches('{DURATION_PATTERN}') || duration(self.timeout) <= duration('10m')",
+        lambda service: seconds(service.timeout) <= 600,
+        "timeout must be at most 10m: a study does not go on while it waits for an answer",
+        ".timeout",
+    ),
+)
+
 _BACKOFF = (
     Rule(
         # has(), although both have defaults: the default {} of backoff itself is checked before it is filled in
@@ -298,13 +339,16 @@ RULES: Mapping[type, tuple[Rule, ...]] = {
     Parameter: _PARAMETER,
     TrialsSpec: _TRIALS,
     GpuSpec: _GPU,
+    StrategySpec: _STRATEGY,
+    ServiceSpec: _SERVICE,
+    WarmStart: _WARM_START,
     BackoffSpec: _BACKOFF,
     PodSpec: _POD,
     TrialSpec: _TRIAL_SPEC,
     GpuQueueSpec: _GPU_QUEUE_SPEC,
 }
 
-FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial")
+FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial", "warmStart")
 """Fields of a study's spec that cannot change once it has started: finished trials would answer another question."""
 
 

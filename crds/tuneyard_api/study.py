@@ -8,8 +8,10 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from tuneyard_api.common import OBJECT_NAME, Conditions, Duration, MetricValues, Model, ObjectName, Time
 from tuneyard_api.rule import matches
+from tuneyard_api.service import ServiceSpec
 from tuneyard_api.space import Configuration, Parameter
 from tuneyard_api.template import SchemaOf, Template
+from tuneyard_api.warmstart import WarmStart
 
 MetricName = Annotated[
     str,
@@ -57,6 +59,9 @@ class StrategySpec(Model):
     )
     seed: int = Field(
         default=0, ge=0, le=2**53 - 1, description="The same seed and the same answers give the same study."
+    )
+    service: ServiceSpec | None = Field(
+        default=None, description="Instead of a name: a service of your own that proposes the configurations."
     )
 
 
@@ -160,6 +165,12 @@ class StudySpec(Model):
         description="Configurations to try first, for example [{lr: 0.01, layers: 2}]; the strategy fills in the "
         "parameters left out. With strategy manual they are the whole study and must be complete.",
     )
+    warm_start: list[WarmStart] = Field(
+        default_factory=list,
+        max_length=10,
+        description="What the strategy learns from before the first trial. It is not counted towards trials.max, and "
+        "never the best: name the best one in initial to have it run.",
+    )
     trials: TrialsSpec = Field(default_factory=TrialsSpec, description="How many trials, and how many at a time.")
     max_duration: Duration | None = Field(
         default=None,
@@ -233,7 +244,8 @@ class StudyStatus(Model):
     conditions: Conditions = Field(
         default_factory=list,
         max_length=16,
-        description="Complete, Failed, Suspended, Valid and Blocked, with reason and message.",
+        description="Complete, Failed, Suspended, Valid, Blocked, WarmStarted and StrategyAvailable, with reason "
+        "and message.",
     )
 
 

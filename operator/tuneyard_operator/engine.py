@@ -11,7 +11,8 @@ import logging
 from collections import Counter
 from typing import Any, Final
 
-from tuneyard_operator import planner
+from tuneyard_api.common import epoch_seconds
+from tuneyard_operator import planner, warm_start
 from tuneyard_operator.actions import (
     Action,
     Emit,
@@ -57,8 +58,11 @@ class Engine:
 
     def remove_study(self, uid: str) -> None:
         """The Study is gone; what belonged to it goes with it."""
-        self.studies.pop(uid, None)
+        gone = self.studies.pop(uid, None)
         self.strategies.forget(uid)
+        for state in self.studies.values():
+            if gone is not None and state.namespace == gone.namespace and gone.name in warm_start.names(state.spec):
+                state.checked_generation = 0  # what it learns from has become less
 
     # Supply ----------------------------------------------------------------------------------------------------
 
@@ -79,7 +83,7 @@ class Engine:
         except StrategyError as error:
             state.strategy_problem = str(error)
             raise WorldError(str(error)) from error
-        state.strategy_problem = None
+        state.strategy_problem, state.strategy_note = None, answer.note
         for item in await self.world.create_trials(state, answer.configurations):
             state.set_trial(item, self.world.now())
         missing = [index for index in indices if index not in answer.configurations]
@@ -94,11 +98,21 @@ class Engine:
         if template is None and generation == state.generation:
             state.template_checked = generation
             state.touched |= state.active
-        problems = await self.strategies.check(state)
+        problems = [*await self.strategies.check(state), *await self._warm_start(state)]
         state.spec_problem = "; ".join([*problems, *([template] if template else [])]) or None
         state.checked_generation = generation
         state.touched |= state.active
         state.status_due = 0.0
+
+    async def _warm_start(self, state: StudyState) -> list[str]:
+        """Read what the study learns from; what is wrong with it, as long as there is no trial."""
+        spec = state.spec
+        if not spec.warm_start:
+            return []
+        found = {name: await self.world.trials_of(state, name) for name in warm_start.names(spec)}
+        created = epoch_seconds(state.object["metadata"]["creationTimestamp"])
+        state.warm_start = warm_start.warm_start(spec, created, found)
+        return [] if state.trials else list(warm_start.missing(spec, found))
 
     # Actions ---------------------------------------------------------------------------------------------------
 

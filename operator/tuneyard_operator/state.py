@@ -14,6 +14,7 @@ from tuneyard_api.trial import Outcome, Phase
 from tuneyard_api.validation import validate_study
 from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
 from tuneyard_operator.trial_state import TrialState, attempt_seconds
+from tuneyard_operator.warm_start import WarmStart
 from tuneyard_strategy.contract import TrialRecord
 
 Object = dict[str, Any]
@@ -26,6 +27,11 @@ class StudyState:
     resourceVersion is not above the known one is ignored (they are ordered: KEP-5504). Trials that changed are put
     into `touched`, where the planner finds them.
     """
+
+    strategy_note: str | None = None
+    """What people should know of the strategy's last answer."""
+    warm_start: WarmStart = WarmStart()
+    """What the strategy learns from before the first trial."""
 
     def __init__(self, study: Object, now: float) -> None:
         self.trials: dict[int, TrialState] = {}

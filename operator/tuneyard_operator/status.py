@@ -100,6 +100,14 @@ def _conditions(
         ("Complete", complete, over.reason if over and complete else "NotComplete", over.message if over else goes_on),
         ("Failed", failed, over.reason if over and failed else "NotFailed", over.message if over else goes_on),
     ]
+    if state.warm_start.message:
+        wanted.append(
+            ("WarmStarted", bool(state.warm_start.earlier), state.warm_start.reason, state.warm_start.message)
+        )
+    if state.spec.strategy.service is not None:
+        said = state.strategy_problem or state.strategy_note
+        reason = "NoAnswer" if state.strategy_problem else "FellBack" if said else "Answers"
+        wanted.append(("StrategyAvailable", said is None, reason, said or ""))
     old = {condition["type"]: condition for condition in before.get("conditions", [])}
     return [
         _condition(old.get(kind), kind, holds, reason, said, state.generation, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ class Answer:
 
     configurations: dict[int, dict[str, Any]]
     exhausted: bool
+    note: str | None = None
+    """What people should know of it: that it is not the study's own strategy's, for example."""
 
 
 class StrategyClient(Protocol):
@@ -43,18 +46,29 @@ class StrategyClient(Protocol):
 
 def learns(state: StudyState) -> bool:
     """Whether the study's strategy makes use of results (then few trials are created ahead)."""
-    return STRATEGIES[state.spec.strategy.name].learns
+    strategy = state.spec.strategy
+    return strategy.service is not None or STRATEGIES[strategy.name].learns
+
+
+def defined(state: StudyState) -> StudyDefinition:
+    """The study as its strategy is told of it."""
+    return StudyDefinition.from_spec(state.spec, state.warm_start.earlier)
 
 
 class Ledger:
-    """What a strategy service has been told, by study: it needs only what came since."""
+    """What a strategy service has been told, by study: it needs only what came since.
 
-    def __init__(self) -> None:
+    Args:
+        define: what a study is to be told as.
+    """
+
+    def __init__(self, define: Callable[[StudyState], StudyDefinition] = defined) -> None:
+        self._define = define
         self._told: dict[str, tuple[StudyDefinition, int]] = {}
 
     def request(self, state: StudyState, indices: list[int], *, all_of_it: bool = False) -> AskRequest:
         """An ask with the history since the last one; with all of it when the study's definition has changed."""
-        definition = StudyDefinition.from_spec(state.spec)
+        definition = self._define(state)
         known, since = self._told.get(state.uid, (None, 0))
         if known != definition or all_of_it:
             since = 0
@@ -86,11 +100,18 @@ def answer(response: AskResponse) -> Answer:
 
 
 class InProcess:
-    """Strategies in this very process: the laptop, the simulation, and small clusters."""
+    """Strategies in this very process: the laptop, the simulation, and small clusters.
 
-    def __init__(self, advisor: Advisor | None = None) -> None:
+    Args:
+        advisor: who answers.
+        define: what a study is to be told as.
+    """
+
+    def __init__(
+        self, advisor: Advisor | None = None, define: Callable[[StudyState], StudyDefinition] = defined
+    ) -> None:
         self._advisor = advisor or Advisor()
-        self._ledger = Ledger()
+        self._ledger = Ledger(define)
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""

@@ -90,7 +90,8 @@ class MeasuredStrategies:
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
-        name, began = state.spec.strategy.name, time.monotonic()
+        strategy, began = state.spec.strategy, time.monotonic()
+        name = strategy.name if strategy.service is None else "service"
         failures = ASK_FAILURES.labels(name)
         try:
             answer = await self._client.ask(state, indices)

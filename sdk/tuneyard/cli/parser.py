@@ -122,6 +122,11 @@ def _add_operator(commands: Commands[_Parser]) -> None:
     operator.add_argument("--strategy-url", metavar="URL", help="the strategy service (default: strategies run inside)")
     operator.add_argument("--strategy-token-file", type=Path, metavar="FILE", help="the token for --strategy-url")
     operator.add_argument(
+        "--strategy-service", action="append", default=[], metavar="ORIGIN",
+        help="a strategy service of users' own that studies may name, such as http://optimizer.team-a.svc:8080; "
+        "*.team-a.svc for all hosts there, * for any; may be repeated (default: none)",
+    )  # fmt: skip
+    operator.add_argument(
         "--listen", type=address, default=("0.0.0.0", 8080), metavar="HOST:PORT",  # noqa: S104 - pods report to it
         help="where metrics are taken in (default: 0.0.0.0:8080)",
     )  # fmt: skip

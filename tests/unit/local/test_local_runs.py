@@ -263,3 +263,27 @@ async def test_news_tell_each_start_and_end(laptop, report_x):
     recorded = [item.trial["spec"]["index"] for item in laptop.news if isinstance(item, Recorded)]
     assert sorted(recorded) == [0, 1]
     assert any(isinstance(item, Told) and item.reason == "MaxTrialsReached" for item in laptop.news)
+
+
+async def test_a_study_learns_from_an_earlier_one_and_goes_on_when_that_is_gone(laptop, report_x):
+    first = laptop.create(report_x, name="first", trials={"max": 8, "parallel": 2})
+    assert await laptop.run(first) is Ending.COMPLETE
+    spec = {"strategy": {"name": "tpe"}, "warmStart": [{"study": "first"}], "trials": {"max": 3}}
+    second = laptop.create(report_x, name="second", **spec)
+    assert await laptop.run(second) is Ending.COMPLETE
+    status = laptop.status(second)
+    told = next(entry for entry in status["conditions"] if entry["type"] == "WarmStarted")
+    assert (told["status"], told["message"]) == ("True", "8 of 8 earlier observations count")
+    assert status["progress"] == "3/3"
+    laptop.store.delete_study(first["metadata"]["uid"])
+    laptop.store.change_study(second["metadata"]["uid"], lambda item: item["spec"]["trials"].update(max=4))
+    assert await laptop.run(second) is Ending.COMPLETE
+    told = next(entry for entry in laptop.status(second)["conditions"] if entry["type"] == "WarmStarted")
+    assert (told["status"], told["reason"]) == ("False", "StudyGone")
+    assert laptop.status(second)["progress"] == "4/4"
+
+
+async def test_a_warm_start_from_nowhere_is_told(laptop, report_x):
+    study = laptop.create(report_x, strategy={"name": "tpe"}, warmStart=[{"study": "firts"}])
+    assert await laptop.run(study) is Ending.BLOCKED
+    assert "there is no study 'firts' in this namespace" in laptop.status(study)["message"]
