@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
 from tuneyard_api.common import Duration, Model
-from tuneyard_api.rule import Rule, matches
-
-MAX_SETTINGS = 16 * 2**10
-"""Characters of a service's settings as JSON."""
+from tuneyard_api.rule import matches
 
 _URL = r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 
@@ -28,10 +24,11 @@ class ServiceSpec(Model):
             "http://optimizer.my-namespace.svc:8080, without credentials, query or fragment",
         ),
     ] = Field(description="The service: questions go to <url>/v1/ask. An administrator must have allowed it.")
-    settings: Annotated[
-        dict[str, Any],
-        Rule("", lambda given: len(json.dumps(given)) <= MAX_SETTINGS, "settings must have at most 16 KiB as JSON"),
-    ] = Field(default_factory=dict, description="What the service is told beside the study; whatever it understands.")
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="What the service is told beside the study; whatever it understands.",
+    )
     timeout: Duration = Field(default="30s", description="How long to wait for one answer; at most 10m.")
     on_failure: Literal["Wait", "Sobol"] = Field(
         default="Wait",

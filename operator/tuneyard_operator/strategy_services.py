@@ -99,9 +99,7 @@ class WithServices:
         if service is None or problems:
             return problems
         if not allows(self._allowed, service.url):
-            origin = "{0.scheme}://{0.netloc}".format(urlsplit(service.url))
-            said = f"no strategy service at {origin} may be asked: have an administrator add it to strategyServices"
-            return [f"strategy.service.url: {said}, or name another"]
+            return [f"strategy.service.url: {_not_allowed(service)}"]
         try:
             status, body = await self._post(service, "/v1/check", defined(state).to_json())
         except StrategyError:
@@ -143,6 +141,8 @@ class WithServices:
         Raises:
             StrategyError: it does not come in time, is too large, is no JSON object, or points elsewhere.
         """
+        if not allows(self._allowed, service.url):
+            raise StrategyError(_not_allowed(service))
         if self._session is None:
             # Answers are taken as they come: one that is packed could be far larger than it looks.
             self._session = aiohttp.ClientSession(
@@ -251,6 +251,14 @@ def _as_sobol(state: StudyState) -> StudyDefinition:
     """The study as Sobol's: for its initial configurations, and where it falls back."""
     sobol = StrategySpec(name="sobol", seed=state.spec.strategy.seed)
     return StudyDefinition.from_spec(state.spec).model_copy(update={"strategy": sobol})
+
+
+def _not_allowed(service: ServiceSpec) -> str:
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(service.url))
+    return (
+        f"no strategy service at {origin} may be asked; have an administrator add it to operator.strategyServices, or "
+        "name another"
+    )
 
 
 def _named(service: ServiceSpec) -> str:

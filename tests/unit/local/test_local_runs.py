@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from _services import RandomService, serving
 
 from tuneyard_operator.local_runner import Ending
 from tuneyard_operator.worlds import processes
@@ -287,3 +289,38 @@ async def test_a_warm_start_from_nowhere_is_told(laptop, report_x):
     study = laptop.create(report_x, strategy={"name": "tpe"}, warmStart=[{"study": "firts"}])
     assert await laptop.run(study) is Ending.BLOCKED
     assert "there is no study 'firts' in this namespace" in laptop.status(study)["message"]
+
+
+async def test_a_service_proposes_and_a_slow_one_does_not_keep_the_trials_from_ending(laptop, report_x):
+    release, asked = threading.Event(), threading.Event()
+    service = RandomService()
+
+    def answer(path, body):
+        if path == "/v1/ask" and body["records"]:
+            asked.set()
+            release.wait(20)
+        return service(path, body)
+
+    with serving(answer) as url:
+        study = laptop.create(report_x, strategy={"service": {"url": url}}, trials={"max": 5, "parallel": 2})
+        running = asyncio.create_task(laptop.run(study))
+        while laptop.phases(study).count("Succeeded") < 4:
+            assert not running.done()
+            await asyncio.sleep(0.02)
+        release.set()
+        assert await running is Ending.COMPLETE
+    assert asked.is_set()
+    assert laptop.phases(study) == ["Succeeded"] * 5
+    assert [path for path, _ in service.heard][:2] == ["/v1/check", "/v1/ask"]
+
+
+async def test_a_service_that_is_not_there_is_waited_for_and_told(laptop, report_x):
+    with serving(RandomService()) as url:
+        pass
+    study = laptop.create(report_x, strategy={"service": {"url": url}})
+    running = asyncio.create_task(laptop.run(study))
+    while (laptop.store.study("toy").get("status") or {}).get("reason") != "StrategyUnavailable":
+        await asyncio.sleep(0.05)
+    laptop.runner._interrupt()
+    assert await running is Ending.INTERRUPTED
+    assert laptop.trials(study) == []
