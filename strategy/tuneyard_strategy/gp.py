@@ -109,6 +109,12 @@ class Posterior:
         mean: Floats = self.kernel.between(self.x, x).T @ self._alpha
         return mean
 
+    def left_out(self) -> Floats:
+        """How far each observation is from what the others foretell, shape (n,): RW, equation 5.12."""
+        inverse = cho_solve((self._factor, True), np.eye(len(self.x)), check_finite=False)
+        missed: Floats = self._alpha / np.diagonal(inverse)
+        return missed
+
     def draw(self, x: Floats, normals: Floats) -> Floats:
         """The function at x, shape (m, s), in s worlds that the observations allow.
 

@@ -4,6 +4,7 @@
 |---|---|
 | POST /v1/ask | 200 AskResponse; 409 Missing: send definition and all records; 422 the study has no configurations |
 | POST /v1/check | 200 the problems of a definition |
+| POST /v1/explain | 200 Explanation: what matters, what is to be expected; 422 there are too few trials |
 | GET /healthz, GET /openapi.json | open to everyone; the others want `Authorization: Bearer TOKEN` |
 
 All other answers are {"error": "one sentence"}.
@@ -30,6 +31,7 @@ from tuneyard_api.common import Model
 from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import NeedHistory, StrategyError
+from tuneyard_strategy.explanation import ExplainRequest, Explanation, explain
 
 MAX_BODY = 64 * 2**20
 """Bytes of a request's body, at most: the history of 100,000 trials."""
@@ -115,11 +117,13 @@ def create_app(advisor: Advisor, token: Callable[[], str]) -> FastAPI:
         token: gives what callers must present, each time anew since tokens are rotated; nobody enters while it is "".
     """
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="advisor")
+    explainer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explainer")  # seconds, which no ask waits for
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         worker.shutdown(cancel_futures=True)
+        explainer.shutdown(cancel_futures=True)
 
     app = FastAPI(
         title="Tuneyard strategy service",
@@ -145,6 +149,11 @@ def create_app(advisor: Advisor, token: Callable[[], str]) -> FastAPI:
     async def check(definition: StudyDefinition) -> Problems:
         """What is wrong with a study's definition beyond what the API server checks."""
         return Problems(problems=await at_work(advisor.check, definition))
+
+    @app.post("/v1/explain", operation_id="explain", dependencies=bearer, responses=_REFUSALS)
+    async def explained(request: ExplainRequest) -> Explanation:
+        """Which parameters of a study matter, and what is to be expected of each trial."""
+        return await asyncio.get_running_loop().run_in_executor(explainer, explain, request)
 
     @app.get("/healthz", operation_id="health")
     async def healthz() -> Health:

@@ -15,6 +15,7 @@ examples:
   tuneyard get studies                     what there is
   tuneyard get trials digits -o wide       what became of each configuration
   tuneyard best digits -o env              the best one, as environment variables
+  tuneyard importances digits              which parameters matter
   tuneyard logs digits/7 -f                what a trial prints
   tuneyard stop digits                     start no further trials (tuneyard run goes on)
   tuneyard delete digits                   end it and forget it
@@ -58,6 +59,7 @@ def create() -> argparse.ArgumentParser:
     _add_run(commands, here)
     _add_get(commands, here)
     _add_best(commands, here)
+    _add_importances(commands, here)
     _add_logs(commands, here)
     for name, command, text in (
         ("stop", "manage:stop", "start no further trials of a study; those that run go on to their end"),
@@ -107,6 +109,17 @@ def _add_best(commands: Commands[_Parser], here: _Parser) -> None:
         default="table",
         help='how to print; env is for a shell: set -a; eval "$(tuneyard best digits -o env)"',
     )
+
+
+def _add_importances(commands: Commands[_Parser], here: _Parser) -> None:
+    text = "print how much each parameter of a study matters, by a model of its trials"
+    importances = _command(commands, "importances", "importances:importances", text, here)
+    importances.add_argument("study", metavar="STUDY", help="its name, for example digits")
+    importances.add_argument("--metric", metavar="NAME", help="for this metric (default: the one to optimise)")
+    importances.add_argument("--trials", action="store_true", help="print what is to be expected of each trial instead")
+    importances.add_argument("-o", "--output", choices=["table", "json"], default="table", help="how to print")
+    importances.add_argument("-n", "--namespace", metavar="NAME", help="of a study in a cluster: its namespace")
+    importances.add_argument("--kubeconfig", metavar="FILE", help="the cluster (default: as kubectl finds it)")
 
 
 def _add_logs(commands: Commands[_Parser], here: _Parser) -> None:

@@ -241,3 +241,25 @@ async def test_a_fault_in_the_service_shows_no_traceback() -> None:
         await client("POST", "/v1/ask", QUESTION)
     assert client.sent[0]["status"] == 500
     assert json.loads(client.sent[1]["body"]) == {"error": "the strategy service failed (RuntimeError): see its log"}
+
+
+async def test_what_the_trials_say_is_explained(client: Client) -> None:
+    parameters = [{"name": "x", "double": {"min": 0, "max": 1}}, {"name": "y", "double": {"min": 0, "max": 1}}]
+    definition = {"parameters": parameters, "objectives": [{"metric": "loss", "goal": "minimize"}]}
+    records = [
+        {
+            "index": i,
+            "parameters": {"x": i / 19, "y": i * 7 % 20 / 19},
+            "state": "succeeded",
+            "metrics": {"loss": i * i},
+        }
+        for i in range(20)
+    ]
+    status, body = await client("POST", "/v1/explain", {"definition": definition, "records": records})
+    assert status == 200
+    assert [each["name"] for each in body["importances"]] == ["x", "y"]
+    assert body["importances"][0]["main"] > 0.9
+    assert len(body["predictions"]) == 20
+    few = await client("POST", "/v1/explain", {"definition": definition, "records": records[:3]})
+    assert few == (422, {"error": "10 trials with a result are needed for a model of 2 parameters; there are 3 so far"})
+    assert (await client("POST", "/v1/explain", {"definition": definition}, headers={}))[0] == 401
