@@ -222,6 +222,16 @@ class BestTrial(Model):
     parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
 
 
+class RecommendedTrial(Model):
+    """The trial to use: the one that a model of all trials expects most of, which need not be the luckiest one."""
+
+    trial: str = Field(max_length=253, description="The Trial's name.")
+    index: int = Field(description="Its number within the study.")
+    expected: float = Field(description="The objective's value as it is expected to be, without its noise.")
+    deviation: float = Field(description="How sure that is: a standard deviation.")
+    parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
+
+
 class StudyStatus(Model):
     """What Tuneyard observed; of constant size, whatever the number of trials."""
 
@@ -235,6 +245,11 @@ class StudyStatus(Model):
     completion_time: Time | None = Field(default=None, description="When the study ended (RFC 3339).")
     trials: TrialCounts | None = Field(default=None, description="Trials by state.")
     best: BestTrial | None = Field(default=None, description="The best trial so far.")
+    recommended: RecommendedTrial | None = Field(
+        default=None,
+        description="Once the study has ended: the trial to use, by the model of strategies that have one (auto and "
+        "bayesian). It differs from best where results are noisy.",
+    )
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")
     gpus: int | None = Field(default=None, description="GPUs in use.")

@@ -12,12 +12,13 @@ from collections import Counter
 from typing import Any, Final
 
 from tuneyard_api.common import epoch_seconds
-from tuneyard_operator import planner, warm_start
+from tuneyard_operator import planner, status, warm_start
 from tuneyard_operator.actions import (
     Action,
     Emit,
     InspectAttempt,
     ReadLog,
+    Recommend,
     StartAttempt,
     StopAttempt,
     TrialAction,
@@ -127,12 +128,29 @@ class Engine:
                 await self._write_study(state, action)
             elif isinstance(action, Emit):
                 await self.world.emit(state, action)
+            elif isinstance(action, Recommend):
+                await self._recommend(state)
             elif isinstance(action, StopAttempt):
                 await self._stop(state, action)
             else:
                 await self._perform_on_trial(state, action)
         except WorldError as error:
             logger.warning("study %s: %s: %s", state.name, type(action).__name__, error)
+
+    async def _recommend(self, state: StudyState) -> None:
+        """Ask which trial to use; where there is no answer the study ends without one."""
+        ended = state.ended
+        try:
+            found = await self.strategies.recommend(state)
+        except StrategyError as error:
+            logger.warning("study %s: no trial is recommended: %s", state.name, error)
+            found = None
+        finally:
+            state.recommending = False
+        trial = state.trials.get(found.index) if found is not None and found.index is not None else None
+        state.recommended = status.recommended(trial, found) if trial is not None and found is not None else None
+        state.recommended_for = ended
+        state.status_due = 0.0
 
     async def _write_study(self, state: StudyState, action: WriteStudy) -> None:
         try:

@@ -28,6 +28,10 @@ class StudyState:
     into `touched`, where the planner finds them.
     """
 
+    recommended: Object | None = None
+    """The trial to use, as the status has it; about `recommended_for` ended trials."""
+    recommended_for: int | None = None
+    recommending: bool = False
     strategy_note: str | None = None
     """What people should know of the strategy's last answer."""
     warm_start: WarmStart = WarmStart()
@@ -119,6 +123,10 @@ class StudyState:
     def _take_up(self, status: Object) -> None:
         """Go on from what an earlier process wrote: a space that was found to be exhausted still is."""
         self.status = status
+        if self.told_end is not None:
+            self.recommended = status.get("recommended")
+            ended = ("succeeded", "failed", "infeasible", "stopped")
+            self.recommended_for = sum((status.get("trials") or {}).get(phase, 0) for phase in ended)
         if status.get("reason") == "SpaceExhausted" and status.get("observedGeneration") == self.generation:
             self.exhausted_from = status["trials"]["created"]
 

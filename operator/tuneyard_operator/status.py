@@ -18,6 +18,7 @@ from tuneyard_operator.trial_state import TrialState
 
 if TYPE_CHECKING:
     from tuneyard_operator.planner import StudyEnd
+    from tuneyard_strategy.recommendation import Recommendation
 
 
 _TRIAL_GENERATION = 1  # a Trial's spec never changes
@@ -61,7 +62,20 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
         _add_if(after, "eta", _eta(state, now))
     if state.best is not None:
         after["best"] = _best(state.best)
+    if over is not None and state.recommended is not None:
+        after["recommended"] = state.recommended
     return after
+
+
+def recommended(trial: TrialState, found: Recommendation) -> Object:
+    """The trial to use, for the status."""
+    return {
+        "trial": trial.name,
+        "index": trial.index,
+        "expected": found.mean,
+        "deviation": found.deviation,
+        "parameters": trial.parameters,
+    }
 
 
 def _phase(
@@ -187,6 +201,14 @@ def _add_if(into: Object, key: str, value: object) -> None:
         into[key] = value
 
 
+def _advice(after: Object) -> str:
+    """The recommended trial, where it is not the best one."""
+    best, other = after.get("best"), after.get("recommended")
+    if other is None or (best is not None and best["index"] == other["index"]):
+        return ""
+    return f"; recommended is trial {other['index']}, of which {other['expected']:.6g} is expected"
+
+
 _ESTIMATES = frozenset({"eta", "gpuHours"})
 
 
@@ -215,7 +237,7 @@ def news(before: Object, after: Object) -> Iterator[tuple[str, str, bool]]:
     if new == "Complete":
         best = after.get("best")
         found = f"; best is trial {best['index']} with {best['value']:.6g}" if best else "; no trial succeeded"
-        yield after["reason"], message + found, False
+        yield after["reason"], message + found + _advice(after), False
     elif new in {"Failed", "Blocked"}:
         yield after["reason"], message, True
     elif new == "Suspended":

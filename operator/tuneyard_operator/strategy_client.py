@@ -10,6 +10,7 @@ from tuneyard_operator.state import StudyState
 from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoint
+from tuneyard_strategy.recommendation import Recommendation, RecommendRequest, recommend
 from tuneyard_strategy.registry import STRATEGIES
 
 
@@ -37,6 +38,13 @@ class StrategyClient(Protocol):
             StrategyError: there is no answer now.
         """
 
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """The trial to use, by the strategy's model.
+
+        Raises:
+            StrategyError: there is no answer now.
+        """
+
     async def check(self, state: StudyState) -> list[str]:
         """What is wrong with the study's space and strategy that no schema can see."""
 
@@ -53,6 +61,11 @@ def learns(state: StudyState) -> bool:
 def defined(state: StudyState) -> StudyDefinition:
     """The study as its strategy is told of it."""
     return StudyDefinition.from_spec(state.spec, state.warm_start.earlier)
+
+
+def recommend_request(state: StudyState) -> RecommendRequest:
+    """The question which trial to use."""
+    return RecommendRequest(definition=defined(state), records=state.history)
 
 
 class Ledger:
@@ -126,6 +139,10 @@ class InProcess:
             raise StrategyError(str(error)) from error
         self._ledger.answered(state, question)
         return answer(response)
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """See StrategyClient."""
+        return recommend(recommend_request(state))
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""

@@ -26,6 +26,7 @@ from tuneyard_operator.strategy_client import Answer, InProcess, Ledger, Strateg
 from tuneyard_operator.strategy_http import HttpStrategies
 from tuneyard_strategy.advisor import AskRequest, AskResponse
 from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.recommendation import Recommendation
 from tuneyard_strategy.space import Space
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,12 @@ class WithServices:
                 return found
         found = await self._sobol.ask(state, indices)
         return Answer(found.configurations, found.exhausted, f"Sobol proposes meanwhile: {why}")
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """See StrategyClient; whatever model a service has stays with it."""
+        if state.spec.strategy.service is not None:
+            return Recommendation()
+        return await self.inner.recommend(state)
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient. The service may be asked for its opinion on the settings, and need not have one."""

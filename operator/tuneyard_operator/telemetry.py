@@ -86,6 +86,7 @@ class MeasuredStrategies:
     def __init__(self, client: StrategyClient) -> None:
         self._client = client
         self.check = client.check
+        self.recommend = client.recommend
         self.forget = client.forget
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:

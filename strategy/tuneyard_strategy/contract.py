@@ -25,6 +25,9 @@ MAX_INDEX = 99_999
 MAX_EARLIER = 1000
 """Earlier observations that a strategy is given at most."""
 
+MODELLED = frozenset({"auto", "bayesian"})
+"""The strategies with a model that says in the end which trial to use."""
+
 State = Literal["pending", "running", "succeeded", "failed", "infeasible", "stopped", "unknown"]
 
 

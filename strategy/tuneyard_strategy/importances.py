@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tuneyard_api.study import Objective
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
@@ -39,6 +41,8 @@ FENCE = 3.0
 """Values farther than this many interquartile ranges beyond the quartiles are drawn to there: one trial that diverged
 would be all that matters."""
 BLOCK = 4096
+
+Rows = NDArray[np.intp]
 
 
 class TooFewTrials(StrategyError):
@@ -101,13 +105,20 @@ class Surrogate:
         definition: the study.
         records: its trials; where one is there several times, the last one counts.
         metric: the metric; left out, the one to optimise.
+        best_first: which trials to model where there are too many: half of them the best ones; left out, whichever.
 
     Raises:
         TooFewTrials: with how many are needed.
         StrategyError: there is no such metric.
     """
 
-    def __init__(self, definition: StudyDefinition, records: Sequence[TrialRecord], metric: str | None = None) -> None:
+    def __init__(
+        self,
+        definition: StudyDefinition,
+        records: Sequence[TrialRecord],
+        metric: str | None = None,
+        best_first: Literal["minimize", "maximize"] | None = None,
+    ) -> None:
         self.metric = _metric(definition, metric)
         self._seed = definition.strategy.seed
         self.space = Space.from_spec(definition.parameters, definition.constraints)
@@ -118,7 +129,7 @@ class Surrogate:
         if len(rows) < fewest:
             said = f"{fewest} trials with a result are needed for a model of {len(self.space.names)} parameters"
             raise TooFewTrials(f"{said}; there are {len(rows)} so far")
-        rows = rows[:: -(-len(rows) // MOST)]
+        rows = _modelled(rows, self._history.values(rows), best_first)
         self.observations = len(rows)
         values = _fenced(self._history.values(rows))
         self._centre, self._unit = float(values.mean()), float(values.std())
@@ -126,7 +137,7 @@ class Surrogate:
             raise TooFewTrials(f"all trials gave the same {self.metric}: nothing can be told apart")
         x, y = self._features(rows), (values - self._centre) / self._unit
         some = slice(None, None, -(-len(rows) // MOST_FITTED))
-        kernel, noise = fit(self._embedding.hamming, x[some], y[some])
+        kernel, noise = fit(self._embedding.hamming, x[some], y[some], starts=(-5.0, -0.7))
         self._posterior = Posterior(kernel, x, y, np.full(len(y), noise))
         self.explained = 1.0 - float(np.mean(self._posterior.left_out() ** 2)) / float(np.var(y))
         """The part of the metric's variance that the model foresees, each trial by the others; at most 1."""
@@ -164,7 +175,7 @@ class Surrogate:
         history.place(inside, self.space.table_of([typed[index] for index in inside]))
         return history, set(inside)
 
-    def _features(self, rows: np.ndarray[tuple[int, ...], np.dtype[np.intp]]) -> Floats:
+    def _features(self, rows: Rows) -> Floats:
         return self._embedding.features(self._history.coordinates(rows))
 
 
@@ -175,6 +186,16 @@ def _metric(definition: StudyDefinition, metric: str | None) -> str:
     if metric not in known:
         raise StrategyError(f"the study has no metric {metric}: choose one of {', '.join(known)}")
     return metric
+
+
+def _modelled(rows: Rows, values: Floats, best_first: Literal["minimize", "maximize"] | None) -> Rows:
+    """Which trials to model, in order: all; of too many the best half and some of all others, or some of all."""
+    best = np.zeros(0, dtype=np.intp)
+    if len(rows) > MOST and best_first is not None:
+        order = np.argsort(values if best_first == "minimize" else -values, kind="stable")
+        best, rows = rows[order[: MOST // 2]], np.sort(rows[order[MOST // 2 :]])
+    room = MOST - len(best)
+    return np.sort(np.append(best, rows[:: -(-len(rows) // room)]))
 
 
 def _fenced(values: Floats) -> Floats:

@@ -4,6 +4,7 @@
 |---|---|
 | POST /v1/ask | 200 AskResponse; 409 Missing: send definition and all records; 422 the study has no configurations |
 | POST /v1/check | 200 the problems of a definition |
+| POST /v1/recommend | 200 Recommendation: the trial to use in the end |
 | POST /v1/explain | 200 Explanation: what matters, what is to be expected; 422 there are too few trials |
 | GET /healthz, GET /openapi.json | open to everyone; the others want `Authorization: Bearer TOKEN` |
 
@@ -32,6 +33,7 @@ from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import NeedHistory, StrategyError
 from tuneyard_strategy.explanation import ExplainRequest, Explanation, explain
+from tuneyard_strategy.recommendation import Recommendation, RecommendRequest, recommend
 
 MAX_BODY = 64 * 2**20
 """Bytes of a request's body, at most: the history of 100,000 trials."""
@@ -154,6 +156,11 @@ def create_app(advisor: Advisor, token: Callable[[], str]) -> FastAPI:
     async def explained(request: ExplainRequest) -> Explanation:
         """Which parameters of a study matter, and what is to be expected of each trial."""
         return await asyncio.get_running_loop().run_in_executor(explainer, explain, request)
+
+    @app.post("/v1/recommend", operation_id="recommend", dependencies=bearer, responses=_REFUSALS)
+    async def recommended(request: RecommendRequest) -> Recommendation:
+        """The trial to use in the end."""
+        return await asyncio.get_running_loop().run_in_executor(explainer, recommend, request)
 
     @app.get("/healthz", operation_id="health")
     async def healthz() -> Health:

@@ -109,6 +109,10 @@ def _add_best(commands: Commands[_Parser], here: _Parser) -> None:
         default="table",
         help='how to print; env is for a shell: set -a; eval "$(tuneyard best digits -o env)"',
     )
+    best.add_argument(
+        "--recommended", action="store_true",
+        help="the trial of which a model expects most instead of the best observed one, which may have had luck",
+    )  # fmt: skip
 
 
 def _add_importances(commands: Commands[_Parser], here: _Parser) -> None:
