@@ -9,7 +9,9 @@ from pydantic import Field, StringConstraints
 from tuneyard_api.common import Duration, Model
 from tuneyard_api.rule import matches
 
-_URL = r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
+_URL = f"^https?://{_HOST}(:{_PORT})?(/[A-Za-z0-9._~/-]*)?$"
 
 
 class ServiceSpec(Model):

@@ -53,6 +53,7 @@ class Engine:
         state = self.studies.get(uid)
         if state is None:
             state = self.studies[uid] = StudyState(study, self.world.now())
+            self._check_followers(state)
         else:
             state.set_study(study)
         return state
@@ -61,9 +62,14 @@ class Engine:
         """The Study is gone; what belonged to it goes with it."""
         gone = self.studies.pop(uid, None)
         self.strategies.forget(uid)
+        if gone is not None:
+            self._check_followers(gone)
+
+    def _check_followers(self, earlier: StudyState) -> None:
+        """A study has come or gone: what others learn from is read anew."""
         for state in self.studies.values():
-            if gone is not None and state.namespace == gone.namespace and gone.name in warm_start.names(state.spec):
-                state.checked_generation = 0  # what it learns from has become less
+            if state.namespace == earlier.namespace and earlier.name in warm_start.names(state.spec):
+                state.checked_generation = 0
 
     # Supply ----------------------------------------------------------------------------------------------------
 

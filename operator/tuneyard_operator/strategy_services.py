@@ -235,12 +235,20 @@ def allows(allowed: Sequence[str], url: str) -> bool:
 
 
 def _same_origin(entry: str, url: str) -> bool:
-    one, other = urlsplit(entry), urlsplit(url)
-    ports = {"http": 80, "https": 443}
-    if one.scheme != other.scheme or (one.port or ports.get(one.scheme)) != (other.port or ports.get(other.scheme)):
+    one, other = _origin(entry), _origin(url)
+    if one is None or other is None or one[::2] != other[::2]:
         return False
-    allowed, host = one.hostname or "", other.hostname or ""
+    allowed, host = one[1], other[1]
     return host.endswith(allowed[1:]) if allowed.startswith("*.") else host == allowed
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port; None for what is no URL."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
+    except ValueError:
+        return None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:
@@ -261,11 +269,8 @@ def _as_sobol(state: StudyState) -> StudyDefinition:
 
 
 def _not_allowed(service: ServiceSpec) -> str:
-    origin = "{0.scheme}://{0.netloc}".format(urlsplit(service.url))
-    return (
-        f"no strategy service at {origin} may be asked; have an administrator add it to operator.strategyServices, or "
-        "name another"
-    )
+    said = f"no strategy service at {service.url} may be asked"
+    return f"{said}; have an administrator add it to operator.strategyServices, or name another"
 
 
 def _named(service: ServiceSpec) -> str:

@@ -23,6 +23,7 @@ examples:
 In a cluster, `tuneyard operator`, `tuneyard scheduler` and `tuneyard strategy` are the processes behind kubectl;
 `tuneyard verify` shows whether they work.
 """
+_ORIGIN = re.compile(r"\*|https?://(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _CHOICE = re.compile(r"argument .*: invalid choice: '(.*?)' \(choose from (.*)\)")
 
 
@@ -139,7 +140,7 @@ def _add_operator(commands: Commands[_Parser]) -> None:
     operator.add_argument("--strategy-url", metavar="URL", help="the strategy service (default: strategies run inside)")
     operator.add_argument("--strategy-token-file", type=Path, metavar="FILE", help="the token for --strategy-url")
     operator.add_argument(
-        "--strategy-service", action="append", default=[], metavar="ORIGIN",
+        "--strategy-service", type=origin, action="append", default=[], metavar="ORIGIN",
         help="a strategy service of users' own that studies may name, such as http://optimizer.team-a.svc:8080; "
         "*.team-a.svc for all hosts there, * for any; may be repeated (default: none)",
     )  # fmt: skip
@@ -215,6 +216,16 @@ def address(text: str) -> tuple[str, int]:
     if not host or not port.isdigit() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"'{text}' is no address; write HOST:PORT, for example 0.0.0.0:8080")
     return host.strip("[]"), int(port)
+
+
+def origin(text: str) -> str:
+    """A scheme, a host and a port, or *, as it is."""
+    if not _ORIGIN.fullmatch(text):
+        said = (
+            "write a scheme, a host and a port, such as http://optimizer.team-a.svc:8080 or http://*.team-a.svc, or *"
+        )
+        raise argparse.ArgumentTypeError(f"'{text}' is no origin; {said}")
+    return text
 
 
 def duration(text: str) -> float:

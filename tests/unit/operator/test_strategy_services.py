@@ -227,6 +227,10 @@ async def test_sobol_that_falls_back_does_not_repeat_what_the_service_proposed(c
         (["http://*.team.svc:80"], "http://team.svc", False),
         (["http://*.team.svc:80"], "http://xteam.svc", False),
         (["http://A.b"], "http://a.B", True),
+        (["http://a"], "http://a:65536", False),
+        (["http://[::1]:80"], "http://[::1]", True),
+        (["http://a"], "http://[::::]", False),
+        (["a"], "http://a", False),
     ],
 )
 def test_which_services_may_be_asked(allowed: list[str], url: str, may: bool) -> None:

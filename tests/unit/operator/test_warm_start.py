@@ -74,6 +74,15 @@ async def test_a_name_that_no_study_has_blocks_until_it_is_corrected() -> None:
     assert on.state.trials == {}
 
 
+async def test_one_that_comes_later_lets_it_go_on_with_nothing_to_learn() -> None:
+    on = stage()
+    await on.engine.supply(on.state)
+    on.world.earlier["old"] = [ended(0, 0.1, 0.9, at=NOW + 5)]
+    on.engine.set_study({**study(), "metadata": {**on.state.object["metadata"], "name": "old", "uid": "u-old"}})
+    assert await on.engine.supply(on.state)
+    assert (on.state.spec_problem, on.state.warm_start.reason) == (None, "NothingFound")
+
+
 async def test_when_the_earlier_study_is_deleted_it_counts_no_more_and_the_study_goes_on() -> None:
     on = stage()
     on.world.earlier["old"] = [ended(i, 0.01 * (i + 1), 0.5) for i in range(8)]
