@@ -221,9 +221,7 @@ def address(text: str) -> tuple[str, int]:
 def origin(text: str) -> str:
     """A scheme, a host and a port, or *, as it is."""
     if not _ORIGIN.fullmatch(text):
-        said = (
-            "write a scheme, a host and a port, such as http://optimizer.team-a.svc:8080 or http://*.team-a.svc, or *"
-        )
+        said = "write scheme, host and port, such as http://optimizer.team-a.svc:8080 or http://*.team-a.svc, or *"
         raise argparse.ArgumentTypeError(f"'{text}' is no origin; {said}")
     return text
 
