@@ -56,7 +56,7 @@ def propose(definition, trials, index):
         else:  # a small space, of which TPE proposes the same again and again
             sampler = optuna.samplers.RandomSampler(seed)
         study = optuna.create_study(direction=goal["goal"], sampler=sampler)
-        study.add_trials(past)
+        study.add_trials(past if attempt < 10 else [])
         found = suggest(study.ask(), definition["parameters"], space)
         if found not in [trial["parameters"] for trial in trials.values()]:
             return found
