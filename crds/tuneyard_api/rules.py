@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from tuneyard_api.common import DURATION_PATTERN, seconds
 from tuneyard_api.gpuqueue import GpuQueueSpec
 from tuneyard_api.rule import Rule
+from tuneyard_api.service import ServiceSpec
 from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, NumericParameter, Parameter
 from tuneyard_api.study import (
     MOST_GOALS,
@@ -22,12 +23,14 @@ from tuneyard_api.study import (
     GpuSpec,
     Objective,
     RetrySpec,
+    StrategySpec,
     Study,
     StudySpec,
     TrialsSpec,
 )
 from tuneyard_api.template import PodSpec
 from tuneyard_api.trial import TrialSpec
+from tuneyard_api.warmstart import WarmStart
 
 
 def rules_of(model: type[BaseModel]) -> list[Rule]:
@@ -60,7 +63,16 @@ _STUDY = (
         "metadata.name must not contain a dot, because pods are named after it; write - instead",
         ".metadata.name",
     ),
+    Rule(
+        "!has(self.spec.warmStart) || !self.spec.warmStart.exists(w, has(w.study) && w.study == self.metadata.name)",
+        lambda study: all(source.study != study.metadata.name for source in study.spec.warm_start),
+        "a study cannot be its own warm start; name an earlier one",
+        ".spec.warmStart",
+    ),
 )
+
+ONE_GOAL = ("cmaes",)
+"""Strategies that know one objective with a goal only."""
 
 _STUDY_SPEC = (
     Rule(
@@ -74,6 +86,13 @@ _STUDY_SPEC = (
         lambda spec: sum(o.goal is not None for o in spec.objectives) <= MOST_GOALS,
         f"at most {MOST_GOALS} of the objectives can have a goal; give the others a bound instead, atMost or atLeast",
         ".objectives",
+    ),
+    Rule(
+        f"!(self.strategy.name in {list(ONE_GOAL)}) || self.objectives.filter(o, has(o.goal)).size() <= 1",
+        lambda spec: spec.strategy.name not in ONE_GOAL or sum(o.goal is not None for o in spec.objectives) <= 1,
+        f"strategy {' and '.join(ONE_GOAL)} can have one objective with a goal only; choose auto, bayesian or tpe, or "
+        "give the others a bound instead, atMost or atLeast",
+        ".strategy.name",
     ),
     Rule(
         "self.objectives.all(o, self.objectives.exists_one(p, p.metric == o.metric))",
@@ -98,6 +117,13 @@ _STUDY_SPEC = (
         lambda spec: spec.strategy.name != "manual" or bool(spec.initial),
         "strategy manual runs the list in initial; write at least one configuration there",
         ".initial",
+    ),
+    Rule(
+        "!has(self.warmStart) || size(self.warmStart) == 0 "
+        "|| !(self.strategy.name in ['manual', 'grid', 'random', 'sobol'])",
+        lambda spec: not spec.warm_start or spec.strategy.name not in {"manual", "grid", "random", "sobol"},
+        "strategies manual, grid, random and sobol do not learn; leave warmStart out, or use strategy auto",
+        ".warmStart",
     ),
 )
 
@@ -256,6 +282,32 @@ _GPU = (
     ),
 )
 
+_WARM_START = (
+    Rule(
+        "has(self.study) != has(self.observations)",
+        lambda source: (source.study is None) != (source.observations is None),
+        "an entry of warmStart is either a study or observations; write one of the two",
+    ),
+)
+
+_STRATEGY = (
+    Rule(
+        "!has(self.service) || self.name == 'auto'",
+        lambda strategy: strategy.service is None or strategy.name == "auto",
+        "a strategy is either one of ours or a service; leave name out, or service",
+        ".name",
+    ),
+)
+
+_SERVICE = (
+    Rule(
+        f"!self.timeout.matches('{DURATION_PATTERN}') || duration(self.timeout) <= duration('10m')",
+        lambda service: seconds(service.timeout) <= 600,
+        "timeout must be at most 10m: a study does not go on while it waits for an answer",
+        ".timeout",
+    ),
+)
+
 _BACKOFF = (
     Rule(
         # has(), although both have defaults: the default {} of backoff itself is checked before it is filled in
@@ -326,6 +378,9 @@ RULES: Mapping[type, tuple[Rule, ...]] = {
     Parameter: _PARAMETER,
     TrialsSpec: _TRIALS,
     GpuSpec: _GPU,
+    StrategySpec: _STRATEGY,
+    ServiceSpec: _SERVICE,
+    WarmStart: _WARM_START,
     BackoffSpec: _BACKOFF,
     RetrySpec: _RETRY,
     PodSpec: _POD,
@@ -333,7 +388,7 @@ RULES: Mapping[type, tuple[Rule, ...]] = {
     GpuQueueSpec: _GPU_QUEUE_SPEC,
 }
 
-FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial")
+FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial", "warmStart")
 """Fields of a study's spec that cannot change once it has started: finished trials would answer another question."""
 
 

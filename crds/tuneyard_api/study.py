@@ -8,15 +8,17 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from tuneyard_api.common import OBJECT_NAME, Conditions, Duration, MetricValues, Model, ObjectName, Time
 from tuneyard_api.rule import matches
+from tuneyard_api.service import ServiceSpec
 from tuneyard_api.space import Configuration, Parameter
 from tuneyard_api.template import SchemaOf, Template
+from tuneyard_api.warmstart import WarmStart
 
 MetricName = Annotated[
     str,
     StringConstraints(max_length=63),
     matches("^[A-Za-z_][A-Za-z0-9_./-]*$", "write letters, digits and _ . / -, beginning with a letter or _"),
 ]
-STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian")
+STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes")
 """The strategies that are built; the schema refuses every other name."""
 
 
@@ -59,16 +61,20 @@ class Objective(Model):
 class StrategySpec(Model):
     """What proposes the configurations."""
 
-    name: Literal["auto", "manual", "grid", "random", "sobol", "tpe", "bayesian"] = Field(
+    name: Literal["auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes"] = Field(
         default="auto",
         description="auto takes the one that suits: bayesian, with tpe beside it when there are many trials. manual "
         "runs the list in initial; grid every combination of a finite space; random draws from the distributions; "
         "sobol does so with points that cover the space evenly; tpe learns from results where good trials are dense, "
         "quickly even with thousands of them; bayesian models the objective, its noise, bounds and failures, and needs "
-        "the fewest trials.",
+        "the fewest trials; cmaes moves a normal distribution, and suits many trials of numbers that depend on each "
+        "other.",
     )
     seed: int = Field(
         default=0, ge=0, le=2**53 - 1, description="The same seed and the same answers give the same study."
+    )
+    service: ServiceSpec | None = Field(
+        default=None, description="Instead of a name: a service of your own that proposes the configurations."
     )
 
 
@@ -209,6 +215,12 @@ class StudySpec(Model):
         description="Configurations to try first, for example [{lr: 0.01, layers: 2}]; the strategy fills in the "
         "parameters left out. With strategy manual they are the whole study and must be complete.",
     )
+    warm_start: list[WarmStart] = Field(
+        default_factory=list,
+        max_length=10,
+        description="What the strategy learns from before the first trial. It is not counted towards trials.max, and "
+        "never the best: name the best one in initial to have it run.",
+    )
     trials: TrialsSpec = Field(default_factory=TrialsSpec, description="How many trials, and how many at a time.")
     max_duration: Duration | None = Field(
         default=None,
@@ -310,6 +322,16 @@ class ParetoFront(Model):
     )
 
 
+class RecommendedTrial(Model):
+    """The trial to use: the one that a model of all trials expects most of, which need not be the luckiest one."""
+
+    trial: str = Field(max_length=253, description="The Trial's name.")
+    index: int = Field(description="Its number within the study.")
+    expected: float = Field(description="The objective's value as it is expected to be, without its noise.")
+    deviation: float = Field(description="How sure that is: a standard deviation.")
+    parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
+
+
 class StudyStatus(Model):
     """What Tuneyard observed; of constant size, whatever the number of trials."""
 
@@ -327,6 +349,11 @@ class StudyStatus(Model):
     )
     front: ParetoFront | None = Field(
         default=None, description="Where there are several objectives: the trials that no other one beats."
+    )
+    recommended: RecommendedTrial | None = Field(
+        default=None,
+        description="Once the study has ended: the trial to use, by the model of strategies that have one (auto and "
+        "bayesian). It differs from best where results are noisy. Absent where there are several objectives.",
     )
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")
@@ -350,8 +377,8 @@ class StudyStatus(Model):
     conditions: Conditions = Field(
         default_factory=list,
         max_length=16,
-        description="Complete, Failed, Suspended, Valid and Blocked, with reason and message; and Degraded, if another "
-        "model proposes than the strategy's own because that takes too long.",
+        description="Complete, Failed, Suspended, Valid, Blocked, WarmStarted and StrategyAvailable, with reason and "
+        "message; and Degraded, if another model proposes than the strategy's own because that takes too long.",
     )
 
 

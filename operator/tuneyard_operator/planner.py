@@ -20,6 +20,7 @@ from tuneyard_operator.actions import (
     InspectAttempt,
     Object,
     ReadLog,
+    Recommend,
     StartAttempt,
     StopAttempt,
     TrialAction,
@@ -33,6 +34,7 @@ from tuneyard_operator.needs import Growth, after_out_of_memory
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.retry import GiveUp, decide
+from tuneyard_strategy.contract import MODELLED
 
 RUNNING_AFTER: Final = 2.0
 """Seconds that an attempt runs before phase Running is written: a shorter trial is spared one write."""
@@ -135,6 +137,7 @@ def plan(state: StudyState, now: float) -> list[Action]:
     actions += [StopAttempt(index, attempt) for index, attempt in due]
     for stray in due:
         del state.strays[stray]
+    actions += _plan_recommendation(state, end)
     actions += _plan_status(state, end, now)
     return actions
 
@@ -378,10 +381,25 @@ def _ended_attempt(state: StudyState, trial: TrialState, end: End, seen: Attempt
     return ended
 
 
+def _plan_recommendation(state: StudyState, end: StudyEnd | None) -> list[Action]:
+    """Once all trials have ended the strategy's model is asked which one to use; the study's end is told after that."""
+    ended = end is not None and not state.pending and not state.active
+    if not ended or state.recommending or state.recommended_for == state.ended or not _has_model(state):
+        return []
+    state.recommending = True
+    return [Recommend()]
+
+
+def _has_model(state: StudyState) -> bool:
+    goals = sum(objective.goal is not None for objective in state.spec.objectives)
+    return state.spec.strategy.service is None and state.spec.strategy.name in MODELLED and goals == 1
+
+
 def _plan_status(state: StudyState, end: StudyEnd | None, now: float) -> list[Action]:
     """A new study status when it differs: at once when the phase changes, else at most once a second."""
-    if state.status_busy or (state.checked_generation != state.generation and state.strategy_problem is None):
-        return []  # whether the spec is valid will be known in a moment
+    unknown = state.checked_generation != state.generation and state.strategy_problem is None
+    if state.status_busy or state.recommending or unknown:
+        return []  # whether the spec is valid, or which trial is recommended, will be known in a moment
     if now < state.status_due and not (end and not state.pending and not state.active):
         return []
     state.status_due = now + STATUS_SECONDS

@@ -16,6 +16,7 @@ from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
 from tuneyard_operator.front import Front
 from tuneyard_operator.sizing import Peaks
 from tuneyard_operator.trial_state import TrialState, attempt_seconds
+from tuneyard_operator.warm_start import WarmStart
 from tuneyard_strategy.contract import TrialRecord
 
 Object = dict[str, Any]
@@ -38,6 +39,14 @@ class StudyState:
     """Where there are several objectives, instead of a best trial."""
     degraded: str | None = None
     """Why another model proposes than the strategy's own; "" where its own does, None before it was asked."""
+    recommended: Object | None = None
+    """The trial to use, as the status has it; about `recommended_for` ended trials."""
+    recommended_for: int | None = None
+    recommending: bool = False
+    strategy_note: str | None = None
+    """What people should know of the strategy's last answer."""
+    warm_start: WarmStart = WarmStart()
+    """What the strategy learns from before the first trial."""
 
     def __init__(self, study: Object, now: float) -> None:
         self.trials: dict[int, TrialState] = {}
@@ -133,6 +142,10 @@ class StudyState:
         """Go on from what an earlier process wrote: a space that was found to be exhausted still is."""
         self.status = status
         self.peaks = Peaks.resumed(status.get("sizing"))
+        if self.told_end is not None:
+            self.recommended = status.get("recommended")
+            ended = ("succeeded", "failed", "infeasible", "stopped")
+            self.recommended_for = sum((status.get("trials") or {}).get(phase, 0) for phase in ended)
         if status.get("reason") == "SpaceExhausted" and status.get("observedGeneration") == self.generation:
             self.exhausted_from = status["trials"]["created"]
 

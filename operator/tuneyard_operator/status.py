@@ -23,6 +23,7 @@ from tuneyard_scheduler.devices import amount
 if TYPE_CHECKING:
     from tuneyard_operator.blocking import Block
     from tuneyard_operator.planner import StudyEnd
+    from tuneyard_strategy.recommendation import Recommendation
 
 
 _TRIAL_GENERATION = 1  # a Trial's spec never changes
@@ -73,7 +74,20 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
         after["best"] = _best(state.best)
     if state.front:
         after["front"] = _front(state, state.front)
+    if over is not None and state.recommended is not None:
+        after["recommended"] = state.recommended
     return after
+
+
+def recommended(trial: TrialState, found: Recommendation) -> Object:
+    """The trial to use, for the status."""
+    return {
+        "trial": trial.name,
+        "index": trial.index,
+        "expected": found.mean,
+        "deviation": found.deviation,
+        "parameters": trial.parameters,
+    }
 
 
 def _phase(
@@ -117,6 +131,14 @@ def _conditions(
         ("Complete", complete, over.reason if over and complete else "NotComplete", over.message if over else goes_on),
         ("Failed", failed, over.reason if over and failed else "NotFailed", over.message if over else goes_on),
     ]
+    if state.warm_start.message:
+        wanted.append(
+            ("WarmStarted", bool(state.warm_start.earlier), state.warm_start.reason, state.warm_start.message)
+        )
+    if state.spec.strategy.service is not None:
+        said = state.strategy_problem or state.strategy_note
+        reason = "NoAnswer" if state.strategy_problem else "FellBack" if said else "Answers"
+        wanted.append(("StrategyAvailable", said is None, reason, said or ""))
     old = {condition["type"]: condition for condition in before.get("conditions", [])}
     if state.degraded:
         wanted.append(("Degraded", True, "ProposalsTooCostly", state.degraded))
@@ -205,6 +227,14 @@ def _add_if(into: Object, key: str, value: object) -> None:
         into[key] = value
 
 
+def _advice(after: Object) -> str:
+    """The recommended trial, where it is not the best one."""
+    best, other = after.get("best"), after.get("recommended")
+    if other is None or (best is not None and best["index"] == other["index"]):
+        return ""
+    return f"; recommended is trial {other['index']}, of which {other['expected']:.6g} is expected"
+
+
 _ESTIMATES = frozenset({"eta", "gpuHours", "gpuHoursToCome"})
 
 
@@ -238,7 +268,7 @@ def news(before: Object, after: Object) -> Iterator[tuple[str, str, bool]]:
     elif new == "Running":
         yield "Resumed", "trials start again", False
     if new == "Complete":
-        yield after["reason"], f"{message}; {_found(after)}", False
+        yield after["reason"], f"{message}; {_found(after)}{_advice(after)}", False
     elif new in {"Failed", "Blocked"}:
         yield after["reason"], message, True
     elif new == "Suspended":

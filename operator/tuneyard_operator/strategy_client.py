@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ from tuneyard_operator.state import StudyState
 from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoint
+from tuneyard_strategy.recommendation import Recommendation, RecommendRequest, recommend
 from tuneyard_strategy.registry import STRATEGIES
 
 
@@ -24,6 +26,8 @@ class Answer:
     exhausted: bool
     degraded: str | None = None
     """Why another model proposes than the strategy's own, if one does."""
+    note: str | None = None
+    """What people should know of it: that a service of the user's own did not answer, for example."""
 
 
 class StrategyClient(Protocol):
@@ -31,6 +35,13 @@ class StrategyClient(Protocol):
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """Configurations for these trials.
+
+        Raises:
+            StrategyError: there is no answer now.
+        """
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """The trial to use, by the strategy's model.
 
         Raises:
             StrategyError: there is no answer now.
@@ -45,18 +56,34 @@ class StrategyClient(Protocol):
 
 def learns(state: StudyState) -> bool:
     """Whether the study's strategy makes use of results (then few trials are created ahead)."""
-    return STRATEGIES[state.spec.strategy.name].learns
+    strategy = state.spec.strategy
+    return strategy.service is not None or STRATEGIES[strategy.name].learns
+
+
+def defined(state: StudyState) -> StudyDefinition:
+    """The study as its strategy is told of it."""
+    return StudyDefinition.from_spec(state.spec, state.warm_start.earlier)
+
+
+def recommend_request(state: StudyState) -> RecommendRequest:
+    """The question which trial to use."""
+    return RecommendRequest(definition=defined(state), records=state.history)
 
 
 class Ledger:
-    """What a strategy service has been told, by study: it needs only what came since."""
+    """What a strategy service has been told, by study: it needs only what came since.
 
-    def __init__(self) -> None:
+    Args:
+        define: what a study is to be told as.
+    """
+
+    def __init__(self, define: Callable[[StudyState], StudyDefinition] = defined) -> None:
+        self._define = define
         self._told: dict[str, tuple[StudyDefinition, int]] = {}
 
     def request(self, state: StudyState, indices: list[int], *, all_of_it: bool = False) -> AskRequest:
         """An ask with the history since the last one; with all of it when the study's definition has changed."""
-        definition = StudyDefinition.from_spec(state.spec)
+        definition = self._define(state)
         known, since = self._told.get(state.uid, (None, 0))
         if known != definition or all_of_it:
             since = 0
@@ -88,11 +115,18 @@ def answer(response: AskResponse) -> Answer:
 
 
 class InProcess:
-    """Strategies in this very process: the laptop, the simulation, and small clusters."""
+    """Strategies in this very process: the laptop, the simulation, and small clusters.
 
-    def __init__(self, advisor: Advisor | None = None) -> None:
+    Args:
+        advisor: who answers.
+        define: what a study is to be told as.
+    """
+
+    def __init__(
+        self, advisor: Advisor | None = None, define: Callable[[StudyState], StudyDefinition] = defined
+    ) -> None:
         self._advisor = advisor or Advisor()
-        self._ledger = Ledger()
+        self._ledger = Ledger(define)
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
@@ -107,6 +141,10 @@ class InProcess:
             raise StrategyError(str(error)) from error
         self._ledger.answered(state, question)
         return answer(response)
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """See StrategyClient."""
+        return recommend(recommend_request(state))
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""

@@ -9,9 +9,10 @@ import aiohttp
 from pydantic import ValidationError
 
 from tuneyard_operator.state import StudyState
-from tuneyard_operator.strategy_client import Answer, Ledger, StrategyError, answer
+from tuneyard_operator.strategy_client import Answer, Ledger, StrategyError, answer, recommend_request
 from tuneyard_strategy.advisor import AskResponse
 from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.recommendation import Recommendation
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=5)
 
@@ -45,6 +46,16 @@ class HttpStrategies:
             raise StrategyError(f"the strategy service's answer is not understood: {error}") from error
         self._ledger.answered(state, question)
         return answer(response)
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """See StrategyClient."""
+        status, body = await self._post("/v1/recommend", recommend_request(state).to_json())
+        if status != 200:
+            raise StrategyError(f"the strategy service answered {status}: {body.get('error', body)}")
+        try:
+            return Recommendation.model_validate(body)
+        except ValidationError as error:
+            raise StrategyError(f"the strategy service's answer is not understood: {error}") from error
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""

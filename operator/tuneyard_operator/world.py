@@ -43,6 +43,9 @@ class World(Protocol):
     async def get_trial(self, state: StudyState, name: str) -> Object | None:
         """The Trial as it now is; None when it is gone."""
 
+    async def trials_of(self, state: StudyState, name: str) -> list[Object] | None:
+        """The Trials of another study of the same namespace; None where there is no such study."""
+
     async def patch_trial(self, state: StudyState, trial: TrialState, status: Object) -> Object:
         """Merge into the Trial's status if its resourceVersion is still trial.version; Conflict otherwise."""
 

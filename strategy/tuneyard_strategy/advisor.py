@@ -20,6 +20,8 @@ from tuneyard_api.common import Model
 from tuneyard_api.space import Configuration as Given
 from tuneyard_strategy.contract import MAX_INDEX, Strategy, StudyDefinition, Suggestion, TrialRecord
 from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoint
+from tuneyard_strategy.explanation import ExplainRequest, Explanation, explain
+from tuneyard_strategy.recommendation import Recommendation, RecommendRequest, recommend
 from tuneyard_strategy.registry import create
 
 PATIENCE = 1.0
@@ -168,6 +170,18 @@ class Advisor:
         except NoFeasiblePoint as error:
             return [f"constraints: {error}"]
         return []
+
+    def explain(self, request: ExplainRequest) -> Explanation:
+        """What a study's trials say; nothing is remembered of it.
+
+        Raises:
+            StrategyError: see explanation.explain.
+        """
+        return explain(request)
+
+    def recommend(self, request: RecommendRequest) -> Recommendation:
+        """The trial to use in the end; nothing is remembered of the study."""
+        return recommend(request)
 
     def forget(self, study: str) -> None:
         """Drop what is held of a study; it may be asked about again, with its whole history."""

@@ -22,7 +22,20 @@ from tuneyard_strategy.space import Configuration
 MAX_INDEX = 99_999
 """The largest index of a trial: a study has at most 100,000."""
 
+MAX_EARLIER = 1000
+"""Earlier observations that a strategy is given at most."""
+
+MODELLED = frozenset({"auto", "bayesian"})
+"""The strategies with a model that says in the end which trial to use."""
+
 State = Literal["pending", "running", "succeeded", "failed", "infeasible", "stopped", "unknown"]
+
+
+class EarlierTrial(Model):
+    """A configuration that was tried before the study, and what it gave."""
+
+    parameters: Given = Field(description="The configuration, in this study's space or in another one.")
+    metrics: dict[str, float] | None = Field(default=None, description="Its metrics; left out where it failed.")
 
 
 class StudyDefinition(Model):
@@ -40,10 +53,15 @@ class StudyDefinition(Model):
         default_factory=list, max_length=10_000, description="The first configurations, trials 0, 1, ..."
     )
     max_trials: int | None = Field(default=None, ge=1, description="How many trials the study may have.")
+    earlier: list[EarlierTrial] = Field(
+        default_factory=list,
+        max_length=MAX_EARLIER,
+        description="Observations from before the study. They shape what is proposed, and are no trials of it.",
+    )
 
     @classmethod
-    def from_spec(cls, spec: StudySpec) -> StudyDefinition:
-        """The definition in a Study's spec."""
+    def from_spec(cls, spec: StudySpec, earlier: Sequence[EarlierTrial] = ()) -> StudyDefinition:
+        """The definition in a Study's spec, and earlier observations."""
         return cls(
             parameters=spec.parameters,
             constraints=spec.constraints,
@@ -51,6 +69,7 @@ class StudyDefinition(Model):
             strategy=spec.strategy,
             initial=spec.initial,
             max_trials=spec.trials.max,
+            earlier=list(earlier),
         )
 
 

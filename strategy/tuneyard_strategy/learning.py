@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from tuneyard_api.space import Configuration as Given
 from tuneyard_strategy.contract import MAX_INDEX, Strategy, StudyDefinition, Suggestion, TrialRecord
+from tuneyard_strategy.earlier import fitted
 from tuneyard_strategy.errors import NoFeasiblePoint
 from tuneyard_strategy.history import Fate, History
 from tuneyard_strategy.scan import why_infeasible
@@ -22,7 +23,7 @@ from tuneyard_strategy.sobol import SobolStrategy
 from tuneyard_strategy.space import Configuration, Space
 
 FEWEST, MOST = 5, 10
-"""Ended trials before which no model is asked: one more than parameters, within these."""
+"""Ended trials and earlier observations before which no model is asked: one more than parameters, within these."""
 
 
 class LearningStrategy(Strategy):
@@ -40,6 +41,7 @@ class LearningStrategy(Strategy):
         self._objectives = definition.objectives
         self._start = SobolStrategy(definition, space)
         self._enough = min(max(len(space.names) + 1, FEWEST), MOST)
+        self._earlier = fitted(space, definition.objectives, definition.earlier).trials
         self._records: dict[int, TrialRecord] = {}
         self._restart()
 
@@ -103,7 +105,7 @@ class LearningStrategy(Strategy):
         return self._start.exhausted_after(len(self._existing) + len(self._proposed))
 
     def _restart(self) -> None:
-        self.history = History(self.space, self._objectives)
+        self.history = History(self.space, self._objectives, self._earlier)
         self._existing: dict[int, Configuration] = {}
         self._proposed: dict[int, Configuration] = {}
         self._queue = _Queue(self._start)

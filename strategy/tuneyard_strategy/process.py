@@ -13,6 +13,8 @@ from typing import Any
 from tuneyard_strategy.advisor import PATIENCE, Advisor, AskRequest, AskResponse
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import StrategyError
+from tuneyard_strategy.explanation import ExplainRequest, Explanation
+from tuneyard_strategy.recommendation import Recommendation, RecommendRequest
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,16 @@ class AdvisorProcess:
     def check(self, definition: StudyDefinition) -> list[str]:
         """See Advisor."""
         answer: list[str] = self._call("check", definition)
+        return answer
+
+    def explain(self, request: ExplainRequest) -> Explanation:
+        """See Advisor."""
+        answer: Explanation = self._call("explain", request)
+        return answer
+
+    def recommend(self, request: RecommendRequest) -> Recommendation:
+        """See Advisor."""
+        answer: Recommendation = self._call("recommend", request)
         return answer
 
     def close(self) -> None:

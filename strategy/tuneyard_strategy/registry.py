@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tuneyard_strategy.auto import AutoStrategy
 from tuneyard_strategy.bayesian import BayesianStrategy
+from tuneyard_strategy.cmaes import CmaesStrategy
 from tuneyard_strategy.contract import Strategy, StudyDefinition
 from tuneyard_strategy.grid import GridStrategy
 from tuneyard_strategy.learning import LearningStrategy
@@ -24,6 +25,7 @@ STRATEGIES: Mapping[str, type[SequenceStrategy | LearningStrategy]] = {
     "sobol": SobolStrategy,
     "tpe": TpeStrategy,
     "bayesian": BayesianStrategy,
+    "cmaes": CmaesStrategy,
 }
 
 

@@ -60,16 +60,20 @@ def serve(host: str, port: int, token_file: Path) -> None:
     from tuneyard_strategy.process import AdvisorProcess  # noqa: PLC0415
 
     # Without an advisor this process ends as well, and whoever looks after it starts it anew.
-    advisor = AdvisorProcess(ended=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    def ended() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    advisor, explainer = AdvisorProcess(ended), AdvisorProcess(ended)
     try:
-        _listen(advisor, host, port, token)
+        _listen(advisor, explainer, host, port, token)
     finally:
+        explainer.close()  # before the other one, whose connection it has inherited and holds open
         advisor.close()
 
 
-def _listen(advisor: AdvisorProcess, host: str, port: int, token: Callable[[], str]) -> None:
+def _listen(advisor: AdvisorProcess, explainer: AdvisorProcess, host: str, port: int, token: Callable[[], str]) -> None:
     import uvicorn  # noqa: PLC0415
 
     from tuneyard_strategy.service import create_app  # noqa: PLC0415
 
-    uvicorn.run(create_app(advisor, token), host=host, port=port, access_log=False, log_config=None)
+    uvicorn.run(create_app(advisor, token, explainer), host=host, port=port, access_log=False, log_config=None)

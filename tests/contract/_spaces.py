@@ -98,7 +98,7 @@ def is_finite(space: str) -> bool:
     return space_of(define("random", space)).cardinality is not None
 
 
-LEARNING = ("tpe", "bayesian", "auto")
+LEARNING = ("tpe", "bayesian", "auto", "cmaes")
 """The strategies that learn."""
 CASES = [
     (strategy, space)

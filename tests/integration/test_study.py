@@ -270,3 +270,32 @@ def test_a_study_of_which_no_trial_gives_a_result_pauses_until_it_is_mended(stud
     right = study("typo", trials={"max": 20, "parallel": 4, "pauseAfter": 4})
     studies.apply(right)
     assert studies.wait("typo")["trials"]["succeeded"] > 4
+
+
+def test_a_study_learns_from_an_earlier_one_and_says_which_trial_to_use(studies: Studies) -> None:
+    studies.apply(study("first", trials={"max": 10, "parallel": 5}))
+    studies.wait("first")
+    time.sleep(1.1)  # the times that decide are whole seconds
+    learning = {"strategy": {"name": "bayesian"}, "warmStart": [{"study": "first"}]}
+    studies.apply(study("second", **learning, trials={"max": 10, "parallel": 5}))
+    status = studies.wait("second")
+    told = condition(status, "WarmStarted")
+    assert (told["status"], told["message"]) == ("True", "10 of 10 earlier observations count")
+    assert status["progress"] == "10/10"
+    assert status["recommended"]["trial"] in {trial["metadata"]["name"] for trial in studies.trials("second")}
+    assert status["recommended"]["deviation"] >= 0
+    described = studies.kubectl("describe", "study", "second")
+    assert "Recommended:" in described
+    assert "10 of 10 earlier observations count" in described
+
+    studies.kubectl("delete", "study", "first")
+    until(lambda: condition(studies.status("second"), "WarmStarted")["reason"] == "StudyGone", "its loss is told")
+    assert studies.status("second")["phase"] == "Complete"
+
+
+def test_a_strategy_service_that_no_administrator_allowed_is_not_asked(studies: Studies) -> None:
+    studies.apply(study("s", strategy={"service": {"url": "http://169.254.169.254"}}))
+    until(lambda: studies.status("s").get("phase") == "Blocked", "the study is blocked")
+    status = studies.status("s")
+    assert "no strategy service at http://169.254.169.254 may be asked" in condition(status, "Valid")["message"]
+    assert studies.trials("s") == []

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final
 
-from tuneyard_api.common import ATTEMPT_LABEL, TRIAL_UID_LABEL, micro_timestamp
+from tuneyard_api.common import ATTEMPT_LABEL, TRIAL_UID_LABEL, UID_LABEL, micro_timestamp
 from tuneyard_api.trial import Phase
 from tuneyard_operator import pods, render
 from tuneyard_operator.actions import Emit
@@ -27,6 +27,7 @@ Object = dict[str, Any]
 _LOG_BYTES: Final = 64 * 1024
 _LOG_LINES: Final = 500
 _WRITES_AT_ONCE: Final = 32
+_PAGE: Final = 500
 _STRICT: Final = {"fieldValidation": "Strict"}
 _COLLECTIONS: Final = {"ResourceClaimTemplate": "resourceclaimtemplates"}
 _IN_BACKGROUND: Final = {"propagationPolicy": "Background"}
@@ -105,6 +106,22 @@ class KubernetesWorld:
             raise
         owners = item["metadata"].get("ownerReferences") or []
         return item if any(owner["uid"] == state.uid for owner in owners) else None
+
+    async def trials_of(self, state: StudyState, name: str) -> list[Object] | None:
+        """See World. By lists, which is what the operator may read of studies."""
+        named = {"fieldSelector": f"metadata.name={name}"}
+        studies = (await self._request("GET", path("studies", state.namespace), params=named))["items"]
+        if not studies:
+            return None
+        wanted: Object = {"labelSelector": f"{UID_LABEL}={studies[0]['metadata']['uid']}", "limit": _PAGE}
+        trials: list[Object] = []
+        while True:
+            page = await self._request("GET", path("trials", state.namespace), params=wanted)
+            trials += page["items"]
+            following = page["metadata"].get("continue")
+            if not following:
+                return trials
+            wanted = {**wanted, "continue": following}
 
     async def patch_trial(self, state: StudyState, trial: TrialState, status: Object) -> Object:
         """See World."""

@@ -161,6 +161,12 @@ class LocalWorld:
             self.on_trial(trial)
         return trial
 
+    async def trials_of(self, state: StudyState, name: str) -> list[Object] | None:
+        """See World."""
+        del state
+        study = self._store.study(name)
+        return self._store.trials(study["metadata"]["uid"]) if study is not None else None
+
     async def patch_trial(self, state: StudyState, trial: TrialState, status: Object) -> Object:
         """See World."""
         after = self._store.patch_trial(state.uid, trial.index, trial.version, status)

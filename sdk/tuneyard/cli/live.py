@@ -97,7 +97,8 @@ class LiveTable(Watching):
         title = Table.grid(expand=True)
         title.add_column(ratio=1)
         title.add_column(justify="right")
-        about = f"  {spec.strategy.name}, {words.count(spec.trials.parallel, 'trial')} at a time"
+        strategy = "service" if spec.strategy.service else spec.strategy.name
+        about = f"  {strategy}, {words.count(spec.trials.parallel, 'trial')} at a time"
         title.add_row(
             Text.assemble((state.name, "bold"), (about, "dim")),
             Text(phase, style=_PHASES.get(phase, "bold")),

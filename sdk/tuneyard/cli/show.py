@@ -89,8 +89,19 @@ def best(options: Namespace) -> int:
     if found is None:
         look = again(options, f"get trials {options.study} -o wide")
         raise Problem(f"no trial of study {options.study} has succeeded yet; see {look}", status=1)
+    if options.recommended:
+        found = _recommended(study, options.study)
     _BEST[options.output](found, study)
     return 0
+
+
+def _recommended(study: Object, name: str) -> Object:
+    """The recommended trial in the form of the best one: its value is the expected one."""
+    found = study["status"].get("recommended")
+    if found is None:
+        said = "it has not ended, has too few trials, or its strategy has no model (auto and bayesian have)"
+        raise Problem(f"no trial of study {name} is recommended: {said}", status=1)
+    return {**found, "value": found["expected"], "metrics": {}}
 
 
 def _best_table(found: Object, study: Object) -> None:
@@ -104,6 +115,8 @@ def _best_table(found: Object, study: Object) -> None:
     print()
     for name, value in parameters:
         print(f"{name:<{width}}   {value}")
+    for line in words.recommended(study["status"]) if found is study["status"]["best"] else ():
+        print(f"\n{line}")
 
 
 def _best_env(found: Object, _: Object) -> None:

@@ -68,6 +68,7 @@ class Watching:
             lines += [f"Best: {goal['metric']} {words.number(best['value'])}, trial {best['index']}"]
             width = max(map(len, best["parameters"]), default=0)
             lines += [f"  {key:<{width}}  {words.exact(given)}" for key, given in best["parameters"].items()]
+            lines += words.recommended(status)
             lines += [f"For your shell: {self.suggest(f'best {self.name} -o env')}"]
         elif ending in {Ending.COMPLETE, Ending.FAILED}:
             lines += [f"No trial succeeded; see why: {self.suggest(f'get trials {self.name} -o wide')}"]

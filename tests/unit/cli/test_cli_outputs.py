@@ -83,6 +83,29 @@ def test_best_in_every_form(cli):
     assert str(want["parameters"]["x"]) in table
 
 
+def test_what_is_recommended_is_told_where_it_is_another_trial(cli):
+    noisy = 'echo "{\\"score\\": $TUNEYARD_INDEX, \\"loss\\": 1}" >"$TUNEYARD_TERMINATION_FILE"'
+    objectives = [{"metric": "score", "goal": "maximize"}]
+    cli(
+        "run", cli.write(noisy, objectives=objectives, strategy={"name": "bayesian"}, trials={"max": 12, "parallel": 4})
+    )
+    study = json.loads(cli("get", "study", "toy", "-o", "json")[1])
+    best, other = study["status"]["best"], study["status"]["recommended"]
+    assert best["index"] == 11
+    assert other["parameters"].keys() == {"x", "kind"}
+    told = "Recommended: trial" in cli("best", "toy")[1]
+    assert told is (other["index"] != best["index"])
+    shown = json.loads(cli("best", "toy", "--recommended", "-o", "json")[1])
+    assert (shown["trial"], shown["value"]) == (other["trial"], other["expected"])
+    assert cli("best", "toy", "--recommended", "-o", "env")[0] == 0
+
+
+def test_nothing_is_recommended_by_strategies_without_a_model(cli):
+    run(cli)
+    status, _, err = cli("best", "toy", "--recommended")
+    assert (status, err.startswith("tuneyard: no trial of study toy is recommended: ")) == (1, True)
+
+
 def test_best_as_environment_is_for_a_shell(cli):
     run(cli, initial=[{"x": 1, "kind": "it's a"}])
     script = cli("best", "toy", "-o", "env")[1] + 'printf "%s|%s" "$TUNEYARD_PARAM_x" "$TUNEYARD_PARAM_kind"'

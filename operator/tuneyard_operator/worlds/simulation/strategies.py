@@ -13,6 +13,7 @@ from tuneyard_operator.worlds.simulation.apiserver import Object
 from tuneyard_operator.worlds.simulation.plans import Plan
 from tuneyard_operator.worlds.simulation.process import Process
 from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.recommendation import Recommendation
 from tuneyard_strategy.registry import STRATEGIES, create
 from tuneyard_strategy.space import Space
 
@@ -54,6 +55,11 @@ class SeededStrategies:
         size, seed = self._plans[state.name].size, state.spec.strategy.seed
         found = {index: configuration(seed, index) for index in indices if size is None or index < size}
         return Answer(found, exhausted=len(found) < len(indices))
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """See StrategyClient."""
+        del state
+        return Recommendation()
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""
@@ -117,6 +123,11 @@ class FaultyStrategies:
         answer = await self._inner.ask(state, indices)
         await self._process.sleep(self._process.kernel.jitter(0.0, 0.05))
         return answer
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """See StrategyClient."""
+        await self._maybe_fail(f"recommend {state.name}")
+        return await self._inner.recommend(state)
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""

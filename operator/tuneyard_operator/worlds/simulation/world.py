@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tuneyard_api.common import UID_LABEL
 from tuneyard_operator import pods, render
 from tuneyard_operator.actions import Emit
 from tuneyard_operator.attempts import AttemptSeen
@@ -89,6 +90,20 @@ class SimulationWorld:
 
         item: Object | None = await self._call(f"get {name}", read)
         return item
+
+    async def trials_of(self, state: StudyState, name: str) -> list[Object] | None:
+        """See World."""
+
+        def read() -> list[Object] | None:
+            study = self._api.objects["studies"].get(name)
+            if study is None:
+                return None
+            uid = study["metadata"]["uid"]
+            trials = self._api.objects["trials"].values()
+            return [item for item in trials if item["metadata"]["labels"][UID_LABEL] == uid]
+
+        found: list[Object] | None = await self._call(f"trials of {name}", read)
+        return found
 
     async def patch_trial(self, state: StudyState, trial: TrialState, status: Object) -> Object:
         """See World."""
