@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel
 
 from tuneyard_api.common import DURATION_PATTERN, seconds
+from tuneyard_api.fidelity import NEEDS_FIDELITY, FidelitySpec
 from tuneyard_api.gpuqueue import GpuQueueSpec
 from tuneyard_api.rule import Rule
 from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, NumericParameter, Parameter
@@ -83,6 +84,34 @@ _STUDY_SPEC = (
         lambda spec: spec.strategy.name != "manual" or bool(spec.initial),
         "strategy manual runs the list in initial; write at least one configuration there",
         ".initial",
+    ),
+    Rule(
+        f"!(self.strategy.name in {list(NEEDS_FIDELITY)}) || has(self.fidelity)",
+        lambda spec: spec.strategy.name not in NEEDS_FIDELITY or spec.fidelity is not None,
+        "strategies asha, hyperband and bohb need to know what trials can be given less of; write for example "
+        "fidelity: {parameter: epochs, min: 1, max: 81}, or use another strategy",
+        ".fidelity",
+    ),
+    Rule(
+        "!has(self.fidelity) || !self.parameters.exists(p, p.name == self.fidelity.parameter)",
+        lambda spec: spec.fidelity is None or all(p.name != spec.fidelity.parameter for p in spec.parameters),
+        "fidelity.parameter is one of parameters, too; leave it out there, since the strategy gives it its values",
+        ".fidelity.parameter",
+    ),
+    Rule(
+        "!has(self.strategy.sampler) || self.strategy.name == 'asha'",
+        lambda spec: spec.strategy.sampler is None or spec.strategy.name == "asha",
+        "sampler is a setting of strategy asha; leave it out, or write name: asha",
+        ".strategy.sampler",
+    ),
+)
+
+_FIDELITY = (
+    Rule(
+        "self.min < self.max",
+        lambda fidelity: fidelity.min < fidelity.max,
+        "min must be below max; swap them, or leave fidelity out",
+        ".min",
     ),
 )
 
@@ -272,7 +301,8 @@ _POD = (
 
 _TRIAL_SPEC = (
     Rule(
-        "self.study == oldSelf.study && self.index == oldSelf.index && self.parameters == oldSelf.parameters",
+        "self.study == oldSelf.study && self.index == oldSelf.index && self.parameters == oldSelf.parameters "
+        "&& has(self.rung) == has(oldSelf.rung) && (!has(self.rung) || self.rung == oldSelf.rung)",
         lambda _: True,
         "the spec of a trial never changes; delete the trial, or make a new study",
     ),
@@ -298,13 +328,14 @@ RULES: Mapping[type, tuple[Rule, ...]] = {
     Parameter: _PARAMETER,
     TrialsSpec: _TRIALS,
     GpuSpec: _GPU,
+    FidelitySpec: _FIDELITY,
     BackoffSpec: _BACKOFF,
     PodSpec: _POD,
     TrialSpec: _TRIAL_SPEC,
     GpuQueueSpec: _GPU_QUEUE_SPEC,
 }
 
-FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial")
+FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial", "fidelity")
 """Fields of a study's spec that cannot change once it has started: finished trials would answer another question."""
 
 

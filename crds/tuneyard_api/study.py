@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from tuneyard_api.common import OBJECT_NAME, Conditions, Duration, MetricValues, Model, ObjectName, Time
+from tuneyard_api.fidelity import EarlyStoppingSpec, FidelitySpec
 from tuneyard_api.rule import matches
 from tuneyard_api.space import Configuration, Parameter
 from tuneyard_api.template import SchemaOf, Template
@@ -16,7 +17,7 @@ MetricName = Annotated[
     StringConstraints(max_length=63),
     matches("^[A-Za-z_][A-Za-z0-9_./-]*$", "write letters, digits and _ . / -, beginning with a letter or _"),
 ]
-STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian")
+STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "asha", "hyperband", "bohb")
 """The strategies that are built; the schema refuses every other name."""
 
 
@@ -46,13 +47,18 @@ class Objective(Model):
 class StrategySpec(Model):
     """What proposes the configurations."""
 
-    name: Literal["auto", "manual", "grid", "random", "sobol", "tpe", "bayesian"] = Field(
+    name: Literal["auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "asha", "hyperband", "bohb"] = Field(
         default="auto",
         description="auto takes the one that suits: bayesian, with tpe beside it when there are many trials. manual "
         "runs the list in initial; grid every combination of a finite space; random draws from the distributions; "
         "sobol does so with points that cover the space evenly; tpe learns from results where good trials are dense, "
         "quickly even with thousands of them; bayesian models the objective, its noise, bounds and failures, and needs "
-        "the fewest trials.",
+        "the fewest trials. asha, hyperband and bohb need a fidelity: they give most trials little of it, and the best "
+        "ones all of it.",
+    )
+    sampler: Literal["sobol", "tpe", "bayesian"] | None = Field(
+        default=None,
+        description="With strategy asha: what proposes the configurations that it tries. Left out: tpe.",
     )
     seed: int = Field(
         default=0, ge=0, le=2**53 - 1, description="The same seed and the same answers give the same study."
@@ -159,6 +165,13 @@ class StudySpec(Model):
         description="Configurations to try first, for example [{lr: 0.01, layers: 2}]; the strategy fills in the "
         "parameters left out. With strategy manual they are the whole study and must be complete.",
     )
+    fidelity: FidelitySpec | None = Field(
+        default=None,
+        description="How much of it a trial can be given: epochs, steps, trees. asha, hyperband and bohb need it.",
+    )
+    early_stopping: EarlyStoppingSpec | None = Field(
+        default=None, description="A rule by which trials that do badly are stopped, whatever the strategy."
+    )
     trials: TrialsSpec = Field(default_factory=TrialsSpec, description="How many trials, and how many at a time.")
     max_duration: Duration | None = Field(
         default=None,
@@ -196,7 +209,7 @@ class TrialCounts(Model):
     succeeded: int = Field(default=0, description="Ended with all metrics.")
     failed: int = Field(default=0, description="Failed after their retries.")
     infeasible: int = Field(default=0, description="Ended without usable metrics, out of memory or out of time.")
-    stopped: int = Field(default=0, description="Stopped because the study ended.")
+    stopped: int = Field(default=0, description="Stopped early, or because the study ended.")
     retries: int = Field(default=0, description="Attempts that were retries.")
 
 
@@ -208,6 +221,9 @@ class BestTrial(Model):
     value: float = Field(description="The objective's value.")
     metrics: MetricValues = Field(default_factory=dict, description="All its metrics.")
     parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
+    fidelity: int | None = Field(
+        default=None, description="For how much of the fidelity it ran; left out: for all of it."
+    )
 
 
 class StudyStatus(Model):
@@ -222,7 +238,10 @@ class StudyStatus(Model):
     start_time: Time | None = Field(default=None, description="When the first trial was created (RFC 3339).")
     completion_time: Time | None = Field(default=None, description="When the study ended (RFC 3339).")
     trials: TrialCounts | None = Field(default=None, description="Trials by state.")
-    best: BestTrial | None = Field(default=None, description="The best trial so far.")
+    best: BestTrial | None = Field(
+        default=None,
+        description="The best trial so far, of those that ran for most of the fidelity; none that was stopped early.",
+    )
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")
     gpus: int | None = Field(default=None, description="GPUs in use.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final, Literal, NamedTuple
 
 from tuneyard_api.common import micro_timestamp, timestamp
@@ -26,10 +27,11 @@ from tuneyard_operator.actions import (
     WriteTrial,
 )
 from tuneyard_operator.attempts import AttemptSeen, End, classify
-from tuneyard_operator.metrics import BadMetrics, from_termination_message, observe
+from tuneyard_operator.metrics import BadMetrics, from_termination_message, observe, usable
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.retry import GiveUp, decide
+from tuneyard_strategy.stopping import Verdict
 
 RUNNING_AFTER: Final = 2.0
 """Seconds that an attempt runs before phase Running is written: a shorter trial is spared one write."""
@@ -77,7 +79,7 @@ def _ends(state: StudyState, now: float) -> Iterator[StudyEnd]:
         said = f"{failed} trials failed, more than trials.maxFailed allows ({state.spec.trials.max_failed})"
         yield StudyEnd("Failed", "TooManyFailed", said)
     without_result = failed + state.phases[Phase.INFEASIBLE]
-    if not state.phases[Phase.SUCCEEDED] and without_result > state.spec.trials.max_failed:
+    if not (state.phases[Phase.SUCCEEDED] or state.stopped_early) and without_result > state.spec.trials.max_failed:
         said = f"not one of {without_result} trials gave a result; the last to end: {state.last_trouble}"
         yield StudyEnd("Failed", "NoTrialSucceeds", said)
     best = state.best
@@ -129,6 +131,8 @@ def wanted(state: StudyState, now: float, *, learns: bool) -> list[int]:
         return []
     if blocked(state, now) or study_end(state, now):
         return []
+    if state.waits_since == len(state.history):
+        return []
     look_ahead = min(2, parallel) if learns else min(parallel, MAX_LOOK_AHEAD)
     # A trial that backs off leaves its slot to another one; many that do show a program to be mended, not more work.
     ready = len(state.pending) - min(state.backing_off(now), parallel)
@@ -174,8 +178,13 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
         return _end_attempt(state, trial, seen, now)
     if end is not None:
         return _conclude(state, trial, End(Outcome.STOPPED, "StudyEnded", end.message), seen, now)
-    if not trial.active:
-        return _plan_pending(state, trial, now)
+    return _plan_active(state, trial, seen, now) if trial.active else _plan_pending(state, trial, now)
+
+
+def _plan_active(state: StudyState, trial: TrialState, seen: AttemptSeen | None, now: float) -> TrialAction | None:
+    """A trial that has a place, and whose attempt has not ended as far as is known."""
+    if trial.verdict is not None:
+        return _plan_verdict(state, trial, trial.verdict, seen, now)
     if trial.reclaim is not None and (seen is not None or not trial.started):
         return _plan_reclaim(state, trial, seen, now)
     if not trial.started:
@@ -207,6 +216,23 @@ def _plan_start(state: StudyState, trial: TrialState, now: float) -> TrialAction
         return None
     given_back = End(Outcome.BLOCKED, "InvalidSpec", "gave its place back: the study's spec has to be mended first")
     return _conclude(state, trial, given_back, None, now)
+
+
+def _plan_verdict(
+    state: StudyState, trial: TrialState, verdict: Verdict, seen: AttemptSeen | None, now: float
+) -> WriteTrial:
+    """What a rule decided goes on record: that the trial was let go on at a rung; or its end, by which it is stopped.
+
+    What is then seen of its attempt is a stray. A trial that was stopped has the metrics of where it was judged.
+    """
+    if not verdict.stop:
+        trial.reports.told = trial.reports.count
+        passed = {"judged": verdict.fidelity, "curve": trial.reports.curve()}
+        return WriteTrial(trial.index, trial.version, passed)
+    metrics = usable(trial.reports.last) | {state.goal.metric: verdict.value}
+    stopped = End(Outcome.EARLY_STOPPED, "EarlyStopped", verdict.message)
+    write = _conclude(state, trial, stopped, seen, now, metrics)
+    return replace(write, status={**write.status, "judged": verdict.fidelity})
 
 
 def _plan_reclaim(state: StudyState, trial: TrialState, seen: AttemptSeen | None, now: float) -> WriteTrial | None:
@@ -337,7 +363,9 @@ def _conclude(
     if curve:
         patch["curve"] = curve
     if metrics is not None:
-        patch |= {"observation": {"metrics": metrics}, "value": metrics[state.goal.metric], "message": None}
+        patch |= {"observation": {"metrics": metrics}, "value": metrics[state.goal.metric]}
+    if verdict.phase is Phase.SUCCEEDED:
+        patch["message"] = None
     else:
         said = f"{verdict.message}; last: {end.message}" if verdict.phase is Phase.FAILED else end.message
         patch |= {"reason": verdict.reason, "message": said[:1024] or None}

@@ -68,9 +68,17 @@ def environment(study: str, index: int, attempt: int, parameters: Mapping[str, A
     }
 
 
+def values(spec: StudySpec, rung: Object | None, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What the program is given: the configuration, and how much of the fidelity it is to run for."""
+    if spec.fidelity is None:
+        return dict(parameters)
+    return {**parameters, spec.fidelity.parameter: rung["fidelity"] if rung is not None else spec.fidelity.max}
+
+
 def unknown_references(spec: StudySpec) -> Iterator[str]:
     """A sentence for each ${name} in the template that is no parameter."""
     known = {parameter.name for parameter in spec.parameters}
+    known |= {spec.fidelity.parameter} if spec.fidelity is not None else set()
     pod = spec.template.get("spec") or {}
     for kind in ("initContainers", "containers"):
         for number, container in enumerate(pod.get(kind) or []):
@@ -94,7 +102,7 @@ def job_name(study: str, index: int, attempt: int) -> str:
     return f"{study}-{index}-{attempt}"
 
 
-def trial(state: StudyState, index: int, parameters: Object) -> Object:
+def trial(state: StudyState, index: int, parameters: Object, rung: Object | None = None) -> Object:
     """The Trial object to create: the durable intent."""
     return {
         "apiVersion": API_VERSION,
@@ -105,7 +113,7 @@ def trial(state: StudyState, index: int, parameters: Object) -> Object:
             "labels": {STUDY_LABEL: state.name, UID_LABEL: state.uid},
             "ownerReferences": [_owner("Study", state.name, state.uid)],
         },
-        "spec": {"study": state.name, "index": index, "parameters": parameters},
+        "spec": {"study": state.name, "index": index, "parameters": parameters} | ({"rung": rung} if rung else {}),
     }
 
 
@@ -125,9 +133,10 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
     pod = template["spec"]
     pod["restartPolicy"] = "Never"
     pod.setdefault("automountServiceAccountToken", False)
-    values = environment(state.name, of.index, of.attempt, of.parameters)
+    given = values(state.spec, of.rung, of.parameters)
+    variables = environment(state.name, of.index, of.attempt, given)
     for container in [*(pod.get("initContainers") or []), *pod["containers"]]:
-        fill_container(container, of.parameters, values)
+        fill_container(container, given, variables)
     main = pod["containers"][0]
     _add_reporting(pod, main, report_url)
     if of.placement and of.placement.get("node"):

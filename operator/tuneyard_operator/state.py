@@ -14,6 +14,7 @@ from tuneyard_api.trial import Outcome, Phase
 from tuneyard_api.validation import validate_study
 from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
 from tuneyard_operator.trial_state import TrialState, attempt_seconds
+from tuneyard_operator.watch import Watch
 from tuneyard_strategy.contract import TrialRecord
 
 Object = dict[str, Any]
@@ -27,7 +28,12 @@ class StudyState:
     into `touched`, where the planner finds them.
     """
 
+    stopped_early = 0
+    waits_since: int | None = None
+    """The length of the history with which the strategy had nothing to propose until another trial has ended."""
+
     def __init__(self, study: Object, now: float) -> None:
+        self.to_judge: set[int] = set()  # trials that reported something that may be a reason to stop them
         self.trials: dict[int, TrialState] = {}
         self._removed: set[str] = set()
         """Uids of trials that are gone: the answer to an earlier call may come after that news."""
@@ -57,9 +63,8 @@ class StudyState:
         self.started_at: float | None = None
         self.last_trouble: str | None = None
         """What is said of the last trial that ended without a result."""
-        self.retries = 0
+        self.retries = self.ran = 0
         self.gpu_seconds = self.run_seconds = 0.0
-        self.ran = 0
         self.exhausted_from: int | None = None
         """The first index for which the strategy had no configuration."""
         self.spec_problem: str | None = None
@@ -101,6 +106,7 @@ class StudyState:
             self.generation: int = meta["generation"]
             self.object = study
             self.goal: Objective = next(o for o in self.spec.objectives if o.goal)
+            self.watch = Watch.of(self.spec)
             self.exhausted_from = None
             self.refused.clear()
             self.timeout = seconds(self.spec.trials.timeout) if self.spec.trials.timeout else None
@@ -120,7 +126,7 @@ class StudyState:
 
     def set_trial(self, item: Object, now: float) -> None:
         """Take a trial's present object."""
-        after = TrialState.from_object(item)
+        after = TrialState.from_object(item, self.watch)
         before = self.trials.get(after.index)
         if after.uid in self._removed or (before is None and after.version <= self._listed):
             return
@@ -166,6 +172,8 @@ class StudyState:
         """Take a trial out of all sums."""
         self.refused.pop(trial.index, None)
         self.phases[trial.phase] -= 1
+        self.stopped_early -= trial.stopped_early
+        self.to_judge.discard(trial.index)
         self.pending.discard(trial.index)
         self._backing_off.discard(trial.index)
         self.active.discard(trial.index)
@@ -182,6 +190,9 @@ class StudyState:
         """Add a trial to all sums."""
         self.trials[trial.index] = trial
         self.phases[trial.phase] += 1
+        self.stopped_early += trial.stopped_early
+        if self.watch is not None and self.watch.is_due(trial):
+            self.to_judge.add(trial.index)
         if trial.active:
             self.active.add(trial.index)
             if trial.blocked_since is not None:
@@ -200,29 +211,34 @@ class StudyState:
         if trial.index >= self.next_index:
             self.holes.update(range(self.next_index, trial.index))
             self.next_index = trial.index + 1
-        if before is None or trial.phase.terminal != before.phase.terminal:
+        ended = before is None or trial.phase.terminal != before.phase.terminal
+        if ended or before is None or trial.judged != before.judged or (before.curve and not trial.curve):
             self.history.append(record(trial))
-            if trial.phase.terminal:
-                self.newly_ended.append(trial.uid)
+        if ended and trial.phase.terminal:
+            self.newly_ended.append(trial.uid)
 
     def _count_attempts(self, trial: TrialState, sign: int) -> None:
         self.retries += sign * trial.attempt
         for attempt in trial.attempts:
             took = attempt_seconds(attempt)
             self.gpu_seconds += sign * took * attempt.get("gpus", 0)
-            if attempt["outcome"] == Outcome.SUCCEEDED:
+            if attempt["outcome"] in {Outcome.SUCCEEDED, Outcome.EARLY_STOPPED}:
                 self.run_seconds += sign * took
                 self.ran += sign
 
     def _consider(self, trial: TrialState) -> None:
-        """Keep the best trial that meets all bounds; the earlier one where two are alike."""
+        """Keep the best trial that meets all bounds: of those that ran for most of the fidelity, the best value.
+
+        One that was stopped early is never it. The earlier one where two are alike.
+        """
         if trial.phase is not Phase.SUCCEEDED or trial.value is None or not self.meets_bounds(trial.metrics):
             return
         if self.best is None or self.best.value is None:
             self.best = trial
             return
         sign = 1.0 if self.goal.goal == "maximize" else -1.0
-        if (sign * trial.value, -trial.index) > (sign * self.best.value, -self.best.index):
+        had, has = ((_fidelity(each), sign * (each.value or 0.0), -each.index) for each in (self.best, trial))
+        if has > had:
             self.best = trial
 
     def meets_bounds(self, metrics: dict[str, float]) -> bool:
@@ -277,6 +293,8 @@ class StudyState:
         if trial is None or trial.attempt != attempt or trial.phase.terminal:
             return False
         trial.reports.add(step, metrics)
+        if self.watch is not None and self.watch.is_due(trial):
+            self.to_judge.add(index)
         return True
 
     # For the planner -------------------------------------------------------------------------------------------
@@ -356,8 +374,21 @@ def record(trial: TrialState) -> TrialRecord:
             "parameters": trial.parameters,
             "state": states.get(trial.phase, "pending"),
             "metrics": trial.metrics or None,
+            "rung": trial.rung,
+            "curve": trial.curve,
+            "judged": trial.judged or None,
         }
     )
+
+
+def running_record(trial: TrialState, watch: Watch) -> TrialRecord:
+    """A trial that runs, with its curve up to now."""
+    return record(trial).model_copy(update={"curve": watch.curve(trial.reports.curve_to_now())})
+
+
+def _fidelity(trial: TrialState) -> float:
+    """How much of the fidelity a trial that came to its end had; one without a rung had all of it."""
+    return float(trial.rung["fidelity"]) if trial.rung is not None else math.inf
 
 
 def _index_of(item: Object) -> int | None:

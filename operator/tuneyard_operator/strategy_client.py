@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tuneyard_operator.state import StudyState
-from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
-from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse, JudgeRequest, Question
+from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoint
 from tuneyard_strategy.registry import STRATEGIES
+from tuneyard_strategy.stopping import Verdict
 
 
 class StrategyError(Exception):
@@ -22,6 +23,8 @@ class Answer:
 
     configurations: dict[int, dict[str, Any]]
     exhausted: bool
+    rungs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """For how much of the fidelity those run that do not run for all of it."""
 
 
 class StrategyClient(Protocol):
@@ -29,6 +32,13 @@ class StrategyClient(Protocol):
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """Configurations for these trials.
+
+        Raises:
+            StrategyError: there is no answer now.
+        """
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """Which of these running trials are to be stopped.
 
         Raises:
             StrategyError: there is no answer now.
@@ -54,20 +64,26 @@ class Ledger:
 
     def request(self, state: StudyState, indices: list[int], *, all_of_it: bool = False) -> AskRequest:
         """An ask with the history since the last one; with all of it when the study's definition has changed."""
+        return AskRequest(indices=indices, **self._news(state, all_of_it=all_of_it))
+
+    def judge_request(self, state: StudyState, running: list[TrialRecord], *, all_of_it: bool = False) -> JudgeRequest:
+        """The same for a judgement."""
+        return JudgeRequest(trials=running, **self._news(state, all_of_it=all_of_it))
+
+    def _news(self, state: StudyState, *, all_of_it: bool) -> dict[str, Any]:
         definition = StudyDefinition.from_spec(state.spec)
         known, since = self._told.get(state.uid, (None, 0))
         if known != definition or all_of_it:
             since = 0
-        return AskRequest(
-            study=state.uid,
-            definition=definition if since == 0 else None,
-            revision=len(state.history),
-            since=since,
-            records=state.history[since:],
-            indices=indices,
-        )
+        return {
+            "study": state.uid,
+            "definition": definition if since == 0 else None,
+            "revision": len(state.history),
+            "since": since,
+            "records": state.history[since:],
+        }
 
-    def answered(self, state: StudyState, request: AskRequest) -> None:
+    def answered(self, state: StudyState, request: Question) -> None:
         """The service has taken in what the request told it."""
         known, _ = self._told.get(state.uid, (None, 0))
         definition = request.definition or known
@@ -82,7 +98,8 @@ class Ledger:
 def answer(response: AskResponse) -> Answer:
     """The service's answer as the engine takes it."""
     found = {suggestion.index: suggestion.parameters for suggestion in response.configurations}
-    return Answer(found, response.exhausted)
+    rungs = {each.index: each.rung.to_json() for each in response.configurations if each.rung is not None}
+    return Answer(found, response.exhausted, rungs)
 
 
 class InProcess:
@@ -105,6 +122,20 @@ class InProcess:
             raise StrategyError(str(error)) from error
         self._ledger.answered(state, question)
         return answer(response)
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """See StrategyClient."""
+        question = self._ledger.judge_request(state, running)
+        try:
+            try:
+                response = self._advisor.judge(question)
+            except NeedHistory:
+                question = self._ledger.judge_request(state, running, all_of_it=True)
+                response = self._advisor.judge(question)
+        except DefinitionError as error:
+            raise StrategyError(str(error)) from error
+        self._ledger.answered(state, question)
+        return response.verdicts
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""

@@ -51,7 +51,7 @@ _FATES = {
     "succeeded": Fate.MEASURED,
     "failed": Fate.FAILED,
     "infeasible": Fate.FAILED,
-    "stopped": Fate.UNKNOWN,
+    "stopped": Fate.MEASURED,
     "unknown": Fate.UNKNOWN,
 }
 
@@ -86,6 +86,20 @@ class History:
         for record in records:
             self._fates[record.index] = self._judge(record)
             self._placed[record.index] = False
+
+    @property
+    def fates(self) -> NDArray[np.int8]:
+        """The fate of each trial, by index."""
+        return self._fates
+
+    @property
+    def bounded(self) -> bool:
+        """Whether metrics have bounds."""
+        return bool(self._bounds)
+
+    def signed(self, value: float | None) -> float:
+        """A value of the objective as `values` has it: smaller is better; nan for none."""
+        return self._sign * _cut(value)
 
     def is_placed(self, index: int) -> bool:
         """Whether the trial's configuration is known to lie in the space."""
@@ -133,7 +147,8 @@ class History:
         value = self._sign * _cut(metrics.get(self._goal.metric))
         excesses = [bound.excess(metrics) for bound in self._bounds]
         if np.isnan([value, *excesses]).any():
-            return Fate.FAILED
+            # One that was stopped early has what it had come to by then; else it was stopped with the study.
+            return Fate.UNKNOWN if record.state == "stopped" else Fate.FAILED
         self._values[record.index] = value
         self._excesses[record.index] = excesses
         return fate

@@ -26,6 +26,7 @@ class Stream(IntEnum):
     PROBE = 5
     MODEL = 6
     WORLDS = 7
+    UNMODELLED = 8
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

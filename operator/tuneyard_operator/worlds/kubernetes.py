@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tuneyard_api.common import ATTEMPT_LABEL, TRIAL_UID_LABEL, micro_timestamp
@@ -17,7 +17,7 @@ from tuneyard_operator.actions import Emit
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
-from tuneyard_operator.world import Conflict, Rejected, WorldError
+from tuneyard_operator.world import NO_RUNGS, Conflict, Rejected, WorldError
 from tuneyard_scheduler.kube import JSON_PATCH, MERGE_PATCH, Kube, KubeError, path
 
 logger = logging.getLogger(__name__)
@@ -77,16 +77,18 @@ class KubernetesWorld:
             return None
         return None
 
-    async def create_trials(self, state: StudyState, configurations: dict[int, Object]) -> list[Object]:
+    async def create_trials(
+        self, state: StudyState, configurations: dict[int, Object], rungs: Mapping[int, Object] = NO_RUNGS
+    ) -> list[Object]:
         """See World."""
         return await asyncio.gather(
-            *(self._create_trial(state, index, parameters) for index, parameters in configurations.items())
+            *(self._create_trial(state, index, given, rungs.get(index)) for index, given in configurations.items())
         )
 
-    async def _create_trial(self, state: StudyState, index: int, parameters: Object) -> Object:
+    async def _create_trial(self, state: StudyState, index: int, parameters: Object, rung: Object | None) -> Object:
         collection = path("trials", state.namespace)
         try:
-            return await self._request("POST", collection, body=render.trial(state, index, parameters))
+            return await self._request("POST", collection, body=render.trial(state, index, parameters, rung))
         except Conflict:
             existing = await self.get_trial(state, render.trial_name(state.name, index))
             if existing is not None:

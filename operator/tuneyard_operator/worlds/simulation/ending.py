@@ -161,7 +161,7 @@ def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> 
         case Outcome.PREEMPTED:
             # It may have come to its own end a moment before it was told to go, and the news was lost on its way.
             return pod.disturbed is not None or pod.ended is not None
-        case Outcome.BLOCKED | Outcome.STOPPED:
+        case Outcome.BLOCKED | Outcome.STOPPED | Outcome.EARLY_STOPPED:
             return True
 
 

@@ -12,9 +12,10 @@ from tuneyard_operator.strategy_client import Answer, InProcess, StrategyClient,
 from tuneyard_operator.worlds.simulation.apiserver import Object
 from tuneyard_operator.worlds.simulation.plans import Plan
 from tuneyard_operator.worlds.simulation.process import Process
-from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.registry import STRATEGIES, create
 from tuneyard_strategy.space import Space
+from tuneyard_strategy.stopping import Judge, Verdict
 
 
 class Strategies(Protocol):
@@ -54,6 +55,12 @@ class SeededStrategies:
         size, seed = self._plans[state.name].size, state.spec.strategy.seed
         found = {index: configuration(seed, index) for index in indices if size is None or index < size}
         return Answer(found, exhausted=len(found) < len(indices))
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """See StrategyClient: these are the real rules."""
+        judge = Judge(StudyDefinition.from_spec(state.spec))
+        judge.update(state.history)
+        return judge.judge(running)
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""
@@ -117,6 +124,13 @@ class FaultyStrategies:
         answer = await self._inner.ask(state, indices)
         await self._process.sleep(self._process.kernel.jitter(0.0, 0.05))
         return answer
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """See StrategyClient."""
+        await self._maybe_fail(f"judge {[trial.index for trial in running]}")
+        verdicts = await self._inner.judge(state, running)
+        await self._process.sleep(self._process.kernel.jitter(0.0, 0.05))
+        return verdicts
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""
