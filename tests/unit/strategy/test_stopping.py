@@ -107,12 +107,12 @@ def test_a_study_keeps_as_many_on_each_rung_as_the_rule_says(seed: int) -> None:
     for index in range(60):
         curve = [chance.random() for _ in range(81)]
         judged = None
-        for point in reached:
-            reached[point].append(curve[point - 1])
+        for point, values in reached.items():
+            values.append(curve[point - 1])
             now = trial(index, *curve[:point], judged=judged)
             (verdict,) = judge.judge([now])
-            rank = sum(value < curve[point - 1] for value in reached[point])
-            assert verdict.stop == (rank >= max(1, len(reached[point]) // 3))
+            rank = sum(value < curve[point - 1] for value in values)
+            assert verdict.stop == (rank >= max(1, len(values) // 3))
             judged = point
             state = "stopped" if verdict.stop else "running"
             judge.update([trial(index, *curve[:point], judged=judged, state=state)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Final
 
@@ -93,6 +94,8 @@ def _check_study(study: Object, trials: list[Object], invariants: Invariants, no
         case "TooManyFailed":
             _must(phases[Phase.FAILED] > spec["trials"]["maxFailed"], f"{name}: {phases[Phase.FAILED]} failed")
         case "NoTrialSucceeds":
+            early = any(trial["status"].get("reason") == "EarlyStopped" for trial in trials)
+            _must(not early, f"{name}: a trial that was stopped early has a result")
             without = phases[Phase.FAILED] + phases[Phase.INFEASIBLE]
             _must(not phases[Phase.SUCCEEDED] and without > spec["trials"]["maxFailed"], f"{name}: {phases}")
         case "TargetReached":
@@ -107,13 +110,17 @@ def _check_study(study: Object, trials: list[Object], invariants: Invariants, no
 
 def _check_best(name: str, status: Object, trials: list[Object]) -> None:
     good = [t for t in trials if t["status"]["phase"] == Phase.SUCCEEDED]
-    best = min(good, key=lambda t: (t["status"]["value"], t["spec"]["index"]), default=None)
+    best = min(good, key=lambda t: (-_fidelity(t), t["status"]["value"], t["spec"]["index"]), default=None)
     if best is None:
         _must("best" not in status, f"{name}: best is {status.get('best')} of none")
         return
     shown = status.get("best") or {}
     expected = (best["spec"]["index"], best["status"]["value"], best["spec"]["parameters"])
     _must((shown.get("index"), shown.get("value"), shown.get("parameters")) == expected, f"{name}: best is {shown}")
+
+
+def _fidelity(trial: Object) -> float:
+    return float((trial["spec"].get("rung") or {"fidelity": math.inf})["fidelity"])
 
 
 def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Pod]) -> None:
@@ -133,10 +140,17 @@ def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Po
     if status["phase"] == Phase.SUCCEEDED:
         true = pods[meta["uid"], status["attempt"]].program.value
         _must(status["value"] == true, f"{meta['name']}: value {status['value']}, not {true}")
+    if status.get("reason") == "EarlyStopped":
+        # Where an operator crashed, the first report beyond the rung that the next one heard of counts.
+        program = pods[meta["uid"], status["attempt"]].program
+        curve = [program.value_after(epochs) for epochs in range(status["judged"], program.epochs + 1)]
+        _must(status["value"] in curve, f"{meta['name']} was stopped with {status['value']}, not one of {curve}")
 
 
-def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> bool:
+def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> bool:  # noqa: C901 - a table
     """Whether an attempt with this pod may be on record with this outcome."""
+    if outcome is Outcome.EARLY_STOPPED:
+        return pod is not None and pod.started is not None and pod.program.epochs > 0
     if pod is None:
         return outcome in {Outcome.INFRASTRUCTURE, Outcome.STOPPED, Outcome.BLOCKED, Outcome.PREEMPTED}
     kind, exit_code = pod.program.kind, pod.exit_code
@@ -161,7 +175,7 @@ def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> 
         case Outcome.PREEMPTED:
             # It may have come to its own end a moment before it was told to go, and the news was lost on its way.
             return pod.disturbed is not None or pod.ended is not None
-        case Outcome.BLOCKED | Outcome.STOPPED | Outcome.EARLY_STOPPED:
+        case Outcome.BLOCKED | Outcome.STOPPED:
             return True
 
 

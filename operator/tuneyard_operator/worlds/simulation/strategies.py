@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from tuneyard_api.study import StudySpec
@@ -16,6 +16,8 @@ from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.registry import STRATEGIES, create
 from tuneyard_strategy.space import Space
 from tuneyard_strategy.stopping import Judge, Verdict
+
+OnJudged = Callable[[StudyState, Sequence[TrialRecord], Sequence[Verdict]], None]
 
 
 class Strategies(Protocol):
@@ -114,9 +116,10 @@ def _differs(parameters: Object, expected: Object | None) -> str | None:
 class FaultyStrategies:
     """A strategy client that takes its time and now and then has no answer."""
 
-    def __init__(self, process: Process, inner: StrategyClient) -> None:
+    def __init__(self, process: Process, inner: StrategyClient, on_judged: OnJudged) -> None:
         self._process = process
         self._inner = inner
+        self._on_judged = on_judged
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
@@ -129,6 +132,7 @@ class FaultyStrategies:
         """See StrategyClient."""
         await self._maybe_fail(f"judge {[trial.index for trial in running]}")
         verdicts = await self._inner.judge(state, running)
+        self._on_judged(state, running, verdicts)
         await self._process.sleep(self._process.kernel.jitter(0.0, 0.05))
         return verdicts
 
