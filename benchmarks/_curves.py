@@ -1,7 +1,7 @@
-"""Learning curves of real trainings, computed once: validation loss after each of 81 epochs (or trees), by configuration.
+"""Learning curves of real trainings, computed once: validation loss after each of 81 epochs, or trees.
 
-Each task is a grid of configurations; a configuration that a strategy proposes takes the curve of the nearest one. Tables
-are kept in ~/.cache/tuneyard/curves.
+Each task has a grid of configurations that were trained; between them curves are interpolated. Tables are kept in
+~/.cache/tuneyard/curves.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import interpn
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.linear_model import SGDClassifier
+from sklearn.neural_network import MLPClassifier
 
 KEPT = Path.home() / ".cache" / "tuneyard" / "curves"
 EPOCHS = 81
@@ -46,19 +51,12 @@ class CurveTask:
             for name, v in self.grid.items()
         ]
 
-    def nearest(self, parameters: dict[str, float]) -> dict[str, float]:
-        """The configuration of the grid that a proposal counts as."""
-        found = {}
-        for name, values in self.grid.items():
-            scaled = np.log(values) if name in self.log else np.array(values)
-            own = np.log(parameters[name]) if name in self.log else parameters[name]
-            found[name] = values[int(np.abs(scaled - own).argmin())]
-        return found
-
     def curve(self, parameters: dict[str, float]) -> np.ndarray:
         """Loss after each epoch."""
-        at = tuple(self.grid[name].index(value) for name, value in self.nearest(parameters).items())
-        curve: np.ndarray = self._table[at]
+        axes = [np.log(v) if name in self.log else np.array(v) for name, v in self.grid.items()]
+        own = [np.log(parameters[name]) if name in self.log else parameters[name] for name in self.grid]
+        within = np.clip(own, [axis[0] for axis in axes], [axis[-1] for axis in axes])
+        curve: np.ndarray = interpn(axes, self._table, within)[0]
         return curve
 
     @cached_property
@@ -80,8 +78,6 @@ class CurveTask:
 
 
 def _digits(trained: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits
-
     data = load_digits()
     order = np.random.default_rng(0).permutation(len(data.target))
     x, y = data.data[order] / 16, data.target[order]
@@ -93,18 +89,10 @@ def _log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(-np.log(chosen).mean())
 
 
-def mlp(lr: float, width: float, alpha: float, momentum: float) -> np.ndarray:
-    from sklearn.neural_network import MLPClassifier
-
+def mlp(lr: float, width: float, momentum: float) -> np.ndarray:
     x, y, held, labels = _digits(500)
     network = MLPClassifier(
-        (int(width),),
-        solver="sgd",
-        learning_rate_init=lr,
-        alpha=alpha,
-        momentum=momentum,
-        batch_size=50,
-        random_state=0,
+        (int(width),), solver="sgd", learning_rate_init=lr, momentum=momentum, batch_size=50, random_state=0
     )
     curve = []
     for _ in range(EPOCHS):
@@ -114,9 +102,6 @@ def mlp(lr: float, width: float, alpha: float, momentum: float) -> np.ndarray:
 
 
 def boosting(rate: float, depth: float, subsample: float, leaf: float) -> np.ndarray:
-    from sklearn.datasets import load_breast_cancer
-    from sklearn.ensemble import GradientBoostingClassifier
-
     data = load_breast_cancer()
     order = np.random.default_rng(0).permutation(len(data.target))
     x, y = data.data[order], data.target[order]
@@ -128,8 +113,6 @@ def boosting(rate: float, depth: float, subsample: float, leaf: float) -> np.nda
 
 
 def sgd(alpha: float, eta0: float, power: float) -> np.ndarray:
-    from sklearn.linear_model import SGDClassifier
-
     x, y, held, labels = _digits(500)
     model = SGDClassifier(
         loss="log_loss", alpha=alpha, eta0=eta0, power_t=power, learning_rate="invscaling", random_state=0
@@ -145,39 +128,38 @@ CURVES = {
     task.name: task
     for task in (
         CurveTask(
-            "mlp",
-            {
-                "lr": np.geomspace(1e-4, 1, 12).tolist(),
-                "width": [4, 8, 16, 32, 64],
-                "alpha": [1e-5, 1e-3, 1e-1],
-                "momentum": [0.0, 0.5, 0.9],
-            },
-            ("lr", "width", "alpha"),
-            mlp,
-            lambda given: 0.5 + given["width"] / 64,
-        ),
-        CurveTask(
             "boosting",
             {
-                "rate": np.geomspace(1e-3, 1, 12).tolist(),
-                "depth": [1, 2, 3, 5],
+                "rate": np.geomspace(1e-3, 1, 8).tolist(),
+                "depth": [1.0, 2.0, 4.0],
                 "subsample": [0.3, 0.6, 1.0],
-                "leaf": [1, 5, 20],
+                "leaf": [1.0, 20.0],
             },
             ("rate", "leaf"),
             boosting,
-            lambda given: 0.5 + given["depth"] / 5,
+            lambda given: 0.5 + given["depth"] / 4,
         ),
         CurveTask(
             "sgd",
             {
-                "alpha": np.geomspace(1e-7, 1, 15).tolist(),
-                "eta0": np.geomspace(1e-4, 10, 16).tolist(),
+                "alpha": np.geomspace(1e-7, 1, 8).tolist(),
+                "eta0": np.geomspace(1e-4, 10, 10).tolist(),
                 "power": [0.1, 0.3, 0.5],
             },
             ("alpha", "eta0"),
             sgd,
             lambda _: 1.0,
+        ),
+        CurveTask(
+            "mlp",
+            {
+                "lr": np.geomspace(1e-4, 1, 10).tolist(),
+                "width": [8.0, 24.0, 64.0],
+                "momentum": [0.0, 0.5, 0.9],
+            },
+            ("lr", "width"),
+            mlp,
+            lambda given: 0.5 + given["width"] / 64,
         ),
     )
 }

@@ -148,7 +148,7 @@ def run(name: str, task: CurveTask, seed: int, workers: int) -> Iterator[tuple[i
     while True:
         while len(running) < workers:
             given, begun, until = search.ask(index)
-            seconds = task.cost(task.nearest(given))
+            seconds = task.cost(given)
             heapq.heappush(running, (clock + seconds, index, begun + 1, until, task.curve(given), seconds))
             index += 1
         clock, trial, epoch, until, curve, seconds = heapq.heappop(running)
@@ -213,8 +213,8 @@ def main() -> None:
         sys.stderr.write("\r".ljust(60) + "\r")
         header = [f"{task} {what}" for task in options.tasks for what in ("epochs", "time")]
         show(
-            f"{workers} workers: to reach random search's score at {TENFOLD * TRIALS} trials of {EPOCHS} epochs; median "
-            f"of {options.seeds} seeds, and random search's as a multiple of it",
+            f"{workers} workers: to reach random search's score at {TENFOLD * TRIALS} trials of {EPOCHS} epochs; the "
+            f"median of {options.seeds} seeds, and random search's as a multiple of it",
             ["strategy", *header, "fewer epochs", "less time"],
             rows,
         )

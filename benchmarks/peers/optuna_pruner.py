@@ -1,8 +1,8 @@
 """Optuna's pruners behind lines of JSON: see `fidelity.Pruned`. Runs one study, then ends.
 
-In, first: {"parameters": [...], "seed": 1, "pruner": "hyperband", "epochs": 81}; then {"ask": 0}, {"report": 0, "epoch": 3,
-"loss": 0.3} or {"tell": 0, "loss": 0.3, "pruned": false}. Out, for each ask: the configuration; for each report: whether
-to prune.
+In, first: {"parameters": [...], "seed": 1, "pruner": "hyperband", "epochs": 81}; then {"ask": 0}, {"report": 0,
+"epoch": 3, "loss": 0.3} or {"tell": 0, "loss": 0.3, "pruned": false}. Out, for each ask: the configuration; for each
+report: whether to prune.
 """
 
 import json
@@ -18,7 +18,7 @@ def main() -> None:
     pruners = {
         "hyperband": lambda: optuna.pruners.HyperbandPruner(1, start["epochs"], 3),
         "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(1, 3),
-        "median": lambda: optuna.pruners.MedianPruner(),
+        "median": optuna.pruners.MedianPruner,
     }
     sampler = optuna.samplers.TPESampler(seed=start["seed"])
     study = optuna.create_study(sampler=sampler, pruner=pruners[start["pruner"]]())

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tuneyard_api.common import Model
+from tuneyard_api.common import Model, ObjectName
 from tuneyard_api.space import Name
 
 MAX_FIDELITY = 10**9
@@ -76,6 +76,15 @@ class EarlyStoppingSpec(Model):
         ge=1,
         le=10_000,
         description="No trial is stopped before so many have ended that came as far as it.",
+    )
+
+
+class CheckpointsSpec(Model):
+    """Where programs keep their state for a later attempt, or for the trial that continues theirs."""
+
+    claim: ObjectName = Field(
+        description="A PersistentVolumeClaim of the study's namespace that all nodes with trials can mount at a time. "
+        "On a laptop a folder takes its place."
     )
 
 

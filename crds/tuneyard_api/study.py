@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from tuneyard_api.common import OBJECT_NAME, Conditions, Duration, MetricValues, Model, ObjectName, Time
-from tuneyard_api.fidelity import EarlyStoppingSpec, FidelitySpec
+from tuneyard_api.fidelity import CheckpointsSpec, EarlyStoppingSpec, FidelitySpec
 from tuneyard_api.rule import matches
 from tuneyard_api.space import Configuration, Parameter
 from tuneyard_api.template import SchemaOf, Template
@@ -171,6 +171,9 @@ class StudySpec(Model):
     )
     early_stopping: EarlyStoppingSpec | None = Field(
         default=None, description="A rule by which trials that do badly are stopped, whatever the strategy."
+    )
+    checkpoints: CheckpointsSpec | None = Field(
+        default=None, description="A volume for the state of programs: see tuneyard.checkpoint_dir()."
     )
     trials: TrialsSpec = Field(default_factory=TrialsSpec, description="How many trials, and how many at a time.")
     max_duration: Duration | None = Field(

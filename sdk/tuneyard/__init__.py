@@ -1,4 +1,4 @@
-"""What training code imports: `parameters`, `report` and `trial`. Standard library only.
+"""What training code imports: `parameters`, `report`, `checkpoint_dir` and `trial`. Standard library only.
 
 Example:
     ```python
@@ -12,6 +12,6 @@ Example:
 """
 
 from tuneyard._report import report
-from tuneyard._trial import Trial, parameters, trial
+from tuneyard._trial import Trial, checkpoint_dir, parameters, trial
 
-__all__ = ["Trial", "parameters", "report", "trial"]
+__all__ = ["Trial", "checkpoint_dir", "parameters", "report", "trial"]

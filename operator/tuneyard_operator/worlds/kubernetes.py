@@ -30,6 +30,11 @@ _WRITES_AT_ONCE: Final = 32
 _STRICT: Final = {"fieldValidation": "Strict"}
 _IN_BACKGROUND: Final = {"propagationPolicy": "Background"}
 
+_NO_CLAIM: Final = (
+    "fidelity.resume: in a cluster, trials hand their state over in a volume; name a PersistentVolumeClaim, for "
+    "example checkpoints: {claim: digits}, or leave resume out"
+)
+
 
 class KubernetesWorld:
     """Implements the World port on an API server. Only raw writes: what comes of them is heard by watches."""
@@ -59,6 +64,8 @@ class KubernetesWorld:
         unknown = next(render.unknown_references(state.spec), None)
         if unknown:
             return unknown
+        if state.spec.fidelity is not None and state.spec.fidelity.resume and state.spec.checkpoints is None:
+            return _NO_CLAIM
         example = TrialState(
             name=render.trial_name(state.name, 0), uid=state.uid, index=0, version=0, created=0.0,
             parameters={parameter.name: "1" for parameter in state.spec.parameters}, phase=Phase.PLACED,

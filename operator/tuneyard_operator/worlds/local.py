@@ -180,7 +180,9 @@ class LocalWorld:
         what = program.program(state.spec, state.name, *key, given, cwd)
         lease = self._lease(trial)
         process = Process(self._home.attempt(state.uid, *key))
-        env = what.env | process.environment | lease.environment
+        state_folder = self._home.checkpoint(state.uid, render.checkpoint_name(trial.parameters))
+        ours = process.environment | {render.CHECKPOINT_DIR: str(state_folder)}
+        env = what.env | ours | lease.environment
         try:
             process.start(what.argv, env, cwd, keep_open=lease.descriptors)
         except OSError as error:
