@@ -27,6 +27,8 @@ from tuneyard_strategy.stopping import Judge
 
 TRIALS = 10
 """The budget, in trials of all epochs."""
+LEAST = EPOCHS // 27
+"""Of the fidelity: no trial is stopped before."""
 TENFOLD = 10
 OURS: dict[str, dict[str, Any]] = {
     "random": {"strategy": {"name": "random"}},
@@ -60,7 +62,7 @@ class Ours:
 
     def __init__(self, name: str, task: CurveTask, seed: int) -> None:
         setting = dict(OURS[name])
-        fidelity = {"parameter": "epochs", "min": 1, "max": EPOCHS, "resume": setting.pop("resume", False)}
+        fidelity = {"parameter": "epochs", "min": LEAST, "max": EPOCHS, "resume": setting.pop("resume", False)}
         document = {
             "parameters": task.parameters,
             "objectives": [{"metric": "loss", "goal": "minimize"}],
@@ -111,7 +113,8 @@ class Pruned:
             [PEERS / "optuna" / "bin" / "python", SCRIPTS / "optuna_pruner.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
-        self._say({"parameters": task.parameters, "seed": seed, "pruner": PRUNERS[name], "epochs": EPOCHS})
+        amounts = {"least": LEAST, "epochs": EPOCHS}
+        self._say({"parameters": task.parameters, "seed": seed, "pruner": PRUNERS[name], **amounts})
 
     def _say(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None

@@ -1,6 +1,6 @@
 """Optuna's pruners behind lines of JSON: see `fidelity.Pruned`. Runs one study, then ends.
 
-In, first: {"parameters": [...], "seed": 1, "pruner": "hyperband", "epochs": 81}; then {"ask": 0}, {"report": 0,
+In, first: {"parameters": [...], "seed": 1, "pruner": "hyperband", "least": 3, "epochs": 81}; then {"ask": 0}, {"report": 0,
 "epoch": 3, "loss": 0.3} or {"tell": 0, "loss": 0.3, "pruned": false}. Out, for each ask: the configuration; for each
 report: whether to prune.
 """
@@ -16,8 +16,8 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 def main() -> None:
     start = json.loads(sys.stdin.readline())
     pruners = {
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(1, start["epochs"], 3),
-        "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(1, 3),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(start["least"], start["epochs"], 3),
+        "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(start["least"], 3),
         "median": optuna.pruners.MedianPruner,
     }
     sampler = optuna.samplers.TPESampler(seed=start["seed"])
@@ -40,7 +40,7 @@ def main() -> None:
             print(json.dumps(trial.should_prune()), flush=True)
         else:
             state = optuna.trial.TrialState.PRUNED if message["pruned"] else optuna.trial.TrialState.COMPLETE
-            study.tell(trials.pop(message["tell"]), message["loss"], state=state)
+            study.tell(trials.pop(message["tell"]), None if message["pruned"] else message["loss"], state=state)
 
 
 main()
