@@ -1,8 +1,8 @@
 """Optuna's pruners behind lines of JSON: see `fidelity.Pruned`. Runs one study, then ends.
 
-In, first: {"parameters": [...], "seed": 1, "pruner": "hyperband", "least": 3, "epochs": 81}; then {"ask": 0}, {"report": 0,
-"epoch": 3, "loss": 0.3} or {"tell": 0, "loss": 0.3, "pruned": false}. Out, for each ask: the configuration; for each
-report: whether to prune.
+In, first: {"parameters": [...], "seed": 1, "pruner": "hyperband", "least": 3, "epochs": 81}; then {"ask": 0},
+{"report": 0, "epoch": 3, "loss": 0.3} or {"tell": 0, "loss": 0.3, "pruned": false}. Out, for each ask: the
+configuration; for each report: whether to prune.
 """
 
 import json

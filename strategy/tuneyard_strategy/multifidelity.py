@@ -29,7 +29,7 @@ from tuneyard_strategy.stopping import stops_at_rungs
 from tuneyard_strategy.tpe import TreeParzen
 
 RANDOM_PART: Final = 1 / 3
-"""Part of bohb's configurations that no model has a say in."""
+"""Part of the configurations that no model has a say in: low rungs may mislead it (Falkner et al. 2018)."""
 Key = tuple[int, int]
 """Bracket and level."""
 
@@ -80,7 +80,8 @@ class RungStrategy(LearningStrategy):
 
     def ranked(self, index: int) -> Iterator[Configuration]:
         """See LearningStrategy."""
-        if self.model is None:
+        (chance,) = uniforms(self.seed, Stream.UNMODELLED, index=index, start=0, rows=1, width=1)[0]
+        if self.model is None or chance < RANDOM_PART:
             return iter(())
         comparable = self.comparable()
         if len(comparable.rows(Fate.MEASURED)) < self._enough:
@@ -254,11 +255,6 @@ class BohbStrategy(HyperbandStrategy):
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
         super().__init__(definition, space, TreeParzen(space, definition.strategy.seed))
-
-    def ranked(self, index: int) -> Iterator[Configuration]:
-        """See LearningStrategy."""
-        (chance,) = uniforms(self.seed, Stream.UNMODELLED, index=index, start=0, rows=1, width=1)[0]
-        return iter(()) if chance < RANDOM_PART else super().ranked(index)
 
     def comparable(self) -> Comparable:
         """See RungStrategy."""
