@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel
 
 from tuneyard_api.common import DURATION_PATTERN, seconds
+from tuneyard_api.fidelity import NEEDS_FIDELITY, FidelitySpec
 from tuneyard_api.gpuqueue import GpuQueueSpec
 from tuneyard_api.rule import Rule
 from tuneyard_api.service import ServiceSpec
@@ -71,7 +72,9 @@ _STUDY = (
     ),
 )
 
-ONE_GOAL = ("cmaes",)
+NOT_LEARNING = ("manual", "grid", "random", "sobol", "hyperband")
+"""Strategies whose configurations do not depend on results."""
+ONE_GOAL = ("cmaes", *NEEDS_FIDELITY)
 """Strategies that know one objective with a goal only."""
 
 _STUDY_SPEC = (
@@ -90,9 +93,16 @@ _STUDY_SPEC = (
     Rule(
         f"!(self.strategy.name in {list(ONE_GOAL)}) || self.objectives.filter(o, has(o.goal)).size() <= 1",
         lambda spec: spec.strategy.name not in ONE_GOAL or sum(o.goal is not None for o in spec.objectives) <= 1,
-        f"strategy {' and '.join(ONE_GOAL)} can have one objective with a goal only; choose auto, bayesian or tpe, or "
-        "give the others a bound instead, atMost or atLeast",
+        "strategies cmaes, asha, hyperband and bohb can have one objective with a goal only; choose auto, bayesian or "
+        "tpe, or give the others a bound instead, atMost or atLeast",
         ".strategy.name",
+    ),
+    Rule(
+        "!has(self.earlyStopping) || self.objectives.filter(o, has(o.goal)).size() <= 1",
+        lambda spec: spec.early_stopping is None or sum(o.goal is not None for o in spec.objectives) <= 1,
+        "earlyStopping compares trials by one objective; leave it out, or give the other objectives a bound instead, "
+        "atMost or atLeast",
+        ".earlyStopping",
     ),
     Rule(
         "self.objectives.all(o, self.objectives.exists_one(p, p.metric == o.metric))",
@@ -119,11 +129,38 @@ _STUDY_SPEC = (
         ".initial",
     ),
     Rule(
-        "!has(self.warmStart) || size(self.warmStart) == 0 "
-        "|| !(self.strategy.name in ['manual', 'grid', 'random', 'sobol'])",
-        lambda spec: not spec.warm_start or spec.strategy.name not in {"manual", "grid", "random", "sobol"},
-        "strategies manual, grid, random and sobol do not learn; leave warmStart out, or use strategy auto",
+        f"!has(self.warmStart) || size(self.warmStart) == 0 || !(self.strategy.name in {list(NOT_LEARNING)})",
+        lambda spec: not spec.warm_start or spec.strategy.name not in NOT_LEARNING,
+        "strategies manual, grid, random, sobol and hyperband do not learn; leave warmStart out, or use strategy auto",
         ".warmStart",
+    ),
+    Rule(
+        f"!(self.strategy.name in {list(NEEDS_FIDELITY)}) || has(self.fidelity)",
+        lambda spec: spec.strategy.name not in NEEDS_FIDELITY or spec.fidelity is not None,
+        "strategies asha, hyperband and bohb need to know what trials can be given less of; write for example "
+        "fidelity: {parameter: epochs, min: 1, max: 81}, or use another strategy",
+        ".fidelity",
+    ),
+    Rule(
+        "!has(self.fidelity) || !self.parameters.exists(p, p.name == self.fidelity.parameter)",
+        lambda spec: spec.fidelity is None or all(p.name != spec.fidelity.parameter for p in spec.parameters),
+        "fidelity.parameter is one of parameters, too; leave it out there, since the strategy gives it its values",
+        ".fidelity.parameter",
+    ),
+    Rule(
+        "!has(self.strategy.sampler) || self.strategy.name == 'asha'",
+        lambda spec: spec.strategy.sampler is None or spec.strategy.name == "asha",
+        "sampler is a setting of strategy asha; leave it out, or write name: asha",
+        ".strategy.sampler",
+    ),
+)
+
+_FIDELITY = (
+    Rule(
+        "self.min < self.max",
+        lambda fidelity: fidelity.min < fidelity.max,
+        "min must be below max; swap them, or leave fidelity out",
+        ".min",
     ),
 )
 
@@ -352,7 +389,8 @@ _POD = (
 
 _TRIAL_SPEC = (
     Rule(
-        "self.study == oldSelf.study && self.index == oldSelf.index && self.parameters == oldSelf.parameters",
+        "self.study == oldSelf.study && self.index == oldSelf.index && self.parameters == oldSelf.parameters "
+        "&& has(self.rung) == has(oldSelf.rung) && (!has(self.rung) || self.rung == oldSelf.rung)",
         lambda _: True,
         "the spec of a trial never changes; delete the trial, or make a new study",
     ),
@@ -381,6 +419,7 @@ RULES: Mapping[type, tuple[Rule, ...]] = {
     StrategySpec: _STRATEGY,
     ServiceSpec: _SERVICE,
     WarmStart: _WARM_START,
+    FidelitySpec: _FIDELITY,
     BackoffSpec: _BACKOFF,
     RetrySpec: _RETRY,
     PodSpec: _POD,
@@ -388,7 +427,7 @@ RULES: Mapping[type, tuple[Rule, ...]] = {
     GpuQueueSpec: _GPU_QUEUE_SPEC,
 }
 
-FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial", "warmStart")
+FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial", "warmStart", "fidelity")
 """Fields of a study's spec that cannot change once it has started: finished trials would answer another question."""
 
 

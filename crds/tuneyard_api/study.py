@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from tuneyard_api.common import OBJECT_NAME, Conditions, Duration, MetricValues, Model, ObjectName, Time
+from tuneyard_api.fidelity import CheckpointsSpec, EarlyStoppingSpec, FidelitySpec
 from tuneyard_api.rule import matches
 from tuneyard_api.service import ServiceSpec
 from tuneyard_api.space import Configuration, Parameter
@@ -18,7 +19,7 @@ MetricName = Annotated[
     StringConstraints(max_length=63),
     matches("^[A-Za-z_][A-Za-z0-9_./-]*$", "write letters, digits and _ . / -, beginning with a letter or _"),
 ]
-STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes")
+STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes", "asha", "hyperband", "bohb")
 """The strategies that are built; the schema refuses every other name."""
 
 
@@ -61,14 +62,21 @@ class Objective(Model):
 class StrategySpec(Model):
     """What proposes the configurations."""
 
-    name: Literal["auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes"] = Field(
+    name: Literal[
+        "auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes", "asha", "hyperband", "bohb"
+    ] = Field(
         default="auto",
         description="auto takes the one that suits: bayesian, with tpe beside it when there are many trials. manual "
         "runs the list in initial; grid every combination of a finite space; random draws from the distributions; "
         "sobol does so with points that cover the space evenly; tpe learns from results where good trials are dense, "
         "quickly even with thousands of them; bayesian models the objective, its noise, bounds and failures, and needs "
         "the fewest trials; cmaes moves a normal distribution, and suits many trials of numbers that depend on each "
-        "other.",
+        "other. asha, hyperband and bohb need a fidelity: they give most trials little of it, and the best ones all of "
+        "it.",
+    )
+    sampler: Literal["sobol", "tpe", "bayesian"] | None = Field(
+        default=None,
+        description="With strategy asha: what proposes the configurations that it tries. Left out: tpe.",
     )
     seed: int = Field(
         default=0, ge=0, le=2**53 - 1, description="The same seed and the same answers give the same study."
@@ -221,6 +229,16 @@ class StudySpec(Model):
         description="What the strategy learns from before the first trial. It is not counted towards trials.max, and "
         "never the best: name the best one in initial to have it run.",
     )
+    fidelity: FidelitySpec | None = Field(
+        default=None,
+        description="How much of it a trial can be given: epochs, steps, trees. asha, hyperband and bohb need it.",
+    )
+    early_stopping: EarlyStoppingSpec | None = Field(
+        default=None, description="A rule by which trials that do badly are stopped, whatever the strategy."
+    )
+    checkpoints: CheckpointsSpec | None = Field(
+        default=None, description="A volume for the state of programs: see tuneyard.checkpoint_dir()."
+    )
     trials: TrialsSpec = Field(default_factory=TrialsSpec, description="How many trials, and how many at a time.")
     max_duration: Duration | None = Field(
         default=None,
@@ -258,7 +276,7 @@ class TrialCounts(Model):
     succeeded: int = Field(default=0, description="Ended with all metrics.")
     failed: int = Field(default=0, description="Failed after their retries.")
     infeasible: int = Field(default=0, description="Ended without usable metrics, out of memory or out of time.")
-    stopped: int = Field(default=0, description="Stopped because the study ended.")
+    stopped: int = Field(default=0, description="Stopped early, or because the study ended.")
     retries: int = Field(default=0, description="Attempts that were retries.")
 
 
@@ -280,6 +298,9 @@ class BestTrial(Model):
     value: float = Field(description="The objective's value.")
     metrics: MetricValues = Field(default_factory=dict, description="All its metrics.")
     parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
+    fidelity: int | None = Field(
+        default=None, description="For how much of the fidelity it ran; left out: for all of it."
+    )
 
 
 class StudyWaiting(Model):
@@ -345,7 +366,9 @@ class StudyStatus(Model):
     completion_time: Time | None = Field(default=None, description="When the study ended (RFC 3339).")
     trials: TrialCounts | None = Field(default=None, description="Trials by state.")
     best: BestTrial | None = Field(
-        default=None, description="The best trial so far. Absent where there are several objectives: see front."
+        default=None,
+        description="The best trial so far, of those that ran for most of the fidelity; none that was stopped early. "
+        "Absent where there are several objectives: see front.",
     )
     front: ParetoFront | None = Field(
         default=None, description="Where there are several objectives: the trials that no other one beats."

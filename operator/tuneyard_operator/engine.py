@@ -26,7 +26,7 @@ from tuneyard_operator.actions import (
     WriteTrial,
 )
 from tuneyard_operator.metrics import from_log
-from tuneyard_operator.state import StudyState
+from tuneyard_operator.state import StudyState, running_record
 from tuneyard_operator.strategy_client import StrategyClient, StrategyError, learns
 from tuneyard_operator.world import Conflict, Rejected, World, WorldError
 
@@ -88,17 +88,20 @@ class Engine:
             if not indices:
                 state.strategy_problem = None  # nothing is needed of it now
                 return False
+            known = len(state.history)
             answer = await self.strategies.ask(state, indices)
             state.degraded = answer.degraded or ""
         except StrategyError as error:
             state.strategy_problem = str(error)
             raise WorldError(str(error)) from error
         state.strategy_problem, state.strategy_note = None, answer.note
-        for item in await self.world.create_trials(state, answer.configurations):
+        for item in await self.world.create_trials(state, answer.configurations, answer.rungs):
             state.set_trial(item, self.world.now())
         missing = [index for index in indices if index not in answer.configurations]
         if missing and answer.exhausted:
             state.exhausted_from = min(missing)
+        elif missing and not answer.configurations:
+            state.waits_since = known
         return bool(answer.configurations)
 
     async def _check(self, state: StudyState) -> None:
@@ -123,6 +126,36 @@ class Engine:
         created = epoch_seconds(state.object["metadata"]["creationTimestamp"])
         state.warm_start = warm_start.warm_start(spec, created, found)
         return [] if state.trials else list(warm_start.missing(spec, found))
+
+    # Judging ---------------------------------------------------------------------------------------------------
+
+    async def judge(self, state: StudyState) -> None:
+        """Have the trials judged that reported since; the verdicts are carried out by what is planned next.
+
+        Raises:
+            WorldError: there is no answer now; the trials are still to be judged.
+        """
+        watch, indices = state.watch, sorted(state.to_judge)
+        state.to_judge.clear()
+        if watch is None:
+            return
+        # A trial whose being let go on is not on record yet counts on its rung all the same.
+        asked = {*indices, *(index for index in state.active if watch.owes(state.trials[index]))}
+        trials = {index: state.trials[index] for index in sorted(asked) if index in state.trials}
+        for trial in trials.values():
+            watch.heard(trial)
+        try:
+            verdicts = await self.strategies.judge(state, [running_record(t, watch) for t in trials.values()])
+        except StrategyError as error:
+            state.to_judge.update(index for index in indices if index in state.trials)
+            raise WorldError(str(error)) from error
+        for verdict in verdicts:
+            judged, now = trials.get(verdict.index), state.trials.get(verdict.index)
+            if judged is None or now is None or (judged.uid, judged.attempt) != (now.uid, now.attempt):
+                continue
+            if now.active and now.verdict is None:
+                now.verdict = verdict
+                state.touched.add(now.index)
 
     # Actions ---------------------------------------------------------------------------------------------------
 

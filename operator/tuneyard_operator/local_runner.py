@@ -99,6 +99,7 @@ class LocalRunner:
         self._plan_at = 0.0
         self._sync_at = 0.0
         self._supply_at = 0.0
+        self._judge_at = 0.0
         self._interrupts = 0
         self._ending: Ending | None = None
         for trial in store.trials(self.state.uid):
@@ -153,6 +154,7 @@ class LocalRunner:
         self._plan_at = now + _PLAN_SECONDS
         await self._act()
         if not self._interrupts and self._ending is None:
+            await self._judge(now)
             if self.state.spec.strategy.service is None:
                 await self._supply(now)
             elif self._supplying is None or self._supplying.done():
@@ -169,6 +171,15 @@ class LocalRunner:
         while actions := self._engine.plan(self.state):
             for action in actions:
                 await self._engine.perform(self.state, action)
+
+    async def _judge(self, now: float) -> None:
+        """Have the trials judged that reported; those that are stopped give their places to others at once."""
+        if self.state.to_judge and now >= self._judge_at:
+            try:
+                await self._engine.judge(self.state)
+            except WorldError:
+                self._judge_at = now + _SUPPLY_RETRY_SECONDS
+            await self._act()
 
     async def _supply(self, now: float) -> None:
         if now < self._supply_at:

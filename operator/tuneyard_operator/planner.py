@@ -29,12 +29,13 @@ from tuneyard_operator.actions import (
 )
 from tuneyard_operator.attempts import AttemptSeen, End, classify
 from tuneyard_operator.blocking import BLOCKED_AFTER, blocked, blocked_at, lost_place, paused
-from tuneyard_operator.metrics import BadMetrics, from_termination_message, observe
+from tuneyard_operator.metrics import BadMetrics, from_termination_message, observe, usable
 from tuneyard_operator.needs import Growth, after_out_of_memory
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.retry import GiveUp, decide
 from tuneyard_strategy.contract import MODELLED
+from tuneyard_strategy.stopping import Verdict
 
 RUNNING_AFTER: Final = 2.0
 """Seconds that an attempt runs before phase Running is written: a shorter trial is spared one write."""
@@ -108,6 +109,8 @@ def wanted(state: StudyState, now: float, *, learns: bool) -> list[int]:
         return []
     if blocked(state, now) or study_end(state, now):
         return []
+    if state.waits_since == len(state.history):
+        return []
     look_ahead = min(2, parallel) if learns else min(parallel, MAX_LOOK_AHEAD)
     # A trial that backs off leaves its slot to another one; many that do show a program to be mended, not more work.
     ready = len(state.pending) - min(state.backing_off(now), parallel)
@@ -154,8 +157,13 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
         return _end_attempt(state, trial, seen, now)
     if end is not None:
         return _conclude(state, trial, End(Outcome.STOPPED, "StudyEnded", end.message), seen, now)
-    if not trial.active:
-        return _plan_pending(state, trial, now)
+    return _plan_active(state, trial, seen, now) if trial.active else _plan_pending(state, trial, now)
+
+
+def _plan_active(state: StudyState, trial: TrialState, seen: AttemptSeen | None, now: float) -> TrialAction | None:
+    """A trial that has a place, and whose attempt has not ended as far as is known."""
+    if trial.verdict is not None:
+        return _plan_verdict(state, trial, trial.verdict, seen, now)
     leaves = _leaves(trial)
     if leaves is not None and (seen is not None or not trial.started):
         return _plan_leaving(state, trial, leaves, seen, now)
@@ -196,6 +204,23 @@ def _plan_start(state: StudyState, trial: TrialState, now: float) -> TrialAction
     reason = "InvalidSpec" if pause is None else pause.reason
     given_back = End(Outcome.BLOCKED, reason, "gave its place back: the study is blocked until somebody mends it")
     return _conclude(state, trial, given_back, None, now)
+
+
+def _plan_verdict(
+    state: StudyState, trial: TrialState, verdict: Verdict, seen: AttemptSeen | None, now: float
+) -> WriteTrial:
+    """What a rule decided goes on record: that the trial was let go on at a rung; or its end, by which it is stopped.
+
+    What is then seen of its attempt is a stray. A trial that was stopped has the metrics of where it was judged.
+    """
+    if not verdict.stop:
+        trial.reports.told = trial.reports.count
+        passed = {"judged": verdict.fidelity, "curve": trial.reports.curve()}
+        return WriteTrial(trial.index, trial.version, passed)
+    metrics = usable(trial.reports.last) | {state.goal.metric: verdict.value}
+    stopped = End(Outcome.EARLY_STOPPED, "EarlyStopped", verdict.message)
+    write = _conclude(state, trial, stopped, seen, now, metrics)
+    return replace(write, status={**write.status, "judged": verdict.fidelity})
 
 
 def _plan_leaving(
@@ -341,7 +366,9 @@ def _conclude(
         patch["curve"] = curve
     if metrics is not None:
         value = metrics[state.goal.metric] if len(state.goals) == 1 else None
-        patch |= {"observation": {"metrics": metrics}, "value": value, "message": None}
+        patch |= {"observation": {"metrics": metrics}, "value": value}
+    if verdict.phase is Phase.SUCCEEDED:
+        patch["message"] = None
     else:
         said = f"{verdict.message}; last: {end.message}" if verdict.phase is Phase.FAILED else end.message
         said += f" ({growth.why_not})" if growth.why_not else ""

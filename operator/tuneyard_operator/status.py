@@ -192,6 +192,7 @@ def _best(trial: TrialState) -> Object:
         "value": trial.value,
         "metrics": trial.metrics,
         "parameters": trial.parameters,
+        **({"fidelity": trial.rung["fidelity"]} if trial.rung is not None else {}),
     }
 
 

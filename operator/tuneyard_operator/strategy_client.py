@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tuneyard_operator.state import StudyState
-from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
-from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse, JudgeRequest, Question
+from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoint
 from tuneyard_strategy.recommendation import Recommendation, RecommendRequest, recommend
 from tuneyard_strategy.registry import STRATEGIES
+from tuneyard_strategy.stopping import Verdict
 
 
 class StrategyError(Exception):
@@ -24,6 +25,8 @@ class Answer:
 
     configurations: dict[int, dict[str, Any]]
     exhausted: bool
+    rungs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """For how much of the fidelity those run that do not run for all of it."""
     degraded: str | None = None
     """Why another model proposes than the strategy's own, if one does."""
     note: str | None = None
@@ -42,6 +45,13 @@ class StrategyClient(Protocol):
 
     async def recommend(self, state: StudyState) -> Recommendation:
         """The trial to use, by the strategy's model.
+
+        Raises:
+            StrategyError: there is no answer now.
+        """
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """Which of these running trials are to be stopped.
 
         Raises:
             StrategyError: there is no answer now.
@@ -83,20 +93,26 @@ class Ledger:
 
     def request(self, state: StudyState, indices: list[int], *, all_of_it: bool = False) -> AskRequest:
         """An ask with the history since the last one; with all of it when the study's definition has changed."""
+        return AskRequest(indices=indices, **self._news(state, all_of_it=all_of_it))
+
+    def judge_request(self, state: StudyState, running: list[TrialRecord], *, all_of_it: bool = False) -> JudgeRequest:
+        """The same for a judgement."""
+        return JudgeRequest(trials=running, **self._news(state, all_of_it=all_of_it))
+
+    def _news(self, state: StudyState, *, all_of_it: bool) -> dict[str, Any]:
         definition = self._define(state)
         known, since = self._told.get(state.uid, (None, 0))
         if known != definition or all_of_it:
             since = 0
-        return AskRequest(
-            study=state.uid,
-            definition=definition if since == 0 else None,
-            revision=len(state.history),
-            since=since,
-            records=state.history[since:],
-            indices=indices,
-        )
+        return {
+            "study": state.uid,
+            "definition": definition if since == 0 else None,
+            "revision": len(state.history),
+            "since": since,
+            "records": state.history[since:],
+        }
 
-    def answered(self, state: StudyState, request: AskRequest) -> None:
+    def answered(self, state: StudyState, request: Question) -> None:
         """The service has taken in what the request told it."""
         known, _ = self._told.get(state.uid, (None, 0))
         definition = request.definition or known
@@ -111,7 +127,8 @@ class Ledger:
 def answer(response: AskResponse) -> Answer:
     """The service's answer as the engine takes it."""
     found = {suggestion.index: suggestion.parameters for suggestion in response.configurations}
-    return Answer(found, response.exhausted, response.degraded)
+    rungs = {each.index: each.rung.to_json() for each in response.configurations if each.rung is not None}
+    return Answer(found, response.exhausted, rungs, response.degraded)
 
 
 class InProcess:
@@ -145,6 +162,20 @@ class InProcess:
     async def recommend(self, state: StudyState) -> Recommendation:
         """See StrategyClient."""
         return recommend(recommend_request(state))
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """See StrategyClient."""
+        question = self._ledger.judge_request(state, running)
+        try:
+            try:
+                response = self._advisor.judge(question)
+            except NeedHistory:
+                question = self._ledger.judge_request(state, running, all_of_it=True)
+                response = self._advisor.judge(question)
+        except DefinitionError as error:
+            raise StrategyError(str(error)) from error
+        self._ledger.answered(state, question)
+        return response.verdicts
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""

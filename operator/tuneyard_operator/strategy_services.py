@@ -25,9 +25,10 @@ from tuneyard_operator.state import StudyState
 from tuneyard_operator.strategy_client import Answer, InProcess, Ledger, StrategyClient, StrategyError, defined
 from tuneyard_operator.strategy_http import HttpStrategies
 from tuneyard_strategy.advisor import AskRequest, AskResponse
-from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.recommendation import Recommendation
 from tuneyard_strategy.space import Space
+from tuneyard_strategy.stopping import Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,11 @@ class WithServices:
                 return found
         found = await self._sobol.ask(state, indices)
         return Answer(found.configurations, found.exhausted, note=f"Sobol proposes meanwhile: {why}")
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """See StrategyClient. The rules that stop trials are ours, whoever proposes."""
+        judge = self.inner if state.spec.strategy.service is None else self._sobol
+        return await judge.judge(state, running)
 
     async def recommend(self, state: StudyState) -> Recommendation:
         """See StrategyClient; whatever model a service has stays with it."""

@@ -85,6 +85,7 @@ class MeasuredStrategies:
 
     def __init__(self, client: StrategyClient) -> None:
         self._client = client
+        self.judge = client.judge
         self.check = client.check
         self.recommend = client.recommend
         self.forget = client.forget

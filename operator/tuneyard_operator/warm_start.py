@@ -77,17 +77,27 @@ def warm_start(spec: StudySpec, created: float, found: dict[str, list[Object] | 
 
 
 def _ended(trials: Iterable[Object], created: float) -> Iterator[EarlierTrial]:
-    """The trials with a result, or that failed, by a time; in the order of their indices."""
-    for trial in sorted(trials, key=lambda item: int(item["spec"]["index"])):
+    """The trials with a result, or that failed, by a time; in the order of their indices.
+
+    Of those that ran for a part of a fidelity only, those that had the most: the others are not comparable.
+    """
+    trials = sorted(trials, key=lambda item: int(item["spec"]["index"]))
+    most = max((_rung(trial) for trial in trials), default=0)
+    for trial in trials:
         status = trial.get("status") or {}
         phase, at = status.get("phase"), status.get("completionTime")
         if at is None or epoch_seconds(at) > created:
             continue
-        if phase == Phase.SUCCEEDED:
+        if phase == Phase.SUCCEEDED and _rung(trial) in {0, most}:
             metrics = (status.get("observation") or {}).get("metrics")
             yield EarlierTrial(parameters=trial["spec"]["parameters"], metrics=metrics)
         elif phase in {Phase.FAILED, Phase.INFEASIBLE}:
             yield EarlierTrial(parameters=trial["spec"]["parameters"])
+
+
+def _rung(trial: Object) -> int:
+    """For how much of the fidelity it ran; 0 for one without a rung, which had all of it."""
+    return int((trial["spec"].get("rung") or {}).get("fidelity", 0))
 
 
 def _dropped(reasons: Counter[str]) -> Iterator[str]:

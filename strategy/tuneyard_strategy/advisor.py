@@ -17,22 +17,21 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from tuneyard_api.common import Model
+from tuneyard_api.fidelity import Rung
 from tuneyard_api.space import Configuration as Given
 from tuneyard_strategy.contract import MAX_INDEX, Strategy, StudyDefinition, Suggestion, TrialRecord
 from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoint
 from tuneyard_strategy.explanation import ExplainRequest, Explanation, explain
 from tuneyard_strategy.recommendation import Recommendation, RecommendRequest, recommend
 from tuneyard_strategy.registry import create
+from tuneyard_strategy.stopping import Judge, Verdict
 
 PATIENCE = 1.0
 """Seconds after which an ask of a live study is answered with what has been found; the rest is left to the next one."""
 
 
-class AskRequest(Model):
-    """A question: which configurations do these trials get?
-
-    A history that is too long for one request may go over in several, all but the last without indices.
-    """
+class Question(Model):
+    """What every question about a study begins with: what has happened since the last one."""
 
     study: str = Field(min_length=1, max_length=253, description="What tells studies apart, for example the UID.")
     definition: StudyDefinition | None = Field(
@@ -43,9 +42,6 @@ class AskRequest(Model):
         default=0, ge=0, description="How many of them the advisor has been told before; 0 begins from the start."
     )
     records: list[TrialRecord] = Field(default_factory=list, description="The history from `since` to `revision`.")
-    indices: list[Annotated[int, Field(ge=0, le=MAX_INDEX)]] = Field(
-        max_length=1000, description="The trials to find configurations for."
-    )
 
     @model_validator(mode="after")
     def _records_fill_the_gap(self) -> Self:
@@ -57,11 +53,39 @@ class AskRequest(Model):
         return self
 
 
+class AskRequest(Question):
+    """A question: which configurations do these trials get?
+
+    A history that is too long for one request may go over in several, all but the last without indices.
+    """
+
+    indices: list[Annotated[int, Field(ge=0, le=MAX_INDEX)]] = Field(
+        max_length=1000, description="The trials to find configurations for."
+    )
+
+
+class JudgeRequest(Question):
+    """A question: are these running trials to be stopped?"""
+
+    trials: list[TrialRecord] = Field(
+        max_length=10_000, description="Those that run and came to a point of decision, with their curves up to now."
+    )
+
+
+class JudgeResponse(Model):
+    """The answer."""
+
+    verdicts: list[Verdict] = Field(description="For each trial on which there is something to say, in their order.")
+
+
 class Proposal(Model):
     """The configuration of a trial."""
 
     index: int = Field(description="The trial.")
     parameters: Given = Field(description="Its configuration.")
+    rung: Rung | None = Field(
+        default=None, description="For how much of the fidelity it is to run; left out: for all of it."
+    )
 
 
 class AskResponse(Model):
@@ -71,7 +95,10 @@ class AskResponse(Model):
     """
 
     configurations: list[Proposal] = Field(description="In the order of the indices asked for.")
-    exhausted: bool = Field(description="Whether an index got none, because there are no further configurations.")
+    exhausted: bool = Field(
+        description="Whether an index got none, because there are no further configurations. One that got none "
+        "although the space is not exhausted is to be asked for again when the next trial has ended."
+    )
     message: str | None = Field(default=None, description="If exhausted, why: one sentence.")
     degraded: str | None = Field(
         default=None, description="If another model proposes than the strategy's own, because that takes too long: why."
@@ -82,7 +109,15 @@ class AskResponse(Model):
 class _Study:
     definition: StudyDefinition
     strategy: Strategy
+    judge: Judge
     revision: int = 0
+
+    def hear(self, question: Question) -> None:
+        """Take in what has happened."""
+        news = question.records[self.revision - question.since :]
+        self.strategy.update(news)
+        self.judge.update(news)
+        self.revision = question.revision
 
 
 class Advisor:
@@ -119,13 +154,14 @@ class Advisor:
             NoFeasiblePoint: no configuration meets the constraints.
         """
         study = self._study(request)
-        study.strategy.update(request.records[study.revision - request.since :])
-        study.revision = request.revision
+        study.hear(request)
         suggestions, left = self._suggest(study.strategy, request.indices)
         self._wanted = (study.strategy, left) if left else None
-        exhausted = len(suggestions) + len(left) < len(request.indices)
+        exhausted = len(suggestions) + len(left) < len(request.indices) and not study.strategy.waits
         return AskResponse(
-            configurations=[Proposal(index=each.index, parameters=each.parameters) for each in suggestions],
+            configurations=[
+                Proposal(index=each.index, parameters=each.parameters, rung=each.rung) for each in suggestions
+            ],
             exhausted=exhausted,
             message=study.strategy.exhausted if exhausted else None,
             degraded=study.strategy.degraded,
@@ -157,6 +193,17 @@ class Advisor:
             found[left.pop(0)] = suggested[0]
         return [found[index] for index in indices if index in found], left
 
+    def judge(self, request: JudgeRequest) -> JudgeResponse:
+        """Which running trials are to be stopped.
+
+        Raises:
+            NeedHistory: ask again with definition and all records.
+            DefinitionError: the study cannot be searched.
+        """
+        study = self._study(request)
+        study.hear(request)
+        return JudgeResponse(verdicts=study.judge.judge(request.trials))
+
     def check(self, definition: StudyDefinition) -> list[str]:
         """What is wrong with a definition beyond what the API server sees: one sentence each, none if all is well.
 
@@ -187,7 +234,7 @@ class Advisor:
         """Drop what is held of a study; it may be asked about again, with its whole history."""
         self._studies.pop(study, None)
 
-    def _study(self, request: AskRequest) -> _Study:
+    def _study(self, request: Question) -> _Study:
         """The study that the question builds on, or a new one where the question begins from the start.
 
         A history that is sent from the start replaces what is held: the caller may have written its log anew.
@@ -198,7 +245,7 @@ class Advisor:
             definition = request.definition or (known.definition if known is not None else None)
             if definition is None:
                 raise NeedHistory(0)
-            known = _Study(definition, create(definition))
+            known = _Study(definition, create(definition), Judge(definition))
             self._studies[request.study] = known
             if len(self._studies) > self._capacity:
                 self._studies.popitem(last=False)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tuneyard_api.common import Model
+from tuneyard_api.fidelity import MAX_FIDELITY, EarlyStoppingSpec, FidelitySpec, Rung
 from tuneyard_api.space import Configuration as Given
 from tuneyard_api.space import Parameter
 from tuneyard_api.study import Objective, StrategySpec, StudySpec
@@ -27,6 +28,9 @@ MAX_EARLIER = 1000
 
 MODELLED = frozenset({"auto", "bayesian"})
 """The strategies with a model that says in the end which trial to use."""
+
+Curve = list[tuple[int, float]]
+"""How far a trial had come, and the objective's value there; in order, each step once."""
 
 State = Literal["pending", "running", "succeeded", "failed", "infeasible", "stopped", "unknown"]
 
@@ -58,6 +62,8 @@ class StudyDefinition(Model):
         max_length=MAX_EARLIER,
         description="Observations from before the study. They shape what is proposed, and are no trials of it.",
     )
+    fidelity: FidelitySpec | None = Field(default=None, description="What trials can be given less of.")
+    early_stopping: EarlyStoppingSpec | None = Field(default=None, description="The rule that stops trials.")
 
     @classmethod
     def from_spec(cls, spec: StudySpec, earlier: Sequence[EarlierTrial] = ()) -> StudyDefinition:
@@ -70,6 +76,8 @@ class StudyDefinition(Model):
             initial=spec.initial,
             max_trials=spec.trials.max,
             earlier=list(earlier),
+            fidelity=spec.fidelity,
+            early_stopping=spec.early_stopping,
         )
 
 
@@ -82,7 +90,18 @@ class TrialRecord(Model):
         default="pending",
         description="Its state. unknown: it ended for a reason that says nothing about its configuration.",
     )
-    metrics: dict[str, float] | None = Field(default=None, description="Its final metrics, if it has any.")
+    metrics: dict[str, float] | None = Field(
+        default=None, description="Its final metrics, if it has any; of one that was stopped early, those it had then."
+    )
+    rung: Rung | None = Field(default=None, description="For how much of the fidelity it runs; left out: all of it.")
+    curve: Annotated[Curve, Field(max_length=100)] = Field(
+        default_factory=list,
+        description="The objective on the way: [how much of the fidelity (or how many steps) was done, value], in "
+        "order. Only where the study has a fidelity or early stopping.",
+    )
+    judged: int | None = Field(
+        default=None, ge=0, le=MAX_FIDELITY, description="The last rung at which it was let go on."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +110,8 @@ class Suggestion:
 
     index: int
     parameters: Configuration
+    rung: Rung | None = None
+    """For how much of the fidelity it is to run; None: for all of it."""
 
 
 class Strategy(ABC):
@@ -117,6 +138,8 @@ class Strategy(ABC):
     """
 
     learns: ClassVar[bool]
+    waits: bool = False
+    """Whether more suggestions will come when trials have ended that now run, though there are no others now."""
 
     @abstractmethod
     def update(self, records: Sequence[TrialRecord]) -> None:

@@ -53,7 +53,7 @@ _FATES = {
     "succeeded": Fate.MEASURED,
     "failed": Fate.FAILED,
     "infeasible": Fate.FAILED,
-    "stopped": Fate.UNKNOWN,
+    "stopped": Fate.MEASURED,
     "unknown": Fate.UNKNOWN,
 }
 
@@ -110,6 +110,20 @@ class History:
             self._fates[row] = self._judge(record, row)
             self._placed[row] = False
 
+    @property
+    def fates(self) -> NDArray[np.int8]:
+        """The fate of each trial, by index."""
+        return self._fates[self._first :]
+
+    @property
+    def first(self) -> int:
+        """The row of trial 0: how many earlier observations there are."""
+        return self._first
+
+    def signed(self, value: float | None) -> float:
+        """A value of the objective as `values` has it: smaller is better; nan for none."""
+        return self._goals[0][1] * _cut(value)
+
     def is_placed(self, index: int) -> bool:
         """Whether the trial's configuration is known to lie in the space."""
         row = self._first + index
@@ -163,7 +177,8 @@ class History:
         losses = [sign * _cut(metrics.get(metric)) for metric, sign in self._goals]
         excesses = [bound.excess(metrics) for bound in self._bounds]
         if np.isnan([*losses, *excesses]).any():
-            return Fate.FAILED
+            # One that was stopped early has what it had come to by then; else it was stopped with the study.
+            return Fate.UNKNOWN if record.state == "stopped" else Fate.FAILED
         self._losses[row] = losses
         self._excesses[row] = excesses
         return fate

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tuneyard_strategy.advisor import PATIENCE, Advisor, AskRequest, AskResponse
+from tuneyard_strategy.advisor import PATIENCE, Advisor, AskRequest, AskResponse, JudgeRequest, JudgeResponse
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import StrategyError
 from tuneyard_strategy.explanation import ExplainRequest, Explanation
@@ -51,6 +51,11 @@ class AdvisorProcess:
     def check(self, definition: StudyDefinition) -> list[str]:
         """See Advisor."""
         answer: list[str] = self._call("check", definition)
+        return answer
+
+    def judge(self, request: JudgeRequest) -> JudgeResponse:
+        """See Advisor."""
+        answer: JudgeResponse = self._call("judge", request)
         return answer
 
     def explain(self, request: ExplainRequest) -> Explanation:

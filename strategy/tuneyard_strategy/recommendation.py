@@ -49,8 +49,8 @@ def recommend(request: RecommendRequest) -> Recommendation:
 
 
 def _kept(definition: StudyDefinition, records: list[TrialRecord]) -> set[int]:
-    """The trials that have all metrics and kept to all bounds."""
-    latest = {record.index: record for record in records}
+    """The trials that came to their end, have all metrics and kept to all bounds; none that was stopped early."""
+    latest = {record.index: record for record in records if record.state == "succeeded"}
     space = Space.from_spec(definition.parameters, definition.constraints)
     history = History(space, definition.objectives)
     history.tell(latest.values())

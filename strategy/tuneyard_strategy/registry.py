@@ -11,6 +11,7 @@ from tuneyard_strategy.contract import Strategy, StudyDefinition
 from tuneyard_strategy.grid import GridStrategy
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.manual import ManualStrategy
+from tuneyard_strategy.multifidelity import AshaStrategy, BohbStrategy, HyperbandStrategy
 from tuneyard_strategy.random_search import RandomStrategy
 from tuneyard_strategy.sequence import SequenceStrategy
 from tuneyard_strategy.sobol import SobolStrategy
@@ -26,6 +27,9 @@ STRATEGIES: Mapping[str, type[SequenceStrategy | LearningStrategy]] = {
     "tpe": TpeStrategy,
     "bayesian": BayesianStrategy,
     "cmaes": CmaesStrategy,
+    "asha": AshaStrategy,
+    "hyperband": HyperbandStrategy,
+    "bohb": BohbStrategy,
 }
 
 

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     WORLDS = 7
     FILLING = 8
     RESTARTS = 9
+    UNMODELLED = 10
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

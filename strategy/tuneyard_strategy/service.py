@@ -3,6 +3,7 @@
 | Request | Answer |
 |---|---|
 | POST /v1/ask | 200 AskResponse; 409 Missing: send definition and all records; 422 the study has no configurations |
+| POST /v1/judge | 200 JudgeResponse: which running trials are to be stopped; 409 Missing |
 | POST /v1/check | 200 the problems of a definition |
 | POST /v1/recommend | 200 Recommendation: the trial to use in the end |
 | POST /v1/explain | 200 Explanation: what matters, what is to be expected; 422 there are too few trials |
@@ -29,7 +30,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tuneyard_api.common import Model
-from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
+from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse, JudgeRequest, JudgeResponse
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import NeedHistory, StrategyError
 from tuneyard_strategy.explanation import ExplainRequest, Explanation
@@ -148,10 +149,21 @@ def create_app(
     async def at_work(function: Callable[[Any], Answer], argument: object) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(worker, function, argument)
 
-    @app.post("/v1/ask", operation_id="ask", dependencies=bearer, responses=_ASK_REFUSALS)
+    @app.post(
+        "/v1/ask",
+        operation_id="ask",
+        dependencies=bearer,
+        responses=_ASK_REFUSALS,
+        response_model_exclude_none=True,
+    )
     async def ask(request: AskRequest) -> AskResponse:
         """Configurations for trials, given the part of the history that the service has not seen."""
         return await at_work(advisor.ask, request)
+
+    @app.post("/v1/judge", operation_id="judge", dependencies=bearer, responses=_ASK_REFUSALS)
+    async def judge(request: JudgeRequest) -> JudgeResponse:
+        """Which running trials are to be stopped, given the same of the history and their curves up to now."""
+        return await at_work(advisor.judge, request)
 
     @app.post("/v1/check", operation_id="check", dependencies=bearer, responses=_REFUSALS)
     async def check(definition: StudyDefinition) -> Problems:

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tuneyard_api.common import ATTEMPT_LABEL, TRIAL_UID_LABEL, UID_LABEL, micro_timestamp
@@ -17,7 +17,7 @@ from tuneyard_operator.actions import Emit
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
-from tuneyard_operator.world import Conflict, Rejected, WorldError
+from tuneyard_operator.world import NO_RUNGS, Conflict, Rejected, WorldError
 from tuneyard_scheduler.kube import JSON_PATCH, MERGE_PATCH, Kube, KubeError, path
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,11 @@ _PAGE: Final = 500
 _STRICT: Final = {"fieldValidation": "Strict"}
 _COLLECTIONS: Final = {"ResourceClaimTemplate": "resourceclaimtemplates"}
 _IN_BACKGROUND: Final = {"propagationPolicy": "Background"}
+
+_NO_CLAIM: Final = (
+    "fidelity.resume: in a cluster, trials hand their state over in a volume; name a PersistentVolumeClaim, for "
+    "example checkpoints: {claim: digits}, or leave resume out"
+)
 
 
 class KubernetesWorld:
@@ -62,6 +67,8 @@ class KubernetesWorld:
         unknown = next(render.unknown_references(state.spec), None)
         if unknown:
             return unknown
+        if state.spec.fidelity is not None and state.spec.fidelity.resume and state.spec.checkpoints is None:
+            return _NO_CLAIM
         example = TrialState(
             name=render.trial_name(state.name, 0), uid=state.uid, index=0, version=0, created=0.0,
             parameters={parameter.name: "1" for parameter in state.spec.parameters}, phase=Phase.PLACED,
@@ -80,16 +87,18 @@ class KubernetesWorld:
             return None
         return None
 
-    async def create_trials(self, state: StudyState, configurations: dict[int, Object]) -> list[Object]:
+    async def create_trials(
+        self, state: StudyState, configurations: dict[int, Object], rungs: Mapping[int, Object] = NO_RUNGS
+    ) -> list[Object]:
         """See World."""
         return await asyncio.gather(
-            *(self._create_trial(state, index, parameters) for index, parameters in configurations.items())
+            *(self._create_trial(state, index, given, rungs.get(index)) for index, given in configurations.items())
         )
 
-    async def _create_trial(self, state: StudyState, index: int, parameters: Object) -> Object:
+    async def _create_trial(self, state: StudyState, index: int, parameters: Object, rung: Object | None) -> Object:
         collection = path("trials", state.namespace)
         try:
-            return await self._request("POST", collection, body=render.trial(state, index, parameters))
+            return await self._request("POST", collection, body=render.trial(state, index, parameters, rung))
         except Conflict:
             existing = await self.get_trial(state, render.trial_name(state.name, index))
             if existing is not None:

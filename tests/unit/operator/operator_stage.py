@@ -62,7 +62,7 @@ class World:
         self._called("check", state.generation)
         return self.template
 
-    async def create_trials(self, state: StudyState, configurations: dict[int, Object]) -> list[Object]:
+    async def create_trials(self, state: StudyState, configurations: dict[int, Object], rungs: Any) -> list[Object]:
         self._called("create", sorted(configurations))
         return [self.put(index, {}) for index in configurations]
 

@@ -144,7 +144,8 @@ async def test_health_and_description_are_open(client: Client) -> None:
     assert await client("GET", "/healthz", headers={}) == (200, {"status": "ok"})
     status, body = await client("GET", "/openapi.json", headers={})
     assert status == 200
-    assert set(body["paths"]) == {"/v1/ask", "/v1/check", "/v1/explain", "/v1/recommend", "/healthz"}
+    paths = {"/v1/ask", "/v1/judge", "/v1/check", "/v1/explain", "/v1/recommend", "/healthz"}
+    assert set(body["paths"]) == paths
 
 
 async def test_a_body_that_is_too_large_is_refused_before_it_is_read_whole(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tuneyard_api.common import UID_LABEL
@@ -11,7 +11,7 @@ from tuneyard_operator.actions import Emit
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
-from tuneyard_operator.world import Conflict, WorldError
+from tuneyard_operator.world import NO_RUNGS, Conflict, WorldError
 from tuneyard_operator.worlds.simulation.apiserver import AlreadyExists, NotFound, Object, VersionConflict
 from tuneyard_operator.worlds.simulation.process import Process, Unanswered
 
@@ -45,11 +45,13 @@ class SimulationWorld:
         )
         return problem
 
-    async def create_trials(self, state: StudyState, configurations: dict[int, Object]) -> list[Object]:
+    async def create_trials(
+        self, state: StudyState, configurations: dict[int, Object], rungs: Mapping[int, Object] = NO_RUNGS
+    ) -> list[Object]:
         """See World. All are on their way at once: an error for one does not keep the others from being created."""
 
         def create(index: int, parameters: Object) -> Object:
-            item = render.trial(state, index, parameters)
+            item = render.trial(state, index, parameters, rungs.get(index))
             try:
                 return self._api.create("trials", item, OPERATOR)
             except AlreadyExists:
