@@ -24,14 +24,14 @@ TESTED = 450  # images that are held out: a quarter
 
 
 def main() -> None:
-    config = tuneyard.parameters(layers=2, width=64, optimizer="sgd", lr=0.05, momentum=0.9, batch=32)
+    config = tuneyard.parameters(layers=2, width=64, optimizer="sgd", lr=0.05, momentum=0.9, batch=32, epochs=EPOCHS)
     rng = np.random.default_rng(seed=0)
     images, labels = load_digits()
     order = rng.permutation(len(images))
     tested, trained = order[:TESTED], order[TESTED:]
     network = Network([64] + [config["width"]] * config["layers"] + [10], rng)
     optimizer = Adam(config["lr"]) if config["optimizer"] == "adam" else Sgd(config["lr"], config["momentum"])
-    for epoch in range(EPOCHS):
+    for epoch in range(config["epochs"]):
         losses = []
         for batch in batches(rng.permutation(trained), config["batch"]):
             loss, gradients = network.loss_and_gradients(images[batch], labels[batch])

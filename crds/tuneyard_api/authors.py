@@ -6,7 +6,7 @@ about the author, at the request that brings what the Jobs are made from; what t
 
 from __future__ import annotations
 
-JOB_FIELDS = ("template", "parameters", "initial", "gpu")
+JOB_FIELDS = ("template", "parameters", "initial", "gpu", "fidelity", "checkpoints")
 """The fields of a study's spec that its Jobs are made from. The others decide how many run, which, and when."""
 
 NEW_JOBS = f"oldObject == null || {list(JOB_FIELDS)}.exists(f, dyn(object.spec)[?f] != dyn(oldObject.spec)[?f])"

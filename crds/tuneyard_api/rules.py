@@ -12,12 +12,26 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel
 
 from tuneyard_api.common import DURATION_PATTERN, seconds
+from tuneyard_api.fidelity import NEEDS_FIDELITY, FidelitySpec
 from tuneyard_api.gpuqueue import GpuQueueSpec
 from tuneyard_api.rule import Rule
+from tuneyard_api.service import ServiceSpec
 from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, NumericParameter, Parameter
-from tuneyard_api.study import NAME_LIMIT, BackoffSpec, GpuSpec, Objective, RetrySpec, Study, StudySpec, TrialsSpec
+from tuneyard_api.study import (
+    MOST_GOALS,
+    NAME_LIMIT,
+    BackoffSpec,
+    GpuSpec,
+    Objective,
+    RetrySpec,
+    StrategySpec,
+    Study,
+    StudySpec,
+    TrialsSpec,
+)
 from tuneyard_api.template import PodSpec
 from tuneyard_api.trial import TrialSpec
+from tuneyard_api.warmstart import WarmStart
 
 
 def rules_of(model: type[BaseModel]) -> list[Rule]:
@@ -50,15 +64,45 @@ _STUDY = (
         "metadata.name must not contain a dot, because pods are named after it; write - instead",
         ".metadata.name",
     ),
+    Rule(
+        "!has(self.spec.warmStart) || !self.spec.warmStart.exists(w, has(w.study) && w.study == self.metadata.name)",
+        lambda study: all(source.study != study.metadata.name for source in study.spec.warm_start),
+        "a study cannot be its own warm start; name an earlier one",
+        ".spec.warmStart",
+    ),
 )
+
+NOT_LEARNING = ("manual", "grid", "random", "sobol", "hyperband")
+"""Strategies whose configurations do not depend on results."""
+ONE_GOAL = ("cmaes", *NEEDS_FIDELITY)
+"""Strategies that know one objective with a goal only."""
 
 _STUDY_SPEC = (
     Rule(
-        "self.objectives.exists_one(o, has(o.goal))",
-        lambda spec: sum(o.goal is not None for o in spec.objectives) == 1,
-        "exactly one of the objectives must have a goal; give one metric goal: maximize or goal: minimize, and the "
-        "others atMost or atLeast",
+        "self.objectives.exists(o, has(o.goal))",
+        lambda spec: any(o.goal is not None for o in spec.objectives),
+        "one of the objectives must have a goal; give a metric goal: maximize or goal: minimize",
         ".objectives",
+    ),
+    Rule(
+        f"self.objectives.filter(o, has(o.goal)).size() <= {MOST_GOALS}",
+        lambda spec: sum(o.goal is not None for o in spec.objectives) <= MOST_GOALS,
+        f"at most {MOST_GOALS} of the objectives can have a goal; give the others a bound instead, atMost or atLeast",
+        ".objectives",
+    ),
+    Rule(
+        f"!(self.strategy.name in {list(ONE_GOAL)}) || self.objectives.filter(o, has(o.goal)).size() <= 1",
+        lambda spec: spec.strategy.name not in ONE_GOAL or sum(o.goal is not None for o in spec.objectives) <= 1,
+        "strategies cmaes, asha, hyperband and bohb can have one objective with a goal only; choose auto, bayesian or "
+        "tpe, or give the others a bound instead, atMost or atLeast",
+        ".strategy.name",
+    ),
+    Rule(
+        "!has(self.earlyStopping) || self.objectives.filter(o, has(o.goal)).size() <= 1",
+        lambda spec: spec.early_stopping is None or sum(o.goal is not None for o in spec.objectives) <= 1,
+        "earlyStopping compares trials by one objective; leave it out, or give the other objectives a bound instead, "
+        "atMost or atLeast",
+        ".earlyStopping",
     ),
     Rule(
         "self.objectives.all(o, self.objectives.exists_one(p, p.metric == o.metric))",
@@ -83,6 +127,40 @@ _STUDY_SPEC = (
         lambda spec: spec.strategy.name != "manual" or bool(spec.initial),
         "strategy manual runs the list in initial; write at least one configuration there",
         ".initial",
+    ),
+    Rule(
+        f"!has(self.warmStart) || size(self.warmStart) == 0 || !(self.strategy.name in {list(NOT_LEARNING)})",
+        lambda spec: not spec.warm_start or spec.strategy.name not in NOT_LEARNING,
+        "strategies manual, grid, random, sobol and hyperband do not learn; leave warmStart out, or use strategy auto",
+        ".warmStart",
+    ),
+    Rule(
+        f"!(self.strategy.name in {list(NEEDS_FIDELITY)}) || has(self.fidelity)",
+        lambda spec: spec.strategy.name not in NEEDS_FIDELITY or spec.fidelity is not None,
+        "strategies asha, hyperband and bohb need to know what trials can be given less of; write for example "
+        "fidelity: {parameter: epochs, min: 1, max: 81}, or use another strategy",
+        ".fidelity",
+    ),
+    Rule(
+        "!has(self.fidelity) || !self.parameters.exists(p, p.name == self.fidelity.parameter)",
+        lambda spec: spec.fidelity is None or all(p.name != spec.fidelity.parameter for p in spec.parameters),
+        "fidelity.parameter is one of parameters, too; leave it out there, since the strategy gives it its values",
+        ".fidelity.parameter",
+    ),
+    Rule(
+        "!has(self.strategy.sampler) || self.strategy.name == 'asha'",
+        lambda spec: spec.strategy.sampler is None or spec.strategy.name == "asha",
+        "sampler is a setting of strategy asha; leave it out, or write name: asha",
+        ".strategy.sampler",
+    ),
+)
+
+_FIDELITY = (
+    Rule(
+        "self.min < self.max",
+        lambda fidelity: fidelity.min < fidelity.max,
+        "min must be below max; swap them, or leave fidelity out",
+        ".min",
     ),
 )
 
@@ -241,6 +319,32 @@ _GPU = (
     ),
 )
 
+_WARM_START = (
+    Rule(
+        "has(self.study) != has(self.observations)",
+        lambda source: (source.study is None) != (source.observations is None),
+        "an entry of warmStart is either a study or observations; write one of the two",
+    ),
+)
+
+_STRATEGY = (
+    Rule(
+        "!has(self.service) || self.name == 'auto'",
+        lambda strategy: strategy.service is None or strategy.name == "auto",
+        "a strategy is either one of ours or a service; leave name out, or service",
+        ".name",
+    ),
+)
+
+_SERVICE = (
+    Rule(
+        f"!self.timeout.matches('{DURATION_PATTERN}') || duration(self.timeout) <= duration('10m')",
+        lambda service: seconds(service.timeout) <= 600,
+        "timeout must be at most 10m: a study does not go on while it waits for an answer",
+        ".timeout",
+    ),
+)
+
 _BACKOFF = (
     Rule(
         # has(), although both have defaults: the default {} of backoff itself is checked before it is filled in
@@ -285,7 +389,8 @@ _POD = (
 
 _TRIAL_SPEC = (
     Rule(
-        "self.study == oldSelf.study && self.index == oldSelf.index && self.parameters == oldSelf.parameters",
+        "self.study == oldSelf.study && self.index == oldSelf.index && self.parameters == oldSelf.parameters "
+        "&& has(self.rung) == has(oldSelf.rung) && (!has(self.rung) || self.rung == oldSelf.rung)",
         lambda _: True,
         "the spec of a trial never changes; delete the trial, or make a new study",
     ),
@@ -311,6 +416,10 @@ RULES: Mapping[type, tuple[Rule, ...]] = {
     Parameter: _PARAMETER,
     TrialsSpec: _TRIALS,
     GpuSpec: _GPU,
+    StrategySpec: _STRATEGY,
+    ServiceSpec: _SERVICE,
+    WarmStart: _WARM_START,
+    FidelitySpec: _FIDELITY,
     BackoffSpec: _BACKOFF,
     RetrySpec: _RETRY,
     PodSpec: _POD,
@@ -318,7 +427,7 @@ RULES: Mapping[type, tuple[Rule, ...]] = {
     GpuQueueSpec: _GPU_QUEUE_SPEC,
 }
 
-FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial")
+FROZEN = ("objectives", "parameters", "constraints", "strategy", "initial", "warmStart", "fidelity")
 """Fields of a study's spec that cannot change once it has started: finished trials would answer another question."""
 
 

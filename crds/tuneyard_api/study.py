@@ -7,17 +7,24 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from tuneyard_api.common import OBJECT_NAME, Conditions, Duration, MetricValues, Model, ObjectName, Time
+from tuneyard_api.fidelity import CheckpointsSpec, EarlyStoppingSpec, FidelitySpec
 from tuneyard_api.rule import matches
+from tuneyard_api.service import ServiceSpec
 from tuneyard_api.space import Configuration, Parameter
 from tuneyard_api.template import SchemaOf, Template
+from tuneyard_api.warmstart import WarmStart
 
 MetricName = Annotated[
     str,
     StringConstraints(max_length=63),
     matches("^[A-Za-z_][A-Za-z0-9_./-]*$", "write letters, digits and _ . / -, beginning with a letter or _"),
 ]
-STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian")
+STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes", "asha", "hyperband", "bohb")
 """The strategies that are built; the schema refuses every other name."""
+
+
+MOST_GOALS = 4
+"""Metrics that can be optimised at once."""
 
 
 class Objective(Model):
@@ -25,10 +32,14 @@ class Objective(Model):
 
     metric: MetricName = Field(description="The metric's name, as the training program reports it.")
     goal: Literal["minimize", "maximize"] | None = Field(
-        default=None, description="Which way is better. Exactly one metric of a study has a goal."
+        default=None,
+        description="Which way is better. A study has one metric with a goal, or up to four: then it looks for the "
+        "trials that no other one beats in all of them.",
     )
     target: float | None = Field(
-        default=None, description="The study is complete as soon as a trial is this good. Needs a goal."
+        default=None,
+        description="The study is complete as soon as a trial is this good; if several have targets, as soon as one "
+        "trial reaches them all. Needs a goal.",
     )
     at_most: float | None = Field(
         default=None, description="A trial with a larger value cannot be the best. Instead of a goal."
@@ -42,20 +53,36 @@ class Objective(Model):
         "for example 'test accuracy: {value}'. The last line that has it counts.",
     )
 
+    def is_reached_by(self, value: float) -> bool:
+        """Whether a value is as good as the target."""
+        sign = 1.0 if self.goal == "maximize" else -1.0
+        return self.target is not None and sign * value >= sign * self.target
+
 
 class StrategySpec(Model):
     """What proposes the configurations."""
 
-    name: Literal["auto", "manual", "grid", "random", "sobol", "tpe", "bayesian"] = Field(
+    name: Literal[
+        "auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes", "asha", "hyperband", "bohb"
+    ] = Field(
         default="auto",
         description="auto takes the one that suits: bayesian, with tpe beside it when there are many trials. manual "
         "runs the list in initial; grid every combination of a finite space; random draws from the distributions; "
         "sobol does so with points that cover the space evenly; tpe learns from results where good trials are dense, "
         "quickly even with thousands of them; bayesian models the objective, its noise, bounds and failures, and needs "
-        "the fewest trials.",
+        "the fewest trials; cmaes moves a normal distribution, and suits many trials of numbers that depend on each "
+        "other. asha, hyperband and bohb need a fidelity: they give most trials little of it, and the best ones all of "
+        "it.",
+    )
+    sampler: Literal["sobol", "tpe", "bayesian"] | None = Field(
+        default=None,
+        description="With strategy asha: what proposes the configurations that it tries. Left out: tpe.",
     )
     seed: int = Field(
         default=0, ge=0, le=2**53 - 1, description="The same seed and the same answers give the same study."
+    )
+    service: ServiceSpec | None = Field(
+        default=None, description="Instead of a name: a service of your own that proposes the configurations."
     )
 
 
@@ -177,7 +204,7 @@ class StudySpec(Model):
     objectives: list[Objective] = Field(
         min_length=1,
         max_length=10,
-        description="The metric to optimise (the one with a goal), and metrics to keep within bounds.",
+        description="The metrics to optimise, those with a goal, and metrics to keep within bounds.",
     )
     parameters: list[Parameter] = Field(
         min_length=1, max_length=100, description="The search space, one entry a dimension."
@@ -195,6 +222,22 @@ class StudySpec(Model):
         max_length=10_000,
         description="Configurations to try first, for example [{lr: 0.01, layers: 2}]; the strategy fills in the "
         "parameters left out. With strategy manual they are the whole study and must be complete.",
+    )
+    warm_start: list[WarmStart] = Field(
+        default_factory=list,
+        max_length=10,
+        description="What the strategy learns from before the first trial. It is not counted towards trials.max, and "
+        "never the best: name the best one in initial to have it run.",
+    )
+    fidelity: FidelitySpec | None = Field(
+        default=None,
+        description="How much of it a trial can be given: epochs, steps, trees. asha, hyperband and bohb need it.",
+    )
+    early_stopping: EarlyStoppingSpec | None = Field(
+        default=None, description="A rule by which trials that do badly are stopped, whatever the strategy."
+    )
+    checkpoints: CheckpointsSpec | None = Field(
+        default=None, description="A volume for the state of programs: see tuneyard.checkpoint_dir()."
     )
     trials: TrialsSpec = Field(default_factory=TrialsSpec, description="How many trials, and how many at a time.")
     max_duration: Duration | None = Field(
@@ -233,7 +276,7 @@ class TrialCounts(Model):
     succeeded: int = Field(default=0, description="Ended with all metrics.")
     failed: int = Field(default=0, description="Failed after their retries.")
     infeasible: int = Field(default=0, description="Ended without usable metrics, out of memory or out of time.")
-    stopped: int = Field(default=0, description="Stopped because the study ended.")
+    stopped: int = Field(default=0, description="Stopped early, or because the study ended.")
     retries: int = Field(default=0, description="Attempts that were retries.")
 
 
@@ -255,6 +298,9 @@ class BestTrial(Model):
     value: float = Field(description="The objective's value.")
     metrics: MetricValues = Field(default_factory=dict, description="All its metrics.")
     parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
+    fidelity: int | None = Field(
+        default=None, description="For how much of the fidelity it ran; left out: for all of it."
+    )
 
 
 class StudyWaiting(Model):
@@ -278,6 +324,35 @@ class StudyWaiting(Model):
     )
 
 
+class FrontTrial(Model):
+    """A trial on the Pareto front."""
+
+    trial: str = Field(max_length=253, description="The Trial's name.")
+    index: int = Field(description="Its number within the study.")
+    metrics: MetricValues = Field(default_factory=dict, description="The metrics that the study's objectives name.")
+    parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
+
+
+class ParetoFront(Model):
+    """Trials that no other one beats: none is as good in every objective and better in one."""
+
+    size: int = Field(description="How many there are.")
+    trials: list[FrontTrial] = Field(
+        max_length=20,
+        description="Those that together dominate the most, in the order of the first objective.",
+    )
+
+
+class RecommendedTrial(Model):
+    """The trial to use: the one that a model of all trials expects most of, which need not be the luckiest one."""
+
+    trial: str = Field(max_length=253, description="The Trial's name.")
+    index: int = Field(description="Its number within the study.")
+    expected: float = Field(description="The objective's value as it is expected to be, without its noise.")
+    deviation: float = Field(description="How sure that is: a standard deviation.")
+    parameters: Configuration = Field(default_factory=dict, description="Its configuration.")
+
+
 class StudyStatus(Model):
     """What Tuneyard observed; of constant size, whatever the number of trials."""
 
@@ -290,7 +365,19 @@ class StudyStatus(Model):
     start_time: Time | None = Field(default=None, description="When the first trial was created (RFC 3339).")
     completion_time: Time | None = Field(default=None, description="When the study ended (RFC 3339).")
     trials: TrialCounts | None = Field(default=None, description="Trials by state.")
-    best: BestTrial | None = Field(default=None, description="The best trial so far.")
+    best: BestTrial | None = Field(
+        default=None,
+        description="The best trial so far, of those that ran for most of the fidelity; none that was stopped early. "
+        "Absent where there are several objectives: see front.",
+    )
+    front: ParetoFront | None = Field(
+        default=None, description="Where there are several objectives: the trials that no other one beats."
+    )
+    recommended: RecommendedTrial | None = Field(
+        default=None,
+        description="Once the study has ended: the trial to use, by the model of strategies that have one (auto and "
+        "bayesian). It differs from best where results are noisy. Absent where there are several objectives.",
+    )
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")
     gpus: float | None = Field(default=None, description="GPUs in use, parts of one included.")
@@ -313,7 +400,8 @@ class StudyStatus(Model):
     conditions: Conditions = Field(
         default_factory=list,
         max_length=16,
-        description="Complete, Failed, Suspended, Valid and Blocked, with reason and message.",
+        description="Complete, Failed, Suspended, Valid, Blocked, WarmStarted and StrategyAvailable, with reason and "
+        "message; and Degraded, if another model proposes than the strategy's own because that takes too long.",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from tuneyard_api.common import Conditions, MetricValues, Model, Time
+from tuneyard_api.fidelity import Rung
 from tuneyard_api.space import Configuration
 
 
@@ -43,6 +44,7 @@ class Outcome(StrEnum):
     STOPPED = "Stopped"
     BLOCKED = "Blocked"
     PREEMPTED = "Preempted"
+    EARLY_STOPPED = "EarlyStopped"
 
 
 class TrialSpec(Model):
@@ -51,6 +53,9 @@ class TrialSpec(Model):
     study: str = Field(max_length=253, description="The Study's name.")
     index: int = Field(ge=0, description="The trial's number within its study, from 0.")
     parameters: Configuration = Field(description="The configuration.")
+    rung: Rung | None = Field(
+        default=None, description="For how much of the fidelity it runs. Left out: for all of it, unless it is stopped."
+    )
 
 
 class Needs(Model):
@@ -176,10 +181,17 @@ class TrialStatus(Model):
         default=None, description="What its next attempts get more than the study asks for; absent: nothing."
     )
     not_before: Time | None = Field(default=None, description="No attempt before this time (RFC 3339).")
-    value: float | None = Field(default=None, description="The objective's value.")
+    value: float | None = Field(
+        default=None, description="The objective's value; absent where there are several, see observation."
+    )
     observation: Observation | None = Field(default=None, description="The final metrics.")
     curve: list[CurvePoint] = Field(
         default_factory=list, max_length=50, description="Metrics on the way, thinned out to 50 points."
+    )
+    judged: int | None = Field(
+        default=None,
+        ge=0,
+        description="The fidelity at which it was last judged, and let go on or stopped.",
     )
     attempts: list[AttemptStatus] = Field(
         default_factory=list, max_length=130, description="The attempts that have ended."

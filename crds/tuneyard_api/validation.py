@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.alias_generators import to_snake
 
 from tuneyard_api.common import API_VERSION
 from tuneyard_api.initial import initial_problems
@@ -62,7 +63,8 @@ def validate_study(manifest: Mapping[str, Any]) -> Study:
 
 def immutable_changes(old: StudySpec, new: StudySpec) -> list[str]:
     """One sentence for each field that differs and cannot change once a study has started."""
-    return [f"spec.{field}: {frozen_message(field)}" for field in FROZEN if getattr(old, field) != getattr(new, field)]
+    changed = [name for name in FROZEN if getattr(old, to_snake(name)) != getattr(new, to_snake(name))]
+    return [f"spec.{name}: {frozen_message(name)}" for name in changed]
 
 
 def _header_problems(manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -78,5 +78,10 @@ class Emit:
     """What the news follows: planned again after a failure or a crash, it is known to be the same news by that."""
 
 
+@dataclass(frozen=True, slots=True)
+class Recommend:
+    """Ask the strategy which trial to use, now that the study has ended."""
+
+
 TrialAction = StartAttempt | WriteTrial | ReadLog | InspectAttempt
-Action = TrialAction | StopAttempt | WriteStudy | Emit
+Action = TrialAction | StopAttempt | Recommend | WriteStudy | Emit

@@ -53,11 +53,12 @@ def paused(state: StudyState, now: float) -> Block | None:
     """Whether the study pauses, because nothing that it tries works: a mistake must not burn thousands of Jobs.
 
     Not before `trials.pauseAfter` trials have failed under the present spec, and as many as run without having failed;
-    and not while one lasts much longer than those that failed did. One that succeeds ends it, as does a change of the
-    spec. Costs a walk over the trials that failed or run, and only until one has succeeded.
+    and not while one lasts much longer than those that failed did. One that succeeds ends it, or was stopped early,
+    for it has a result; as does a change of the spec. Costs a walk over the trials that failed or run, and only until
+    one has a result.
     """
     failed, enough = state.troubled, state.spec.trials.pause_after
-    if state.phases[Phase.SUCCEEDED] or not enough or len(failed) < enough:
+    if state.phases[Phase.SUCCEEDED] or state.stopped_early or not enough or len(failed) < enough:
         return None
     if len(failed) < sum(index not in failed for index in state.active):
         return None

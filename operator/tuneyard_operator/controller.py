@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 Object = dict[str, Any]
 
 _SUPPLY_RETRY_SECONDS: Final = 2.0
+_JUDGE_SECONDS: Final = 0.2
+"""Between two judgements of a study's trials: what all of them report meanwhile is one question."""
 _TICK_SECONDS: Final = 1.0
 _DELETE_BATCH: Final = 100
 _UNHEALTHY_SECONDS: Final = 60.0
@@ -194,6 +196,8 @@ class Controller:
             return
         for report in reports:
             state.add_report(key.index, key.attempt, report.get("step"), report.get("metrics"))
+        if state.to_judge:
+            self._runners[key.study_uid].wake.set()
 
 
 def _keep(store: dict[str, dict[str, Object]], uid: str, kind: str, item: Object) -> None:
@@ -235,6 +239,8 @@ class _Runner:
         self._ended: deque[tuple[float, str]] = deque()
         self._supplying = False
         self._supply_at = 0.0
+        self._judging = False
+        self._judge_at = 0.0
 
     def may_have(self, item: Object) -> bool:
         """Whether an object that says it is the study's may be: people can write any label in their own namespace."""
@@ -257,6 +263,7 @@ class _Runner:
             try:
                 for action in self._engine.plan(self.state):
                     self._controller.spawn(self._perform(action))
+                self._judge_if_needed()
                 self._supply_if_wanted()
                 self._clean_up()
             except Exception:
@@ -270,7 +277,10 @@ class _Runner:
     def _pause(self) -> float:
         """Seconds to the next time at which something is due."""
         heap = self.state.wakeups
-        due = heap[0][0] - self._controller.world.now() if heap else _TICK_SECONDS
+        now = self._controller.world.now()
+        due = heap[0][0] - now if heap else _TICK_SECONDS
+        if self.state.to_judge and not self._judging:
+            due = min(due, self._judge_at - now)
         return min(_TICK_SECONDS, max(0.005, due))
 
     async def _perform(self, action: Any) -> None:
@@ -286,6 +296,23 @@ class _Runner:
         if state.checked_generation != state.generation or wanted(state, now, learns=learns(state)):
             self._supplying = True
             self._controller.spawn(self._supply())
+
+    def _judge_if_needed(self) -> None:
+        if self.state.to_judge and not self._judging and self._controller.world.now() >= self._judge_at:
+            self._judging = True
+            self._controller.spawn(self._judge())
+
+    async def _judge(self) -> None:
+        pause = _SUPPLY_RETRY_SECONDS
+        try:
+            await self._engine.judge(self.state)
+            pause = _JUDGE_SECONDS
+        except WorldError as error:
+            logger.warning("study %s: no verdict on its trials yet: %s", self.state.name, error)
+        finally:
+            self._judge_at = self._controller.world.now() + pause
+            self._judging = False
+            self.wake.set()
 
     async def _supply(self) -> None:
         pause = _SUPPLY_RETRY_SECONDS  # after what nobody has foreseen, too

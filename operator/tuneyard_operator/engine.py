@@ -11,12 +11,14 @@ import logging
 from collections import Counter
 from typing import Any, Final
 
-from tuneyard_operator import planner
+from tuneyard_api.common import epoch_seconds
+from tuneyard_operator import planner, status, warm_start
 from tuneyard_operator.actions import (
     Action,
     Emit,
     InspectAttempt,
     ReadLog,
+    Recommend,
     StartAttempt,
     StopAttempt,
     TrialAction,
@@ -24,7 +26,7 @@ from tuneyard_operator.actions import (
     WriteTrial,
 )
 from tuneyard_operator.metrics import from_log
-from tuneyard_operator.state import StudyState
+from tuneyard_operator.state import StudyState, running_record
 from tuneyard_operator.strategy_client import StrategyClient, StrategyError, learns
 from tuneyard_operator.world import Conflict, Rejected, World, WorldError
 
@@ -53,14 +55,23 @@ class Engine:
         state = self.studies.get(uid)
         if state is None:
             state = self.studies[uid] = StudyState(study, self.world.now())
+            self._check_followers(state)
         else:
             state.set_study(study)
         return state
 
     def remove_study(self, uid: str) -> None:
         """The Study is gone; what belonged to it goes with it."""
-        self.studies.pop(uid, None)
+        gone = self.studies.pop(uid, None)
         self.strategies.forget(uid)
+        if gone is not None:
+            self._check_followers(gone)
+
+    def _check_followers(self, earlier: StudyState) -> None:
+        """A study has come or gone: what others learn from is read anew."""
+        for state in self.studies.values():
+            if state.namespace == earlier.namespace and earlier.name in warm_start.names(state.spec):
+                state.checked_generation = 0
 
     # Supply ----------------------------------------------------------------------------------------------------
 
@@ -77,16 +88,20 @@ class Engine:
             if not indices:
                 state.strategy_problem = None  # nothing is needed of it now
                 return False
+            known = len(state.history)
             answer = await self.strategies.ask(state, indices)
+            state.degraded = answer.degraded or ""
         except StrategyError as error:
             state.strategy_problem = str(error)
             raise WorldError(str(error)) from error
-        state.strategy_problem = None
-        for item in await self.world.create_trials(state, answer.configurations):
+        state.strategy_problem, state.strategy_note = None, answer.note
+        for item in await self.world.create_trials(state, answer.configurations, answer.rungs):
             state.set_trial(item, self.world.now())
         missing = [index for index in indices if index not in answer.configurations]
         if missing and answer.exhausted:
             state.exhausted_from = min(missing)
+        elif missing and not answer.configurations:
+            state.waits_since = known
         return bool(answer.configurations)
 
     async def _check(self, state: StudyState) -> None:
@@ -96,11 +111,51 @@ class Engine:
         if template is None and generation == state.generation:
             state.template_checked = generation
             state.touched |= state.active
-        problems = await self.strategies.check(state)
+        problems = [*await self.strategies.check(state), *await self._warm_start(state)]
         state.spec_problem = "; ".join([*problems, *([template] if template else [])]) or None
         state.checked_generation = generation
         state.touched |= state.active
         state.status_due = 0.0
+
+    async def _warm_start(self, state: StudyState) -> list[str]:
+        """Read what the study learns from; what is wrong with it, as long as there is no trial."""
+        spec = state.spec
+        if not spec.warm_start:
+            return []
+        found = {name: await self.world.trials_of(state, name) for name in warm_start.names(spec)}
+        created = epoch_seconds(state.object["metadata"]["creationTimestamp"])
+        state.warm_start = warm_start.warm_start(spec, created, found)
+        return [] if state.trials else list(warm_start.missing(spec, found))
+
+    # Judging ---------------------------------------------------------------------------------------------------
+
+    async def judge(self, state: StudyState) -> None:
+        """Have the trials judged that reported since; the verdicts are carried out by what is planned next.
+
+        Raises:
+            WorldError: there is no answer now; the trials are still to be judged.
+        """
+        watch, indices = state.watch, sorted(state.to_judge)
+        state.to_judge.clear()
+        if watch is None:
+            return
+        # A trial whose being let go on is not on record yet counts on its rung all the same.
+        asked = {*indices, *(index for index in state.active if watch.owes(state.trials[index]))}
+        trials = {index: state.trials[index] for index in sorted(asked) if index in state.trials}
+        for trial in trials.values():
+            watch.heard(trial)
+        try:
+            verdicts = await self.strategies.judge(state, [running_record(t, watch) for t in trials.values()])
+        except StrategyError as error:
+            state.to_judge.update(index for index in indices if index in state.trials)
+            raise WorldError(str(error)) from error
+        for verdict in verdicts:
+            judged, now = trials.get(verdict.index), state.trials.get(verdict.index)
+            if judged is None or now is None or (judged.uid, judged.attempt) != (now.uid, now.attempt):
+                continue
+            if now.active and now.verdict is None:
+                now.verdict = verdict
+                state.touched.add(now.index)
 
     # Actions ---------------------------------------------------------------------------------------------------
 
@@ -115,12 +170,29 @@ class Engine:
                 await self._write_study(state, action)
             elif isinstance(action, Emit):
                 await self.world.emit(state, action)
+            elif isinstance(action, Recommend):
+                await self._recommend(state)
             elif isinstance(action, StopAttempt):
                 await self._stop(state, action)
             else:
                 await self._perform_on_trial(state, action)
         except WorldError as error:
             logger.warning("study %s: %s: %s", state.name, type(action).__name__, error)
+
+    async def _recommend(self, state: StudyState) -> None:
+        """Ask which trial to use; where there is no answer the study ends without one."""
+        ended = state.ended
+        try:
+            found = await self.strategies.recommend(state)
+        except StrategyError as error:
+            logger.warning("study %s: no trial is recommended: %s", state.name, error)
+            found = None
+        finally:
+            state.recommending = False
+        trial = state.trials.get(found.index) if found is not None and found.index is not None else None
+        state.recommended = status.recommended(trial, found) if trial is not None and found is not None else None
+        state.recommended_for = ended
+        state.status_due = 0.0
 
     async def _write_study(self, state: StudyState, action: WriteStudy) -> None:
         try:

@@ -18,12 +18,14 @@ from tuneyard_operator.controller import Controller
 from tuneyard_operator.intake import Intake
 from tuneyard_operator.strategy_client import InProcess, StrategyClient
 from tuneyard_operator.strategy_http import HttpStrategies
+from tuneyard_operator.strategy_services import WithServices
 from tuneyard_operator.tokens import TokenVerifier
 from tuneyard_scheduler import process
 from tuneyard_scheduler.kube import Kube, KubeError
 from tuneyard_scheduler.lease import LeadershipLost
 from tuneyard_scheduler.serving import serving
 from tuneyard_scheduler.telemetry import showing
+from tuneyard_strategy.advisor import PATIENCE, Advisor
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class Options(process.Options):
     strategy_url: str | None = None
     """The strategy service; None to run strategies in this process."""
     strategy_token_file: Path | None = None
+    strategy_services: tuple[str, ...] = ()
+    """Strategy services of users' own that may be asked, as origins."""
     listen: tuple[str, int] = ("0.0.0.0", 8080)  # noqa: S104 - pods reach the intake over the network
     report_url: str | None = None
     """Where pods reach the intake; None to guess from this host's address."""
@@ -82,7 +86,7 @@ class _Replica:
     async def _work(self, reports: Intake) -> None:
         """Plan, until kopf is told to end."""
         options = self._options
-        strategies = _strategies(options)
+        strategies = WithServices(_strategies(options), options.strategy_services)
         report_url = options.report_url or f"http://{process.own_address()}:{options.listen[1]}{intake.PATH}"
         measured = telemetry.MeasuredStrategies(strategies)
         controller = Controller(
@@ -120,8 +124,7 @@ class _Replica:
             shown.close()
             self._controller = reports.controller = None
             await controller.stop()
-            if isinstance(strategies, HttpStrategies):
-                await strategies.close()
+            await strategies.close()
 
 
 async def _studies_served(kube: Kube) -> None:
@@ -138,7 +141,7 @@ async def _studies_served(kube: Kube) -> None:
 
 def _strategies(options: Options) -> StrategyClient:
     if options.strategy_url is None:
-        return InProcess()
+        return InProcess(Advisor(patience=PATIENCE))
     if options.strategy_token_file is None:
         raise ValueError("--strategy-url needs --strategy-token-file: the service answers nobody without its token")
     return HttpStrategies(options.strategy_url, options.strategy_token_file)

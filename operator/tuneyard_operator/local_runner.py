@@ -14,7 +14,7 @@ from tuneyard_api.trial import Placement
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.engine import Engine
 from tuneyard_operator.state import StudyState
-from tuneyard_operator.strategy_client import InProcess
+from tuneyard_operator.strategy_client import InProcess, StrategyClient
 from tuneyard_operator.world import Conflict, WorldError
 from tuneyard_operator.worlds.gpus import RESOURCE, Gpus
 from tuneyard_operator.worlds.home import Home
@@ -28,6 +28,7 @@ from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.selection import ANY_NODE
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import NOTHING, AttemptKey, Node, Outlook, Place, PodView, StudyView, Waiting, taken
+from tuneyard_strategy.advisor import PATIENCE, Advisor
 
 Object = dict[str, Any]
 
@@ -84,7 +85,9 @@ class LocalRunner:
         self._news: list[News] = []
         self._world = LocalWorld(store, home, gpus, self._news.append)
         self._world.on_trial = self._take_trial
-        self._engine = Engine(self._world, InProcess())
+        self._strategies = _strategies(study)
+        self._engine = Engine(self._world, self._strategies)
+        self._supplying: asyncio.Task[None] | None = None
         self.state = self._engine.set_study(study)
         # Whoever runs a study again has mended what failed, maybe in a program of which the manifest says nothing.
         self.state.forgiven = self._world.now()
@@ -96,6 +99,7 @@ class LocalRunner:
         self._plan_at = 0.0
         self._sync_at = 0.0
         self._supply_at = 0.0
+        self._judge_at = 0.0
         self._interrupts = 0
         self._ending: Ending | None = None
         for trial in store.trials(self.state.uid):
@@ -118,7 +122,17 @@ class LocalRunner:
         finally:
             loop.remove_signal_handler(signal.SIGINT)
             loop.remove_signal_handler(signal.SIGTERM)
+            await self._close()
         return ending
+
+    async def _close(self) -> None:
+        """Leave the strategy: an answer that is still to come is not waited for."""
+        if self._supplying is not None:
+            self._supplying.cancel()
+            await asyncio.gather(self._supplying, return_exceptions=True)
+        close = getattr(self._strategies, "close", None)
+        if close is not None:
+            await close()
 
     async def _turn(self) -> Ending | None:
         """Look, and plan if there is news or it is time to: why the run is over, None while it goes on."""
@@ -140,7 +154,12 @@ class LocalRunner:
         self._plan_at = now + _PLAN_SECONDS
         await self._act()
         if not self._interrupts and self._ending is None:
-            await self._supply(now)
+            await self._judge(now)
+            if self.state.spec.strategy.service is None:
+                await self._supply(now)
+            elif self._supplying is None or self._supplying.done():
+                # An answer from the network may be long in coming; what runs is looked after meanwhile.
+                self._supplying = asyncio.create_task(self._supply(now))
             self._schedule(now)
             await self._act()
         news = self._news[:]
@@ -153,12 +172,21 @@ class LocalRunner:
             for action in actions:
                 await self._engine.perform(self.state, action)
 
+    async def _judge(self, now: float) -> None:
+        """Have the trials judged that reported; those that are stopped give their places to others at once."""
+        if self.state.to_judge and now >= self._judge_at:
+            try:
+                await self._engine.judge(self.state)
+            except WorldError:
+                self._judge_at = now + _SUPPLY_RETRY_SECONDS
+            await self._act()
+
     async def _supply(self, now: float) -> None:
         if now < self._supply_at:
             return
         try:
             while await self._engine.supply(self.state):
-                pass
+                self._plan_at = 0.0
         except WorldError:
             # The study's status says why.
             self._supply_at = now + _SUPPLY_RETRY_SECONDS
@@ -297,3 +325,13 @@ class LocalRunner:
         self.state.status_due = self.state.status_full_at = 0.0
         with contextlib.suppress(WorldError):
             await self._act()
+
+
+def _strategies(study: Object) -> StrategyClient:
+    """In this process; a study with a service of its own may ask whatever there is, as its programs may."""
+    inner = InProcess(Advisor(patience=PATIENCE))
+    if not (study["spec"].get("strategy") or {}).get("service"):
+        return inner
+    from tuneyard_operator.strategy_services import WithServices  # noqa: PLC0415 - few need what it imports
+
+    return WithServices(inner, ["*"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -55,6 +56,11 @@ class Reports:
     told: int = 0
     """How many reports there were when the curve was last written."""
     count: int = 0
+    marks: tuple[int, ...] = ()
+    """Steps, in order: the first point at or beyond each is kept whatever else is thinned out."""
+    _marked: int = 0
+    _kept: set[int] = field(default_factory=set)
+    _latest: tuple[int, dict[str, float]] | None = None
     _points: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     _stride: int = 1
     _steps: dict[str, int] = field(default_factory=dict)
@@ -88,18 +94,23 @@ class Reports:
         if self._points and self._points[-1][0] == step:
             self._points[-1][1].update(metrics)
             return
+        self._latest = (step, metrics)
+        reached = bisect_right(self.marks, step)
+        if reached > self._marked:
+            self._marked = reached
+            self._kept.add(step)
         # Every stride-th point is kept; when there are too many, every other goes and the stride doubles.
-        if self.count % self._stride == 0:
+        if self.count % self._stride == 0 or step in self._kept:
             self._points.append((step, metrics))
             if len(self._points) >= MAX_POINTS:
-                self._points = self._points[::2]
+                self._points = [p for at, p in enumerate(self._points) if at % 2 == 0 or p[0] in self._kept]
                 self._stride *= 2
         self.count += 1
 
     @classmethod
-    def resumed(cls, curve: Iterable[Mapping[str, Any]]) -> Self:
+    def resumed(cls, curve: Iterable[Mapping[str, Any]], marks: tuple[int, ...] = ()) -> Self:
         """What a curve that was written by an earlier process still tells."""
-        reports = cls()
+        reports = cls(marks=marks)
         for point in curve:
             reports.add(point["step"], point["metrics"])
         reports.told = reports.count
@@ -108,6 +119,15 @@ class Reports:
     def curve(self) -> list[dict[str, Any]]:
         """The curve as the API has it: [{step, metrics}]."""
         return [{"step": step, "metrics": metrics} for step, metrics in self._points]
+
+    def curve_to_now(self) -> list[dict[str, Any]]:
+        """The curve with its newest point, which may have been thinned out."""
+        latest = [] if self._latest is None or self._latest in self._points[-1:] else [self._latest]
+        return [*self.curve(), *({"step": step, "metrics": metrics} for step, metrics in latest)]
+
+    def step_of(self, metric: str) -> int | None:
+        """The newest step at which there is a number for a metric."""
+        return self._steps.get(metric)
 
 
 def from_termination_message(text: str | None) -> dict[str, Any]:
@@ -161,10 +181,11 @@ def observe(
             raise BadMetrics(f"the program ended without metric {name} ({had}); call tuneyard.report({name}=...)")
         if not math.isfinite(as_number(name, merged[name])):
             raise BadMetrics(f"metric {name} is {merged[name]}: not a finite number")
-    return _usable(merged)
+    return usable(merged)
 
 
-def _usable(metrics: Mapping[str, Any]) -> dict[str, float]:
+def usable(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Those that are finite numbers, at most MAX_METRICS."""
     usable: dict[str, float] = {}
     for name, value in metrics.items():
         try:

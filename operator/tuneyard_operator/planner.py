@@ -20,6 +20,7 @@ from tuneyard_operator.actions import (
     InspectAttempt,
     Object,
     ReadLog,
+    Recommend,
     StartAttempt,
     StopAttempt,
     TrialAction,
@@ -28,11 +29,13 @@ from tuneyard_operator.actions import (
 )
 from tuneyard_operator.attempts import AttemptSeen, End, classify
 from tuneyard_operator.blocking import BLOCKED_AFTER, blocked, blocked_at, lost_place, paused
-from tuneyard_operator.metrics import BadMetrics, from_termination_message, observe
+from tuneyard_operator.metrics import BadMetrics, from_termination_message, observe, usable
 from tuneyard_operator.needs import Growth, after_out_of_memory
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.retry import GiveUp, decide
+from tuneyard_strategy.contract import MODELLED
+from tuneyard_strategy.stopping import Verdict
 
 RUNNING_AFTER: Final = 2.0
 """Seconds that an attempt runs before phase Running is written: a shorter trial is spared one write."""
@@ -79,11 +82,12 @@ def _ends(state: StudyState, now: float) -> Iterator[StudyEnd]:
         said = f"{failed} trials failed, more than trials.maxFailed allows ({state.spec.trials.max_failed})"
         yield StudyEnd("Failed", "TooManyFailed", said)
     best = state.best
-    if best is not None and best.value is not None and state.goal.target is not None:
-        sign = 1.0 if state.goal.goal == "maximize" else -1.0
-        if sign * best.value >= sign * state.goal.target:
-            said = f"trial {best.index} reached {state.goal.metric} {best.value:g} (target {state.goal.target:g})"
-            yield StudyEnd("Complete", "TargetReached", said)
+    if best is not None and best.value is not None and state.goal.is_reached_by(best.value):
+        said = f"trial {best.index} reached {state.goal.metric} {best.value:g} (target {state.goal.target:g})"
+        yield StudyEnd("Complete", "TargetReached", said)
+    reaching = state.front.reaching() if state.front is not None else None
+    if reaching is not None:
+        yield StudyEnd("Complete", "TargetReached", reaching)
     if state.max_duration is not None and state.started_at is not None and now >= state.started_at + state.max_duration:
         yield StudyEnd("Complete", "MaxDurationReached", f"maxDuration {state.spec.max_duration} has passed")
     missing = state.next_index < state.limit or any(index < state.limit for index in state.holes)
@@ -104,6 +108,8 @@ def wanted(state: StudyState, now: float, *, learns: bool) -> list[int]:
     if state.spec.suspend or state.deleting or state.problem or parallel == 0:
         return []
     if blocked(state, now) or study_end(state, now):
+        return []
+    if state.waits_since == len(state.history):
         return []
     look_ahead = min(2, parallel) if learns else min(parallel, MAX_LOOK_AHEAD)
     # A trial that backs off leaves its slot to another one; many that do show a program to be mended, not more work.
@@ -134,6 +140,7 @@ def plan(state: StudyState, now: float) -> list[Action]:
     actions += [StopAttempt(index, attempt) for index, attempt in due]
     for stray in due:
         del state.strays[stray]
+    actions += _plan_recommendation(state, end)
     actions += _plan_status(state, end, now)
     return actions
 
@@ -150,8 +157,13 @@ def _plan_trial(state: StudyState, trial: TrialState, end: StudyEnd | None, now:
         return _end_attempt(state, trial, seen, now)
     if end is not None:
         return _conclude(state, trial, End(Outcome.STOPPED, "StudyEnded", end.message), seen, now)
-    if not trial.active:
-        return _plan_pending(state, trial, now)
+    return _plan_active(state, trial, seen, now) if trial.active else _plan_pending(state, trial, now)
+
+
+def _plan_active(state: StudyState, trial: TrialState, seen: AttemptSeen | None, now: float) -> TrialAction | None:
+    """A trial that has a place, and whose attempt has not ended as far as is known."""
+    if trial.verdict is not None:
+        return _plan_verdict(state, trial, trial.verdict, seen, now)
     leaves = _leaves(trial)
     if leaves is not None and (seen is not None or not trial.started):
         return _plan_leaving(state, trial, leaves, seen, now)
@@ -192,6 +204,23 @@ def _plan_start(state: StudyState, trial: TrialState, now: float) -> TrialAction
     reason = "InvalidSpec" if pause is None else pause.reason
     given_back = End(Outcome.BLOCKED, reason, "gave its place back: the study is blocked until somebody mends it")
     return _conclude(state, trial, given_back, None, now)
+
+
+def _plan_verdict(
+    state: StudyState, trial: TrialState, verdict: Verdict, seen: AttemptSeen | None, now: float
+) -> WriteTrial:
+    """What a rule decided goes on record: that the trial was let go on at a rung; or its end, by which it is stopped.
+
+    What is then seen of its attempt is a stray. A trial that was stopped has the metrics of where it was judged.
+    """
+    if not verdict.stop:
+        trial.reports.told = trial.reports.count
+        passed = {"judged": verdict.fidelity, "curve": trial.reports.curve()}
+        return WriteTrial(trial.index, trial.version, passed)
+    metrics = usable(trial.reports.last) | {state.goal.metric: verdict.value}
+    stopped = End(Outcome.EARLY_STOPPED, "EarlyStopped", verdict.message)
+    write = _conclude(state, trial, stopped, seen, now, metrics)
+    return replace(write, status={**write.status, "judged": verdict.fidelity})
 
 
 def _plan_leaving(
@@ -336,7 +365,10 @@ def _conclude(
     if curve:
         patch["curve"] = curve
     if metrics is not None:
-        patch |= {"observation": {"metrics": metrics}, "value": metrics[state.goal.metric], "message": None}
+        value = metrics[state.goal.metric] if len(state.goals) == 1 else None
+        patch |= {"observation": {"metrics": metrics}, "value": value}
+    if verdict.phase is Phase.SUCCEEDED:
+        patch["message"] = None
     else:
         said = f"{verdict.message}; last: {end.message}" if verdict.phase is Phase.FAILED else end.message
         said += f" ({growth.why_not})" if growth.why_not else ""
@@ -376,10 +408,25 @@ def _ended_attempt(state: StudyState, trial: TrialState, end: End, seen: Attempt
     return ended
 
 
+def _plan_recommendation(state: StudyState, end: StudyEnd | None) -> list[Action]:
+    """Once all trials have ended the strategy's model is asked which one to use; the study's end is told after that."""
+    ended = end is not None and not state.pending and not state.active
+    if not ended or state.recommending or state.recommended_for == state.ended or not _has_model(state):
+        return []
+    state.recommending = True
+    return [Recommend()]
+
+
+def _has_model(state: StudyState) -> bool:
+    goals = sum(objective.goal is not None for objective in state.spec.objectives)
+    return state.spec.strategy.service is None and state.spec.strategy.name in MODELLED and goals == 1
+
+
 def _plan_status(state: StudyState, end: StudyEnd | None, now: float) -> list[Action]:
     """A new study status when it differs: at once when the phase changes, else at most once a second."""
-    if state.status_busy or (state.checked_generation != state.generation and state.strategy_problem is None):
-        return []  # whether the spec is valid will be known in a moment
+    unknown = state.checked_generation != state.generation and state.strategy_problem is None
+    if state.status_busy or state.recommending or unknown:
+        return []  # whether the spec is valid, or which trial is recommended, will be known in a moment
     if now < state.status_due and not (end and not state.pending and not state.active):
         return []
     state.status_due = now + STATUS_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,10 @@ GENERATION_ANNOTATION: Final = f"{GROUP}/generation"
 TOKEN_AUDIENCE: Final = "tuneyard"  # noqa: S105
 _TOKEN_FOLDER: Final = "/var/run/secrets/tuneyard"  # noqa: S105
 _TOKEN_SECONDS: Final = 3600
+_OFTEN: Final = "0.2"
+CHECKPOINT_DIR: Final = "TUNEYARD_CHECKPOINT_DIR"
+_CHECKPOINTS: Final = "tuneyard-checkpoints"
+_CHECKPOINT_FOLDER: Final = "/var/lib/tuneyard/checkpoints"
 _REFERENCE = re.compile(r"(\$?)\$\{([A-Za-z][A-Za-z0-9_]*)\}")
 
 
@@ -69,9 +74,22 @@ def environment(study: str, index: int, attempt: int, parameters: Mapping[str, A
     }
 
 
+def values(spec: StudySpec, rung: Object | None, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What the program is given: the configuration, and how much of the fidelity it is to run for."""
+    if spec.fidelity is None:
+        return dict(parameters)
+    return {**parameters, spec.fidelity.parameter: rung["fidelity"] if rung is not None else spec.fidelity.max}
+
+
+def checkpoint_name(parameters: Mapping[str, Any]) -> str:
+    """The folder for a configuration's state: the same for all its attempts, and for the trials that continue it."""
+    return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def unknown_references(spec: StudySpec) -> Iterator[str]:
     """A sentence for each ${name} in the template that is no parameter."""
     known = {parameter.name for parameter in spec.parameters}
+    known |= {spec.fidelity.parameter} if spec.fidelity is not None else set()
     pod = spec.template.get("spec") or {}
     for kind in ("initContainers", "containers"):
         for number, container in enumerate(pod.get(kind) or []):
@@ -95,7 +113,7 @@ def job_name(study: str, index: int, attempt: int) -> str:
     return f"{study}-{index}-{attempt}"
 
 
-def trial(state: StudyState, index: int, parameters: Object) -> Object:
+def trial(state: StudyState, index: int, parameters: Object, rung: Object | None = None) -> Object:
     """The Trial object to create: the durable intent."""
     return {
         "apiVersion": API_VERSION,
@@ -106,7 +124,7 @@ def trial(state: StudyState, index: int, parameters: Object) -> Object:
             "labels": {STUDY_LABEL: state.name, UID_LABEL: state.uid},
             "ownerReferences": [_owner("Study", state.name, state.uid)],
         },
-        "spec": {"study": state.name, "index": index, "parameters": parameters},
+        "spec": {"study": state.name, "index": index, "parameters": parameters} | ({"rung": rung} if rung else {}),
     }
 
 
@@ -136,11 +154,13 @@ def objects(
     pod = template["spec"]
     pod["restartPolicy"] = "Never"
     pod.setdefault("automountServiceAccountToken", False)
-    values = environment(state.name, of.index, of.attempt, of.parameters) | measuring(state.spec, of.placement)
+    given = values(state.spec, of.rung, of.parameters)
+    variables = environment(state.name, of.index, of.attempt, given) | measuring(state.spec, of.placement)
     for container in [*(pod.get("initContainers") or []), *pod["containers"]]:
-        fill_container(container, of.parameters, values)
+        fill_container(container, given, variables)
     main = pod["containers"][0]
-    _add_reporting(pod, main, report_url)
+    _add_reporting(pod, main, report_url, often=state.watch is not None)
+    _add_checkpoints(state, of, pod, main)
     memory.render(of.needs.get("memory"), main)
     needed: list[Object] = []
     if of.placement and of.placement.get("node"):
@@ -179,13 +199,33 @@ def measuring(spec: StudySpec, placement: Object | None) -> dict[str, str]:
     return {"TUNEYARD_MEASURE_GPU": "whole" if (placement or {}).get("gpus", 0) >= 1 else "part"}
 
 
-def _add_reporting(pod: Object, main: Object, report_url: str | None) -> None:
-    """Final metrics by the termination message; the curve by a post with a token that is good for nothing else."""
+def _add_checkpoints(state: StudyState, of: TrialState, pod: Object, main: Object) -> None:
+    """The study's claim, and in it the folder of the configuration, which the SDK makes.
+
+    No subPath: the kubelet would make it as root, and a program that is not root could not write there.
+    """
+    if state.spec.checkpoints is None:
+        return
+    claim = {"name": _CHECKPOINTS, "persistentVolumeClaim": {"claimName": state.spec.checkpoints.claim}}
+    pod["volumes"] = [*(pod.get("volumes") or []), claim]
+    mount = {"name": _CHECKPOINTS, "mountPath": _CHECKPOINT_FOLDER}
+    main["volumeMounts"] = [*(main.get("volumeMounts") or []), mount]
+    if all(entry["name"] != CHECKPOINT_DIR for entry in main["env"]):
+        folder = f"{_CHECKPOINT_FOLDER}/{state.name}-{state.uid}/{checkpoint_name(of.parameters)}"
+        main["env"] += [{"name": CHECKPOINT_DIR, "value": folder}]
+
+
+def _add_reporting(pod: Object, main: Object, report_url: str | None, *, often: bool) -> None:
+    """Final metrics by the termination message; the curve by a post with a token that is good for nothing else.
+
+    Posts come more often where a report may be a reason to stop the trial.
+    """
     main.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
     given = {entry["name"] for entry in main["env"]}
     ours = {"TUNEYARD_TERMINATION_FILE": main.get("terminationMessagePath", "/dev/termination-log")}
     if report_url is not None:
         ours |= {"TUNEYARD_REPORT_URL": report_url, "TUNEYARD_TOKEN_FILE": f"{_TOKEN_FOLDER}/token"}
+        ours |= {"TUNEYARD_REPORT_SECONDS": _OFTEN} if often else {}
         token = {"path": "token", "audience": TOKEN_AUDIENCE, "expirationSeconds": _TOKEN_SECONDS}
         volume = {"name": "tuneyard-token", "projected": {"sources": [{"serviceAccountToken": token}]}}
         pod["volumes"] = [*(pod.get("volumes") or []), volume]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from tuneyard_api.common import seconds
@@ -13,8 +13,11 @@ from tuneyard_api.study import Objective, StudySpec
 from tuneyard_api.trial import Outcome, Phase
 from tuneyard_api.validation import validate_study
 from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
+from tuneyard_operator.front import Front
 from tuneyard_operator.sizing import Peaks
 from tuneyard_operator.trial_state import TrialState, attempt_seconds
+from tuneyard_operator.warm_start import WarmStart
+from tuneyard_operator.watch import Watch
 from tuneyard_strategy.contract import TrialRecord
 
 Object = dict[str, Any]
@@ -32,8 +35,27 @@ class StudyState:
     """What the trials needed of a GPU."""
     forgiven: float = 0.0
     """What failed before this time does not count as trouble."""
+    goals: Sequence[Objective] = ()
+    front: Front | None = None
+    """Where there are several objectives, instead of a best trial."""
+    degraded: str | None = None
+    """Why another model proposes than the strategy's own; "" where its own does, None before it was asked."""
+    recommended: Object | None = None
+    """The trial to use, as the status has it; about `recommended_for` ended trials."""
+    recommended_for: int | None = None
+    recommending: bool = False
+    strategy_note: str | None = None
+    """What people should know of the strategy's last answer."""
+    warm_start: WarmStart = WarmStart()
+    """What the strategy learns from before the first trial."""
+    status_busy = False
+    stopped_early = 0
+    """How many trials a rule stopped."""
+    waits_since: int | None = None
+    """The length of the history with which the strategy had nothing to propose until another trial has ended."""
 
     def __init__(self, study: Object, now: float) -> None:
+        self.to_judge: set[int] = set()  # trials that reported something that may be a reason to stop them
         self.trials: dict[int, TrialState] = {}
         self._removed: set[str] = set()
         """Uids of trials that are gone: the answer to an earlier call may come after that news."""
@@ -80,7 +102,6 @@ class StudyState:
         self.status: Object = {}
         self.status_due = self.status_full_at = now
         self.status_written: Object | None = None
-        self.status_busy = False
         self.status_unsure = False
         """The last write failed, and may have taken effect: the next one is due even if it changes nothing."""
         self.version = 0
@@ -107,7 +128,8 @@ class StudyState:
             self.spec: StudySpec = validate_study(study).spec
             self.generation: int = meta["generation"]
             self.object = study
-            self.goal: Objective = next(o for o in self.spec.objectives if o.goal)
+            self.watch = Watch.of(self.spec)
+            self._set_goals([o for o in self.spec.objectives if o.goal])
             self.exhausted_from = None
             self.refused.clear()
             self.troubled.clear()
@@ -118,10 +140,19 @@ class StudyState:
             self._take_up(study.get("status") or {})
         self.version = version
 
+    def _set_goals(self, goals: list[Objective]) -> None:
+        if goals != self.goals:
+            self.goals, self.goal = goals, goals[0]
+            self._rank_anew(self.trials.values())
+
     def _take_up(self, status: Object) -> None:
         """Go on from what an earlier process wrote: a space that was found to be exhausted still is."""
         self.status = status
         self.peaks = Peaks.resumed(status.get("sizing"))
+        if self.told_end is not None:
+            self.recommended = status.get("recommended")
+            ended = ("succeeded", "failed", "infeasible", "stopped")
+            self.recommended_for = sum((status.get("trials") or {}).get(phase, 0) for phase in ended)
         if status.get("reason") == "SpaceExhausted" and status.get("observedGeneration") == self.generation:
             self.exhausted_from = status["trials"]["created"]
 
@@ -129,7 +160,7 @@ class StudyState:
 
     def set_trial(self, item: Object, now: float) -> None:
         """Take a trial's present object."""
-        after = TrialState.from_object(item)
+        after = TrialState.from_object(item, self.watch)
         before = self.trials.get(after.index)
         if after.uid in self._removed or (before is None and after.version <= self._listed):
             return
@@ -175,6 +206,8 @@ class StudyState:
         """Take a trial out of all sums."""
         self.refused.pop(trial.index, None)
         self.phases[trial.phase] -= 1
+        self.stopped_early -= trial.stopped_early
+        self.to_judge.discard(trial.index)
         self.pending.discard(trial.index)
         self.waits.discard(trial.index)
         self._backing_off.discard(trial.index)
@@ -182,28 +215,17 @@ class StudyState:
         self.stuck.discard(trial.index)
         self.troubled.pop(trial.index, None)
         self._count_attempts(trial, -1)
-        if self.best is trial:
-            del self.trials[trial.index]
-            self.best = None
-            for other in self.trials.values():
-                self._consider(other)
-            self.trials[trial.index] = trial
+        if self.best is trial or (self.front is not None and trial in self.front):
+            self._rank_anew(other for other in self.trials.values() if other is not trial)
 
     def _learn(self, trial: TrialState, before: TrialState | None) -> None:
         """Add a trial to all sums."""
         self.trials[trial.index] = trial
         self.phases[trial.phase] += 1
-        if trial.active:
-            self.active.add(trial.index)
-            if trial.blocked_since is not None:
-                self.stuck.add(trial.index)
-        elif not trial.phase.terminal:
-            self.pending.add(trial.index)
-            if trial.waiting is not None:
-                self.waits.add(trial.index)
-            if trial.not_before:
-                self._backing_off.add(trial.index)
-                heapq.heappush(self._backoffs, (trial.not_before, trial.index))
+        self.stopped_early += trial.stopped_early
+        if self.watch is not None and self.watch.is_due(trial):
+            self.to_judge.add(trial.index)
+        self._sort(trial)
         trouble = trial.trouble(self.generation, self.forgiven)
         if trouble is not None:
             self.troubled[trial.index] = trouble
@@ -215,30 +237,61 @@ class StudyState:
         if trial.index >= self.next_index:
             self.holes.update(range(self.next_index, trial.index))
             self.next_index = trial.index + 1
-        if before is None or trial.phase.terminal != before.phase.terminal:
+        ended = before is None or trial.phase.terminal != before.phase.terminal
+        if ended or before is None or trial.judged != before.judged or (before.curve and not trial.curve):
             self.history.append(record(trial))
-            if trial.phase.terminal:
-                self.newly_ended.append(trial.uid)
+        if ended and trial.phase.terminal:
+            self.newly_ended.append(trial.uid)
+
+    def _sort(self, trial: TrialState) -> None:
+        """Among the trials with a place, or those that wait for one."""
+        if trial.active:
+            self.active.add(trial.index)
+            if trial.blocked_since is not None:
+                self.stuck.add(trial.index)
+        elif not trial.phase.terminal:
+            self.pending.add(trial.index)
+            if trial.waiting is not None:
+                self.waits.add(trial.index)
+            if trial.not_before:
+                self._backing_off.add(trial.index)
+                heapq.heappush(self._backoffs, (trial.not_before, trial.index))
 
     def _count_attempts(self, trial: TrialState, sign: int) -> None:
         self.retries += sign * trial.attempt
         for attempt in trial.attempts:
             took = attempt_seconds(attempt)
             self.gpu_seconds += sign * took * attempt.get("gpus", 0)
-            if attempt["outcome"] == Outcome.SUCCEEDED:
+            if attempt["outcome"] in {Outcome.SUCCEEDED, Outcome.EARLY_STOPPED}:
                 self.run_seconds += sign * took
                 self.run_gpu_seconds += sign * took * attempt.get("gpus", 0)
                 self.ran += sign
 
+    def _rank_anew(self, trials: Iterable[TrialState]) -> None:
+        self.best = None
+        self.front = Front(self.goals) if len(self.goals) > 1 else None
+        for trial in trials:
+            self._consider(trial)
+
     def _consider(self, trial: TrialState) -> None:
-        """Keep the best trial that meets all bounds; the earlier one where two are alike."""
-        if trial.phase is not Phase.SUCCEEDED or trial.value is None or not self.meets_bounds(trial.metrics):
+        """Keep the best trial that meets all bounds: of those that ran for most of the fidelity, the best value.
+
+        With several objectives, the front of them. One that was stopped early is never there. The earlier one where two
+        are alike.
+        """
+        if trial.phase is not Phase.SUCCEEDED or not self.meets_bounds(trial.metrics):
+            return
+        if self.front is not None:
+            self.front.add(trial)
+            return
+        if trial.value is None:
             return
         if self.best is None or self.best.value is None:
             self.best = trial
             return
         sign = 1.0 if self.goal.goal == "maximize" else -1.0
-        if (sign * trial.value, -trial.index) > (sign * self.best.value, -self.best.index):
+        had, has = ((_fidelity(each), sign * (each.value or 0.0), -each.index) for each in (self.best, trial))
+        if has > had:
             self.best = trial
 
     def meets_bounds(self, metrics: dict[str, float]) -> bool:
@@ -293,6 +346,8 @@ class StudyState:
         if trial is None or trial.attempt != attempt or trial.phase.terminal:
             return False
         trial.reports.add(step, metrics)
+        if self.watch is not None and self.watch.is_due(trial):
+            self.to_judge.add(index)
         return True
 
     # For the planner -------------------------------------------------------------------------------------------
@@ -372,8 +427,21 @@ def record(trial: TrialState) -> TrialRecord:
             "parameters": trial.parameters,
             "state": states.get(trial.phase, "pending"),
             "metrics": trial.metrics or None,
+            "rung": trial.rung,
+            "curve": trial.curve,
+            "judged": trial.judged or None,
         }
     )
+
+
+def running_record(trial: TrialState, watch: Watch) -> TrialRecord:
+    """A trial that runs, with its curve up to now."""
+    return record(trial).model_copy(update={"curve": watch.curve(trial.reports.curve_to_now())})
+
+
+def _fidelity(trial: TrialState) -> float:
+    """How much of the fidelity a trial that came to its end had; one without a rung had all of it."""
+    return float(trial.rung["fidelity"]) if trial.rung is not None else math.inf
 
 
 def _index_of(item: Object) -> int | None:

@@ -15,6 +15,7 @@ from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase
 from tuneyard_operator import forecast
 from tuneyard_operator.actions import Object
+from tuneyard_operator.front import Front
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.devices import amount
@@ -22,6 +23,7 @@ from tuneyard_scheduler.devices import amount
 if TYPE_CHECKING:
     from tuneyard_operator.blocking import Block
     from tuneyard_operator.planner import StudyEnd
+    from tuneyard_strategy.recommendation import Recommendation
 
 
 _TRIAL_GENERATION = 1  # a Trial's spec never changes
@@ -70,7 +72,22 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
     _add_if(after, "sizing", state.peaks.status(state.spec.gpu))
     if state.best is not None:
         after["best"] = _best(state.best)
+    if state.front:
+        after["front"] = _front(state, state.front)
+    if over is not None and state.recommended is not None:
+        after["recommended"] = state.recommended
     return after
+
+
+def recommended(trial: TrialState, found: Recommendation) -> Object:
+    """The trial to use, for the status."""
+    return {
+        "trial": trial.name,
+        "index": trial.index,
+        "expected": found.mean,
+        "deviation": found.deviation,
+        "parameters": trial.parameters,
+    }
 
 
 def _phase(
@@ -114,7 +131,21 @@ def _conditions(
         ("Complete", complete, over.reason if over and complete else "NotComplete", over.message if over else goes_on),
         ("Failed", failed, over.reason if over and failed else "NotFailed", over.message if over else goes_on),
     ]
+    if state.warm_start.message:
+        wanted.append(
+            ("WarmStarted", bool(state.warm_start.earlier), state.warm_start.reason, state.warm_start.message)
+        )
+    if state.spec.strategy.service is not None:
+        said = state.strategy_problem or state.strategy_note
+        reason = "NoAnswer" if state.strategy_problem else "FellBack" if said else "Answers"
+        wanted.append(("StrategyAvailable", said is None, reason, said or ""))
     old = {condition["type"]: condition for condition in before.get("conditions", [])}
+    if state.degraded:
+        wanted.append(("Degraded", True, "ProposalsTooCostly", state.degraded))
+    elif "Degraded" in old:  # stays as it was until the strategy is asked again
+        same = state.degraded is None and old["Degraded"]["status"] == "True"
+        message = old["Degraded"]["message"] if same else ""
+        wanted.append(("Degraded", same, "ProposalsTooCostly" if same else "OwnModel", message))
     return [
         _condition(old.get(kind), kind, holds, reason, said, state.generation, now)
         for kind, holds, reason, said in wanted
@@ -161,6 +192,23 @@ def _best(trial: TrialState) -> Object:
         "value": trial.value,
         "metrics": trial.metrics,
         "parameters": trial.parameters,
+        **({"fidelity": trial.rung["fidelity"]} if trial.rung is not None else {}),
+    }
+
+
+def _front(state: StudyState, front: Front) -> Object:
+    named = [objective.metric for objective in state.spec.objectives]
+    return {
+        "size": len(front),
+        "trials": [
+            {
+                "trial": trial.name,
+                "index": trial.index,
+                "metrics": {metric: trial.metrics[metric] for metric in named},
+                "parameters": trial.parameters,
+            }
+            for trial in front.shown()
+        ],
     }
 
 
@@ -180,6 +228,14 @@ def _add_if(into: Object, key: str, value: object) -> None:
         into[key] = value
 
 
+def _advice(after: Object) -> str:
+    """The recommended trial, where it is not the best one."""
+    best, other = after.get("best"), after.get("recommended")
+    if other is None or (best is not None and best["index"] == other["index"]):
+        return ""
+    return f"; recommended is trial {other['index']}, of which {other['expected']:.6g} is expected"
+
+
 _ESTIMATES = frozenset({"eta", "gpuHours", "gpuHoursToCome"})
 
 
@@ -187,6 +243,13 @@ def alike(before: Object, after: Object) -> bool:
     """Whether two statuses differ in nothing but estimates, which change all the time."""
     keys = (before.keys() | after.keys()) - _ESTIMATES
     return all(before.get(key) == after.get(key) for key in keys)
+
+
+def _found(after: Object) -> str:
+    best, front = after.get("best"), after.get("front")
+    if front:
+        return "1 trial is on the front" if front["size"] == 1 else f"{front['size']} trials are on the front"
+    return f"best is trial {best['index']} with {best['value']:.6g}" if best else "no trial succeeded"
 
 
 def turn(before: Object) -> str:
@@ -206,9 +269,7 @@ def news(before: Object, after: Object) -> Iterator[tuple[str, str, bool]]:
     elif new == "Running":
         yield "Resumed", "trials start again", False
     if new == "Complete":
-        best = after.get("best")
-        found = f"; best is trial {best['index']} with {best['value']:.6g}" if best else "; no trial succeeded"
-        yield after["reason"], message + found, False
+        yield after["reason"], f"{message}; {_found(after)}{_advice(after)}", False
     elif new in {"Failed", "Blocked"}:
         yield after["reason"], message, True
     elif new == "Suspended":

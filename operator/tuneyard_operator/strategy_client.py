@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tuneyard_operator.state import StudyState
-from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
-from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse, JudgeRequest, Question
+from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoint
+from tuneyard_strategy.recommendation import Recommendation, RecommendRequest, recommend
 from tuneyard_strategy.registry import STRATEGIES
+from tuneyard_strategy.stopping import Verdict
 
 
 class StrategyError(Exception):
@@ -18,10 +21,16 @@ class StrategyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Configurations by index; exhausted: there are no more than these."""
+    """Configurations by index, maybe not for all; exhausted: there are no more than these."""
 
     configurations: dict[int, dict[str, Any]]
     exhausted: bool
+    rungs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """For how much of the fidelity those run that do not run for all of it."""
+    degraded: str | None = None
+    """Why another model proposes than the strategy's own, if one does."""
+    note: str | None = None
+    """What people should know of it: that a service of the user's own did not answer, for example."""
 
 
 class StrategyClient(Protocol):
@@ -29,6 +38,20 @@ class StrategyClient(Protocol):
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """Configurations for these trials.
+
+        Raises:
+            StrategyError: there is no answer now.
+        """
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """The trial to use, by the strategy's model.
+
+        Raises:
+            StrategyError: there is no answer now.
+        """
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """Which of these running trials are to be stopped.
 
         Raises:
             StrategyError: there is no answer now.
@@ -43,31 +66,53 @@ class StrategyClient(Protocol):
 
 def learns(state: StudyState) -> bool:
     """Whether the study's strategy makes use of results (then few trials are created ahead)."""
-    return STRATEGIES[state.spec.strategy.name].learns
+    strategy = state.spec.strategy
+    return strategy.service is not None or STRATEGIES[strategy.name].learns
+
+
+def defined(state: StudyState) -> StudyDefinition:
+    """The study as its strategy is told of it."""
+    return StudyDefinition.from_spec(state.spec, state.warm_start.earlier)
+
+
+def recommend_request(state: StudyState) -> RecommendRequest:
+    """The question which trial to use."""
+    return RecommendRequest(definition=defined(state), records=state.history)
 
 
 class Ledger:
-    """What a strategy service has been told, by study: it needs only what came since."""
+    """What a strategy service has been told, by study: it needs only what came since.
 
-    def __init__(self) -> None:
+    Args:
+        define: what a study is to be told as.
+    """
+
+    def __init__(self, define: Callable[[StudyState], StudyDefinition] = defined) -> None:
+        self._define = define
         self._told: dict[str, tuple[StudyDefinition, int]] = {}
 
     def request(self, state: StudyState, indices: list[int], *, all_of_it: bool = False) -> AskRequest:
         """An ask with the history since the last one; with all of it when the study's definition has changed."""
-        definition = StudyDefinition.from_spec(state.spec)
+        return AskRequest(indices=indices, **self._news(state, all_of_it=all_of_it))
+
+    def judge_request(self, state: StudyState, running: list[TrialRecord], *, all_of_it: bool = False) -> JudgeRequest:
+        """The same for a judgement."""
+        return JudgeRequest(trials=running, **self._news(state, all_of_it=all_of_it))
+
+    def _news(self, state: StudyState, *, all_of_it: bool) -> dict[str, Any]:
+        definition = self._define(state)
         known, since = self._told.get(state.uid, (None, 0))
         if known != definition or all_of_it:
             since = 0
-        return AskRequest(
-            study=state.uid,
-            definition=definition if since == 0 else None,
-            revision=len(state.history),
-            since=since,
-            records=state.history[since:],
-            indices=indices,
-        )
+        return {
+            "study": state.uid,
+            "definition": definition if since == 0 else None,
+            "revision": len(state.history),
+            "since": since,
+            "records": state.history[since:],
+        }
 
-    def answered(self, state: StudyState, request: AskRequest) -> None:
+    def answered(self, state: StudyState, request: Question) -> None:
         """The service has taken in what the request told it."""
         known, _ = self._told.get(state.uid, (None, 0))
         definition = request.definition or known
@@ -82,15 +127,23 @@ class Ledger:
 def answer(response: AskResponse) -> Answer:
     """The service's answer as the engine takes it."""
     found = {suggestion.index: suggestion.parameters for suggestion in response.configurations}
-    return Answer(found, response.exhausted)
+    rungs = {each.index: each.rung.to_json() for each in response.configurations if each.rung is not None}
+    return Answer(found, response.exhausted, rungs, response.degraded)
 
 
 class InProcess:
-    """Strategies in this very process: the laptop, the simulation, and small clusters."""
+    """Strategies in this very process: the laptop, the simulation, and small clusters.
 
-    def __init__(self, advisor: Advisor | None = None) -> None:
+    Args:
+        advisor: who answers.
+        define: what a study is to be told as.
+    """
+
+    def __init__(
+        self, advisor: Advisor | None = None, define: Callable[[StudyState], StudyDefinition] = defined
+    ) -> None:
         self._advisor = advisor or Advisor()
-        self._ledger = Ledger()
+        self._ledger = Ledger(define)
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
@@ -105,6 +158,24 @@ class InProcess:
             raise StrategyError(str(error)) from error
         self._ledger.answered(state, question)
         return answer(response)
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """See StrategyClient."""
+        return recommend(recommend_request(state))
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """See StrategyClient."""
+        question = self._ledger.judge_request(state, running)
+        try:
+            try:
+                response = self._advisor.judge(question)
+            except NeedHistory:
+                question = self._ledger.judge_request(state, running, all_of_it=True)
+                response = self._advisor.judge(question)
+        except DefinitionError as error:
+            raise StrategyError(str(error)) from error
+        self._ledger.answered(state, question)
+        return response.verdicts
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""

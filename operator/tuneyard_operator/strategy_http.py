@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,9 +11,11 @@ import aiohttp
 from pydantic import ValidationError
 
 from tuneyard_operator.state import StudyState
-from tuneyard_operator.strategy_client import Answer, Ledger, StrategyError, answer
-from tuneyard_strategy.advisor import AskResponse
-from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_operator.strategy_client import Answer, Ledger, StrategyError, answer, recommend_request
+from tuneyard_strategy.advisor import AskResponse, JudgeResponse
+from tuneyard_strategy.contract import StudyDefinition, TrialRecord
+from tuneyard_strategy.recommendation import Recommendation
+from tuneyard_strategy.stopping import Verdict
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=5)
 
@@ -24,6 +28,8 @@ class HttpStrategies:
         self._token_file = token_file
         self._ledger = Ledger()
         self._session: aiohttp.ClientSession | None = None
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """One question about a study at a time: each builds on what the one before has told."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -32,6 +38,10 @@ class HttpStrategies:
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
+        async with self._turns[state.uid]:
+            return await self._ask(state, indices)
+
+    async def _ask(self, state: StudyState, indices: list[int]) -> Answer:
         question = self._ledger.request(state, indices)
         status, body = await self._post("/v1/ask", question.to_json())
         if status == 409:
@@ -45,6 +55,36 @@ class HttpStrategies:
             raise StrategyError(f"the strategy service's answer is not understood: {error}") from error
         self._ledger.answered(state, question)
         return answer(response)
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """See StrategyClient."""
+        status, body = await self._post("/v1/recommend", recommend_request(state).to_json())
+        if status != 200:
+            raise StrategyError(f"the strategy service answered {status}: {body.get('error', body)}")
+        try:
+            return Recommendation.model_validate(body)
+        except ValidationError as error:
+            raise StrategyError(f"the strategy service's answer is not understood: {error}") from error
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """See StrategyClient."""
+        async with self._turns[state.uid]:
+            return await self._judge(state, running)
+
+    async def _judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        question = self._ledger.judge_request(state, running)
+        status, body = await self._post("/v1/judge", question.to_json())
+        if status == 409:
+            question = self._ledger.judge_request(state, running, all_of_it=True)
+            status, body = await self._post("/v1/judge", question.to_json())
+        if status != 200:
+            raise StrategyError(f"the strategy service answered {status}: {body.get('error', body)}")
+        try:
+            response = JudgeResponse.model_validate(body)
+        except ValidationError as error:
+            raise StrategyError(f"the strategy service's answer is not understood: {error}") from error
+        self._ledger.answered(state, question)
+        return response.verdicts
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""
@@ -72,3 +112,4 @@ class HttpStrategies:
     def forget(self, uid: str) -> None:
         """See StrategyClient."""
         self._ledger.forget(uid)
+        self._turns.pop(uid, None)

@@ -85,12 +85,15 @@ class MeasuredStrategies:
 
     def __init__(self, client: StrategyClient) -> None:
         self._client = client
+        self.judge = client.judge
         self.check = client.check
+        self.recommend = client.recommend
         self.forget = client.forget
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
-        name, began = state.spec.strategy.name, time.monotonic()
+        strategy, began = state.spec.strategy, time.monotonic()
+        name = strategy.name if strategy.service is None else "service"
         failures = ASK_FAILURES.labels(name)
         try:
             answer = await self._client.ask(state, indices)

@@ -9,6 +9,9 @@ from tuneyard_api.common import epoch_seconds
 from tuneyard_api.trial import Outcome, Phase
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.metrics import Reports
+from tuneyard_operator.watch import Watch
+from tuneyard_strategy.contract import Curve
+from tuneyard_strategy.stopping import Verdict
 
 Object = dict[str, Any]
 
@@ -37,6 +40,12 @@ class TrialState:
     deleting: bool
     waiting: Object | None = None
     """What the scheduler says about its wait: reason, message, position and expectedStart; None: nothing."""
+    rung: Object | None = None
+    """For how much of the fidelity it runs, as in its spec."""
+    judged: int = 0
+    """The fidelity of the last rung at which it was let go on."""
+    curve: Curve = field(default_factory=list)
+    """What its recorded curve says to those who judge trials, in units of the fidelity."""
 
     seen: AttemptSeen | None = None
     started: bool = False
@@ -49,6 +58,10 @@ class TrialState:
     curve_due: float = 0.0
     """When the curve may be written again."""
     reports: Reports = field(default_factory=Reports)
+    verdict: Verdict | None = None
+    """What is to become of it, as long as that is not on record."""
+    heard: int = 0
+    """How far it had come when it was last judged."""
     log_metrics: dict[str, Any] | None = None
     log_tail: str | None = None
     """The end of its log, where it was read to find out why it failed."""
@@ -56,8 +69,8 @@ class TrialState:
     """How often its log could not be read, in a row."""
 
     @classmethod
-    def from_object(cls, item: Object) -> Self:
-        """Read a Trial object."""
+    def from_object(cls, item: Object, watch: Watch | None = None) -> Self:
+        """Read a Trial object, and its curve in the way of its study."""
         meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
         phase = Phase(status.get("phase", Phase.PENDING))
         attempt = status.get("attempt", 0)
@@ -80,7 +93,12 @@ class TrialState:
             waiting=_waiting(status) if phase is Phase.PENDING else None,
             metrics=(status.get("observation") or {}).get("metrics") or {},
             deleting="deletionTimestamp" in meta,
-            reports=Reports.resumed(() if phase.terminal else status.get("curve") or ()),
+            rung=spec.get("rung"),
+            judged=status.get("judged") or 0,
+            curve=watch.curve(status.get("curve") or ()) if watch is not None else [],
+            reports=Reports.resumed(
+                () if phase.terminal else status.get("curve") or (), watch.marks if watch is not None else ()
+            ),
         )
 
     def keep_seen(self, before: TrialState) -> None:
@@ -89,9 +107,16 @@ class TrialState:
             return
         self.seen, self.started, self.placed_at = before.seen, before.started, before.placed_at
         self.blocked_since, self.told, self.curve_due = before.blocked_since, before.told, before.curve_due
-        self.reports = before.reports
+        self.reports, self.heard = before.reports, before.heard
+        if before.verdict is not None and (before.verdict.stop or before.verdict.fidelity > self.judged):
+            self.verdict = before.verdict
         self.log_metrics, self.log_failures = before.log_metrics, before.log_failures
         self.log_tail = before.log_tail
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether a rule stopped it: then it has a result, but one of less than it was to get."""
+        return self.phase is Phase.STOPPED and self.value is not None
 
     @property
     def active(self) -> bool:

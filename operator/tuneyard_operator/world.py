@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:  # a command that only looks at what is stored need not wait for the strategies' numpy
     from tuneyard_operator.actions import Emit
@@ -11,6 +13,7 @@ if TYPE_CHECKING:  # a command that only looks at what is stored need not wait f
     from tuneyard_operator.trial_state import TrialState
 
 Object = dict[str, Any]
+NO_RUNGS: Final[Mapping[int, Object]] = MappingProxyType({})
 
 
 class WorldError(Exception):
@@ -37,11 +40,16 @@ class World(Protocol):
     async def check_template(self, state: StudyState) -> str | None:
         """What is wrong with the study's template, as a sentence; None when it can be run."""
 
-    async def create_trials(self, state: StudyState, configurations: dict[int, Object]) -> list[Object]:
-        """Create a Trial per index; where the study already has one, that one is returned."""
+    async def create_trials(
+        self, state: StudyState, configurations: dict[int, Object], rungs: Mapping[int, Object] = NO_RUNGS
+    ) -> list[Object]:
+        """Create a Trial per index, some on a rung; where the study already has one, that one is returned."""
 
     async def get_trial(self, state: StudyState, name: str) -> Object | None:
         """The Trial as it now is; None when it is gone."""
+
+    async def trials_of(self, state: StudyState, name: str) -> list[Object] | None:
+        """The Trials of another study of the same namespace; None where there is no such study."""
 
     async def patch_trial(self, state: StudyState, trial: TrialState, status: Object) -> Object:
         """Merge into the Trial's status if its resourceVersion is still trial.version; Conflict otherwise."""

@@ -31,6 +31,7 @@ class GiveUp(NamedTuple):
 _ENDS: Final = {
     Outcome.SUCCEEDED: GiveUp(Phase.SUCCEEDED, "Succeeded", ""),
     Outcome.STOPPED: GiveUp(Phase.STOPPED, "Stopped", "the study ended before the trial did"),
+    Outcome.EARLY_STOPPED: GiveUp(Phase.STOPPED, "EarlyStopped", "a rule stopped it"),
     Outcome.OUT_OF_MEMORY: GiveUp(Phase.INFEASIBLE, "OutOfMemory", "the program ran out of memory"),
     Outcome.BAD_METRICS: GiveUp(Phase.INFEASIBLE, "BadMetrics", "the program reported no usable metrics"),
     Outcome.TIMED_OUT: GiveUp(Phase.INFEASIBLE, "TimedOut", "the attempt ran longer than trials.timeout"),

@@ -1,4 +1,4 @@
-"""What training code imports: `parameters`, `report`, `trial` and `limit_gpu_memory`. Standard library only.
+"""What training code imports: `parameters`, `report`, `trial`, `checkpoint_dir`, `limit_gpu_memory`. No dependencies.
 
 Example:
     ```python
@@ -13,6 +13,6 @@ Example:
 
 from tuneyard._gpu_part import limit_gpu_memory
 from tuneyard._report import report
-from tuneyard._trial import Trial, parameters, trial
+from tuneyard._trial import Trial, checkpoint_dir, parameters, trial
 
-__all__ = ["Trial", "limit_gpu_memory", "parameters", "report", "trial"]
+__all__ = ["Trial", "checkpoint_dir", "limit_gpu_memory", "parameters", "report", "trial"]

@@ -92,7 +92,7 @@ class Reporter:
         if url := os.environ.get("TUNEYARD_REPORT_URL"):
             from tuneyard._post import Poster  # noqa: PLC0415  # a laptop's trials need no HTTP: half of the import time
 
-            poster = Poster(url, os.environ.get("TUNEYARD_TOKEN_FILE"))
+            poster = Poster(url, os.environ.get("TUNEYARD_TOKEN_FILE"), interval=_interval())
         return cls(
             report_file=os.environ.get("TUNEYARD_REPORT_FILE"),
             poster=poster,
@@ -162,6 +162,14 @@ class TerminationFile:
             _overwrite(self._path, json.dumps(self._last).encode())
         except OSError as error:
             warn_once("termination", f"the last metrics cannot be kept in a file ({error}); the training goes on")
+
+
+def _interval() -> float:
+    """Seconds between two posts: the engine asks for more of them where a report may be a reason to stop the trial."""
+    try:
+        return min(max(float(os.environ.get("TUNEYARD_REPORT_SECONDS", "1")), 0.05), 60.0)
+    except ValueError:
+        return 1.0
 
 
 def _that_fits(values: dict[str, float | str]) -> dict[str, float | str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -36,6 +37,28 @@ def trial() -> Trial | None:
         return None
     study = os.environ.get("TUNEYARD_STUDY", "")
     return Trial(study=study, name=name, index=_number("TUNEYARD_INDEX"), attempt=_number("TUNEYARD_ATTEMPT"))
+
+
+def checkpoint_dir() -> Path | None:
+    """The folder in which the program finds the state that it may go on from, and keeps its own.
+
+    All attempts of a trial have the same one, and so has a trial that continues another with more of the fidelity. It
+    is empty where there is nothing to go on from. None where the program runs by hand, or in a cluster without
+    `checkpoints`. Write a file under another name and rename it: the program may be ended at any moment.
+
+    Example:
+        ```python
+        folder = tuneyard.checkpoint_dir()
+        if folder and (folder / "state.pt").exists():
+            model, done = load(folder / "state.pt")
+        ```
+    """
+    folder = os.environ.get("TUNEYARD_CHECKPOINT_DIR")
+    if not folder:
+        return None
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def parameters(**defaults: bool | float | str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Bayesian optimisation: a Gaussian process of the objective, and the trial that promises the largest improvement."""
+"""Bayesian optimisation: Gaussian processes of the objectives, and the trial that promises the largest improvement."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from tuneyard_strategy import pareto
 from tuneyard_strategy.acquisition import Feasibility, NoisyImprovement
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.distributions import Floats
+from tuneyard_strategy.effort import LIMIT, Effort
+from tuneyard_strategy.ehvi import HypervolumeImprovement
 from tuneyard_strategy.gp import Embedding, Kernel, Posterior, fit, prior
 from tuneyard_strategy.history import Fate, History
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.maximiser import Maximiser
 from tuneyard_strategy.rng import Stream, uniforms
-from tuneyard_strategy.space import Configuration, Space
+from tuneyard_strategy.space import Configuration, Mask, Space
+from tuneyard_strategy.tpe import TreeParzen
 from tuneyard_strategy.warp import signed_logs, warped
 
 MOST_MODELLED = 300
@@ -34,7 +38,9 @@ MOST_PENDING = 64
 LABEL_NOISE = 0.1
 """Variance of the noise of failed (1) or not (-1): a step is no smooth function, and should not be taken for one."""
 WORLDS = 32
-"""Drawn possibilities of what the function is at the baseline."""
+"""Drawn possibilities of what the function is at the baseline; of several functions, half as many for each more."""
+FRONT_BASELINE = 48
+"""Observed configurations that may be on the front of several objectives."""
 TINY = 2.0**-53
 
 Rows = NDArray[np.intp]
@@ -62,11 +68,26 @@ class GaussianProcess:
         points = maximiser.best(lambda x: score(embedding.features(x)), history.encoding.points(parents))
         yield from self._space.rounded(points)
 
+    def effort(self, history: History) -> Effort:
+        """What a proposal costs with as many pending trials as are modelled: it only grows as a study goes on."""
+        measured = len(history.rows(Fate.MEASURED))
+        several, k = history.objectives > 1, history.objectives
+        baseline = min(measured, FRONT_BASELINE if several else BASELINE) + MOST_PENDING
+        return Effort(
+            fitted=min(_milestone(measured), MOST_FITTED),
+            modelled=min(measured, MOST_MODELLED) + baseline,
+            features=len(Embedding(self._space, history.encoding).hamming),
+            models=k + history.bounds,
+            boxes=(WORLDS >> (k - 2)) * baseline * 5 ** (k - 2) if several else 0,
+        )
+
     def _score(self, history: History, embedding: Embedding, index: int) -> tuple[Score, Floats]:
         """What to maximise over features, and the coordinates of the configurations to start from."""
         measured = history.rows(Fate.MEASURED)
         feasibility = Feasibility(self._excesses(history, embedding, measured))
         kept = (history.excesses(measured) <= 0.0).all(axis=1)
+        if history.objectives > 1:
+            return self._score_of_several(history, embedding, index, feasibility, measured)
         objective = self._model("objective", embedding, history, measured, history.values(measured), warped)
         rows = measured[kept] if kept.any() else measured
         rows = rows[_chosen(history.values(rows), MOST_MODELLED)]
@@ -80,6 +101,34 @@ class GaussianProcess:
         improvement = NoisyImprovement(
             objective, embedding.features(history.coordinates(baseline)), ndtri(np.maximum(u, TINY))
         )
+        return lambda features: improvement(features) + feasibility(features), parents
+
+    def _score_of_several(
+        self, history: History, embedding: Embedding, index: int, feasibility: Feasibility, measured: Rows
+    ) -> tuple[Score, Floats]:
+        """The same where several objectives have a front, not a best one."""
+        losses = history.losses(measured)
+        kept: Mask = np.logical_and.reduce(history.excesses(measured) <= 0.0, axis=1)
+        able = np.flatnonzero(kept) if kept.any() else np.arange(len(measured))
+        parents = history.coordinates(measured[able[pareto.best(losses[able], BASELINE)]])
+        if not kept.any():
+            return feasibility, parents
+        modelled = _front_and_others(losses, able, MOST_MODELLED)
+        x = embedding.features(history.coordinates(measured[modelled]))
+        y = np.stack([warped(column) for column in losses[modelled].T], axis=1)
+        posteriors = []
+        for number, column in enumerate(losses.T):
+            kernel, noise = self._fit(f"objective {number}", embedding, history, measured, column, warped)
+            posteriors.append(Posterior(kernel, x, y[:, number], np.full(len(x), noise)))
+        able = np.flatnonzero(kept[modelled])
+        means = np.stack([posterior.mean(x[able]) for posterior in posteriors], axis=1)
+        front = measured[modelled[able[pareto.best(means, FRONT_BASELINE)]]]
+        baseline = np.append(front, history.rows(Fate.PENDING)[-MOST_PENDING:])
+        k, worlds = history.objectives, WORLDS >> (history.objectives - 2)
+        u = uniforms(self._seed, Stream.WORLDS, index=index, start=0, rows=len(baseline), width=k * worlds)
+        normals = ndtri(np.maximum(u, TINY)).reshape(len(baseline), k, worlds).swapaxes(0, 1)
+        features = embedding.features(history.coordinates(baseline))
+        improvement = HypervolumeImprovement(posteriors, features, normals, pareto.reference_point(y[able]))
         return lambda features: improvement(features) + feasibility(features), parents
 
     def _excesses(self, history: History, embedding: Embedding, measured: Rows) -> list[Posterior]:
@@ -101,28 +150,47 @@ class GaussianProcess:
     def _model(
         self, name: str, embedding: Embedding, history: History, rows: Rows, values: Floats, warp: Warp
     ) -> Posterior:
-        """The posterior of a metric, with hyperparameters of its first observations (see `_milestone`)."""
+        """The posterior of a metric."""
+        kernel, noise = self._fit(name, embedding, history, rows, values, warp)
+        modelled = _chosen(values, MOST_MODELLED)
+        x, y = embedding.features(history.coordinates(rows[modelled])), warp(values[modelled])
+        return Posterior(kernel, x, y, np.full(len(modelled), noise))
+
+    def _fit(
+        self, name: str, embedding: Embedding, history: History, rows: Rows, values: Floats, warp: Warp
+    ) -> tuple[Kernel, float]:
+        """Kernel and noise of a metric, fitted to its first observations (see `_milestone`)."""
         early = _chosen(values[: _milestone(len(rows))], MOST_FITTED)
         x, y = embedding.features(history.coordinates(rows[early])), warp(values[early])
         known, data = self._fits.get(name), x.tobytes() + y.tobytes()
         if known is None or known[0] != data:
             known = self._fits[name] = (data, fit(embedding.hamming, x, y))
-        kernel, noise = known[1]
-        modelled = _chosen(values, MOST_MODELLED)
-        x, y = embedding.features(history.coordinates(rows[modelled])), warp(values[modelled])
-        return Posterior(kernel, x, y, np.full(len(modelled), noise))
+        return known[1]
 
 
 class BayesianStrategy(LearningStrategy):
-    """Bayesian optimisation with a Gaussian process."""
+    """Bayesian optimisation with a Gaussian process, or with TPE where that is too costly."""
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
-        self._process = GaussianProcess(space, definition.strategy.seed)
+        self.process = GaussianProcess(space, definition.strategy.seed)
+        self.parzen = TreeParzen(space, definition.strategy.seed)
         super().__init__(definition, space)
 
     def ranked(self, index: int) -> Iterator[Configuration]:
         """See LearningStrategy."""
-        return self._process.ranked(self.history, index)
+        model = self.process if self.process.effort(self.history).seconds <= LIMIT else self.parzen
+        return model.ranked(self.history, index)
+
+    @property
+    def degraded(self) -> str | None:
+        """See Strategy."""
+        effort = self.process.effort(self.history)
+        if effort.seconds <= LIMIT:
+            return None
+        return (
+            f"a proposal of bayesian would take about {effort.seconds:.0f} s, with {effort.models} metrics and "
+            f"{effort.features} features; tpe proposes instead"
+        )
 
 
 def _milestone(count: int) -> int:
@@ -134,6 +202,15 @@ def _milestone(count: int) -> int:
     while milestone + milestone // 12 <= count:
         milestone += milestone // 12
     return min(milestone, count)
+
+
+def _front_and_others(losses: Floats, able: Rows, most: int) -> Rows:
+    """As `_chosen` for several objectives: the best are those of `able` on the front and next to it."""
+    if len(losses) <= most:
+        return np.arange(len(losses))
+    first = np.ones(len(losses))
+    first[able[pareto.best(losses[able], most // 2)]] = 0.0
+    return _chosen(first, most)
 
 
 def _chosen(values: Floats, most: int) -> Rows:

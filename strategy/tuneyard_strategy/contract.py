@@ -9,11 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tuneyard_api.common import Model
+from tuneyard_api.fidelity import MAX_FIDELITY, EarlyStoppingSpec, FidelitySpec, Rung
 from tuneyard_api.space import Configuration as Given
 from tuneyard_api.space import Parameter
 from tuneyard_api.study import Objective, StrategySpec, StudySpec
@@ -22,7 +23,23 @@ from tuneyard_strategy.space import Configuration
 MAX_INDEX = 99_999
 """The largest index of a trial: a study has at most 100,000."""
 
+MAX_EARLIER = 1000
+"""Earlier observations that a strategy is given at most."""
+
+MODELLED = frozenset({"auto", "bayesian"})
+"""The strategies with a model that says in the end which trial to use."""
+
+Curve = list[tuple[int, float]]
+"""How far a trial had come, and the objective's value there; in order, each step once."""
+
 State = Literal["pending", "running", "succeeded", "failed", "infeasible", "stopped", "unknown"]
+
+
+class EarlierTrial(Model):
+    """A configuration that was tried before the study, and what it gave."""
+
+    parameters: Given = Field(description="The configuration, in this study's space or in another one.")
+    metrics: dict[str, float] | None = Field(default=None, description="Its metrics; left out where it failed.")
 
 
 class StudyDefinition(Model):
@@ -40,10 +57,17 @@ class StudyDefinition(Model):
         default_factory=list, max_length=10_000, description="The first configurations, trials 0, 1, ..."
     )
     max_trials: int | None = Field(default=None, ge=1, description="How many trials the study may have.")
+    earlier: list[EarlierTrial] = Field(
+        default_factory=list,
+        max_length=MAX_EARLIER,
+        description="Observations from before the study. They shape what is proposed, and are no trials of it.",
+    )
+    fidelity: FidelitySpec | None = Field(default=None, description="What trials can be given less of.")
+    early_stopping: EarlyStoppingSpec | None = Field(default=None, description="The rule that stops trials.")
 
     @classmethod
-    def from_spec(cls, spec: StudySpec) -> StudyDefinition:
-        """The definition in a Study's spec."""
+    def from_spec(cls, spec: StudySpec, earlier: Sequence[EarlierTrial] = ()) -> StudyDefinition:
+        """The definition in a Study's spec, and earlier observations."""
         return cls(
             parameters=spec.parameters,
             constraints=spec.constraints,
@@ -51,6 +75,9 @@ class StudyDefinition(Model):
             strategy=spec.strategy,
             initial=spec.initial,
             max_trials=spec.trials.max,
+            earlier=list(earlier),
+            fidelity=spec.fidelity,
+            early_stopping=spec.early_stopping,
         )
 
 
@@ -63,7 +90,18 @@ class TrialRecord(Model):
         default="pending",
         description="Its state. unknown: it ended for a reason that says nothing about its configuration.",
     )
-    metrics: dict[str, float] | None = Field(default=None, description="Its final metrics, if it has any.")
+    metrics: dict[str, float] | None = Field(
+        default=None, description="Its final metrics, if it has any; of one that was stopped early, those it had then."
+    )
+    rung: Rung | None = Field(default=None, description="For how much of the fidelity it runs; left out: all of it.")
+    curve: Annotated[Curve, Field(max_length=100)] = Field(
+        default_factory=list,
+        description="The objective on the way: [how much of the fidelity (or how many steps) was done, value], in "
+        "order. Only where the study has a fidelity or early stopping.",
+    )
+    judged: int | None = Field(
+        default=None, ge=0, le=MAX_FIDELITY, description="The last rung at which it was let go on."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +110,8 @@ class Suggestion:
 
     index: int
     parameters: Configuration
+    rung: Rung | None = None
+    """For how much of the fidelity it is to run; None: for all of it."""
 
 
 class Strategy(ABC):
@@ -98,6 +138,8 @@ class Strategy(ABC):
     """
 
     learns: ClassVar[bool]
+    waits: bool = False
+    """Whether more suggestions will come when trials have ended that now run, though there are no others now."""
 
     @abstractmethod
     def update(self, records: Sequence[TrialRecord]) -> None:
@@ -110,6 +152,11 @@ class Strategy(ABC):
         Raises:
             NoFeasiblePoint: not a single configuration was found that meets the constraints.
         """
+
+    @property
+    def degraded(self) -> str | None:
+        """Why another model proposes than the strategy's own at present: one sentence. None where its own does."""
+        return None
 
     @property
     @abstractmethod

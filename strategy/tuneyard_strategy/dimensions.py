@@ -160,6 +160,11 @@ class SteppedDimension(Dimension):
     def _middles(self) -> Floats:
         return self._middle(np.arange(self.size))
 
+    def widths(self, u: Floats) -> Floats:
+        """How long the stretch of the value is that `draw` gives at places u; shape kept."""
+        low, high = self._edges(self.draw(u))
+        return self._law.cdf(high) - self._law.cdf(low)
+
     def _middle(self, column: Column) -> Floats:
         low, high = self._edges(column)
         return (self._law.cdf(low) + self._law.cdf(high)) / 2

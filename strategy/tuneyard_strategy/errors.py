@@ -31,6 +31,9 @@ class DefinitionError(StrategyError):
         super().__init__("; ".join(problems))
         self.problems = list(problems)
 
+    def __reduce__(self) -> tuple[type[DefinitionError], tuple[list[str]]]:  # for its way between processes
+        return DefinitionError, (self.problems,)
+
 
 class NoFeasiblePoint(StrategyError):
     """No configuration meets the constraints, as far as could be found."""
@@ -48,3 +51,6 @@ class NeedHistory(StrategyError):
             f"The strategy service holds {have} records of this study: send the definition and all records."
         )
         self.have = have
+
+    def __reduce__(self) -> tuple[type[NeedHistory], tuple[int]]:
+        return NeedHistory, (self.have,)

@@ -20,6 +20,7 @@ d_q is the squared difference, or for a category 0 or 1 (Hutter et al. 2014). Ra
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,6 +110,12 @@ class Posterior:
         mean: Floats = self.kernel.between(self.x, x).T @ self._alpha
         return mean
 
+    def left_out(self) -> Floats:
+        """How far each observation is from what the others foretell, shape (n,): RW, equation 5.12."""
+        inverse = cho_solve((self._factor, True), np.eye(len(self.x)), check_finite=False)
+        missed: Floats = self._alpha / np.diagonal(inverse)
+        return missed
+
     def draw(self, x: Floats, normals: Floats) -> Floats:
         """The function at x, shape (m, s), in s worlds that the observations allow.
 
@@ -133,20 +140,28 @@ class Posterior:
         )
 
 
-def fit(hamming: Mask, x: Floats, y: Floats) -> tuple[Kernel, float]:
-    """The most probable kernel and noise variance, from the mode of their prior on: a function of x and y alone."""
+def fit(hamming: Mask, x: Floats, y: Floats, starts: Sequence[float] = (-5.0,)) -> tuple[Kernel, float]:
+    """The most probable kernel and noise variance, from the mode of their prior on: a function of x and y alone.
+
+    Args:
+        hamming: which features are categories, shape (q,).
+        x: features, shape (n, q).
+        y: targets, shape (n,).
+        starts: ln of the noise to begin with; of several the best end counts. Much noise and a short length-scale
+            explain the same, and a search from one of them does not find the other.
+    """
     from scipy.optimize import minimize  # noqa: PLC0415 # a third of a second, which other strategies need not wait for
 
     target, q = Target(hamming, x, y), len(hamming)
     bounds = [(math.log(SHORTEST), math.log(LONGEST))] * q + [(-3.0, 3.0), (math.log(NOISE_FLOOR), 0.0)]
-    found = minimize(
-        target,
-        target.mode,
-        jac=True,
-        bounds=bounds,
-        method="L-BFGS-B",
-        options={"maxiter": ITERATIONS, "gtol": 1e-2, "ftol": 1e-6},
-    )
+    options = {"maxiter": ITERATIONS, "gtol": 1e-2, "ftol": 1e-6}
+    ends = [
+        minimize(
+            target, np.append(target.mode[:-1], start), jac=True, bounds=bounds, method="L-BFGS-B", options=options
+        )
+        for start in starts
+    ]
+    found = min(ends, key=lambda end: float(end.fun))
     return Kernel(hamming, np.exp(found.x[:q]), math.exp(found.x[q])), math.exp(found.x[q + 1])
 
 

@@ -2,12 +2,14 @@
 
 | Symbol | Shape | What |
 |---|---|---|
-| d, m | | parameters, bounds on metrics |
+| d, k, m | | parameters, objectives, bounds on metrics |
 | coordinates | (n, d) | see `encoding` |
-| values | (n,) | the objective; smaller is better |
+| losses | (n, k) | the objectives; smaller is better |
+| values | (n,) | the only objective |
 | excesses | (n, m) | how far a metric is on the wrong side of a bound; at most 0 where it keeps to it |
 
-The row of a trial is its index, so that nothing depends on the order in which trials were heard of.
+Earlier observations have the first rows; a trial's is its index after these, so that nothing depends on the order in
+which trials were heard of.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneyard_api.study import Objective
-from tuneyard_strategy.contract import TrialRecord
+from tuneyard_strategy.contract import EarlierTrial, TrialRecord
 from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.encoding import Encoding
 from tuneyard_strategy.space import Space, Table
@@ -38,7 +40,7 @@ class Fate(IntEnum):
     PENDING = 1
     """Nothing yet, but there will be something."""
     MEASURED = 2
-    """The value of the objective, and of all bounded metrics."""
+    """The values of the objectives, and of all bounded metrics."""
     FAILED = 3
     """That its configuration does not work."""
     UNKNOWN = 4
@@ -51,7 +53,7 @@ _FATES = {
     "succeeded": Fate.MEASURED,
     "failed": Fate.FAILED,
     "infeasible": Fate.FAILED,
-    "stopped": Fate.UNKNOWN,
+    "stopped": Fate.MEASURED,
     "unknown": Fate.UNKNOWN,
 }
 
@@ -67,47 +69,84 @@ class _Bound:
 
 
 class History:
-    """The trials of one study."""
+    """The trials of one study, and what was observed before it.
 
-    def __init__(self, space: Space, objectives: Sequence[Objective]) -> None:
+    Args:
+        space: the search space.
+        objectives: the metric to optimise, and those with bounds.
+        earlier: observations from before the study, complete configurations of its space.
+    """
+
+    def __init__(self, space: Space, objectives: Sequence[Objective], earlier: Sequence[EarlierTrial] = ()) -> None:
         self.encoding = Encoding(space)
-        self._goal = next((o for o in objectives if o.goal is not None), None)
-        self._sign = -1.0 if self._goal is not None and self._goal.goal == "maximize" else 1.0
+        self._goals = [(o.metric, -1.0 if o.goal == "maximize" else 1.0) for o in objectives if o.goal is not None]
         self._bounds = list(_bounds(objectives))
         self._fates = np.zeros(0, dtype=np.int8)
         self._placed = np.zeros(0, dtype=np.bool_)
         self._coordinates = np.empty((0, len(space.names)))
-        self._values = np.empty(0)
+        self._losses = np.empty((0, len(self._goals)))
         self._excesses = np.empty((0, len(self._bounds)))
+        self._first = 0
+        """The row of trial 0."""
+        self.tell([_observed(number, trial) for number, trial in enumerate(earlier)])
+        self.place(range(len(earlier)), space.table_of([trial.parameters for trial in earlier]))
+        self._first = len(earlier)
+
+    @property
+    def objectives(self) -> int:
+        """How many there are."""
+        return len(self._goals)
+
+    @property
+    def bounds(self) -> int:
+        """How many metrics' bounds there are."""
+        return len(self._bounds)
 
     def tell(self, records: Collection[TrialRecord]) -> None:
         """Take in what became of trials."""
         self._reserve(1 + max((record.index for record in records), default=-1))
         for record in records:
-            self._fates[record.index] = self._judge(record)
-            self._placed[record.index] = False
+            row = self._first + record.index
+            self._fates[row] = self._judge(record, row)
+            self._placed[row] = False
+
+    @property
+    def fates(self) -> NDArray[np.int8]:
+        """The fate of each trial, by index."""
+        return self._fates[self._first :]
+
+    @property
+    def first(self) -> int:
+        """The row of trial 0: how many earlier observations there are."""
+        return self._first
+
+    def signed(self, value: float | None) -> float:
+        """A value of the objective as `values` has it: smaller is better; nan for none."""
+        return self._goals[0][1] * _cut(value)
 
     def is_placed(self, index: int) -> bool:
         """Whether the trial's configuration is known to lie in the space."""
-        return index < len(self._placed) and bool(self._placed[index])
+        row = self._first + index
+        return row < len(self._placed) and bool(self._placed[row])
 
     def place(self, indices: Sequence[int], table: Table) -> None:
         """Take in the configurations of trials; those that have none, being outside the space, teach nothing."""
-        self._coordinates[indices] = self.encoding.coordinates(table)
-        self._placed[indices] = True
+        rows = [self._first + index for index in indices]
+        self._coordinates[rows] = self.encoding.coordinates(table)
+        self._placed[rows] = True
 
     def forget(self, index: int) -> None:
         """There is no such trial."""
-        self._fates[index] = Fate.ABSENT
-        self._placed[index] = False
+        self._fates[self._first + index] = Fate.ABSENT
+        self._placed[self._first + index] = False
 
     def missing(self, end: int) -> list[int]:
         """The indices below `end` without a trial."""
         self._reserve(end)
-        return np.flatnonzero(self._fates[:end] == Fate.ABSENT).tolist()
+        return np.flatnonzero(self._fates[self._first : self._first + end] == Fate.ABSENT).tolist()
 
     def rows(self, *fates: Fate) -> NDArray[np.intp]:
-        """The trials of these fates, in order."""
+        """The earlier observations and the trials of these fates, in order."""
         wanted = np.logical_or.reduce([self._fates == fate for fate in fates])
         return np.flatnonzero(self._placed & wanted)
 
@@ -116,36 +155,52 @@ class History:
         return self._coordinates[rows]
 
     def values(self, rows: NDArray[np.intp]) -> Floats:
-        """The objective of measured trials; smaller is better."""
-        return self._values[rows]
+        """The objective of measured trials, where there is one; smaller is better."""
+        only: Floats = self._losses[rows, 0]
+        return only
+
+    def losses(self, rows: NDArray[np.intp]) -> Floats:
+        """All objectives of measured trials, shape (n, k); smaller is better."""
+        return self._losses[rows]
 
     def excesses(self, rows: NDArray[np.intp]) -> Floats:
         """How far measured trials are beyond each bound."""
         return self._excesses[rows]
 
-    def _judge(self, record: TrialRecord) -> Fate:
+    def _judge(self, record: TrialRecord, row: int) -> Fate:
         fate = _FATES[record.state]
         if fate is not Fate.MEASURED:
             return fate
-        if self._goal is None:
+        if not self._goals:
             return Fate.UNKNOWN
         metrics = record.metrics or {}
-        value = self._sign * _cut(metrics.get(self._goal.metric))
+        losses = [sign * _cut(metrics.get(metric)) for metric, sign in self._goals]
         excesses = [bound.excess(metrics) for bound in self._bounds]
-        if np.isnan([value, *excesses]).any():
-            return Fate.FAILED
-        self._values[record.index] = value
-        self._excesses[record.index] = excesses
+        if np.isnan([*losses, *excesses]).any():
+            # One that was stopped early has what it had come to by then; else it was stopped with the study.
+            return Fate.UNKNOWN if record.state == "stopped" else Fate.FAILED
+        self._losses[row] = losses
+        self._excesses[row] = excesses
         return fate
 
-    def _reserve(self, rows: int) -> None:
+    def _reserve(self, end: int) -> None:
+        rows = self._first + end
         more = max(rows, 2 * len(self._fates)) - len(self._fates)
         if rows > len(self._fates):
             self._fates = np.pad(self._fates, (0, more))
             self._placed = np.pad(self._placed, (0, more))
             self._coordinates = np.pad(self._coordinates, ((0, more), (0, 0)))
-            self._values = np.pad(self._values, (0, more))
+            self._losses = np.pad(self._losses, ((0, more), (0, 0)))
             self._excesses = np.pad(self._excesses, ((0, more), (0, 0)))
+
+
+def _observed(number: int, trial: EarlierTrial) -> TrialRecord:
+    return TrialRecord(
+        index=number,
+        parameters=trial.parameters,
+        state="failed" if trial.metrics is None else "succeeded",
+        metrics=trial.metrics,
+    )
 
 
 def _bounds(objectives: Sequence[Objective]) -> list[_Bound]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import ClassVar
 
 from tuneyard_api.space import Configuration as Given
-from tuneyard_strategy.contract import Strategy, StudyDefinition, Suggestion, TrialRecord
+from tuneyard_strategy.contract import MAX_INDEX, Strategy, StudyDefinition, Suggestion, TrialRecord
+from tuneyard_strategy.earlier import fitted
 from tuneyard_strategy.errors import NoFeasiblePoint
 from tuneyard_strategy.history import Fate, History
 from tuneyard_strategy.scan import why_infeasible
@@ -22,7 +23,7 @@ from tuneyard_strategy.sobol import SobolStrategy
 from tuneyard_strategy.space import Configuration, Space
 
 FEWEST, MOST = 5, 10
-"""Ended trials before which no model is asked: one more than parameters, within these."""
+"""Ended trials and earlier observations before which no model is asked: one more than parameters, within these."""
 
 
 class LearningStrategy(Strategy):
@@ -40,6 +41,7 @@ class LearningStrategy(Strategy):
         self._objectives = definition.objectives
         self._start = SobolStrategy(definition, space)
         self._enough = min(max(len(space.names) + 1, FEWEST), MOST)
+        self._earlier = fitted(space, definition.objectives, definition.earlier).trials
         self._records: dict[int, TrialRecord] = {}
         self._restart()
 
@@ -53,6 +55,8 @@ class LearningStrategy(Strategy):
     def update(self, records: Sequence[TrialRecord]) -> None:
         """See Strategy."""
         latest = {record.index: record for record in records}
+        if self._confirms(latest):
+            return
         for index in self._proposed.keys() - latest.keys():
             self.history.forget(index)
         known = {index: self._records[index] for index in latest.keys() & self._records.keys()}
@@ -63,6 +67,22 @@ class LearningStrategy(Strategy):
             self._take_in(latest.values())
         self._proposed.clear()
         self._queue.release()
+
+    def _confirms(self, latest: Mapping[int, TrialRecord]) -> bool:
+        """Take in records that say no more than was supposed when trials were proposed; False where they say more.
+
+        So proposals for later trials, for which earlier ones were supposed to be pending, are still right.
+        """
+        later = min(self._proposed.keys() - latest.keys(), default=MAX_INDEX + 1)
+        for index, record in latest.items():
+            is_pending = record.state in {"pending", "running"}
+            if index > later or not is_pending or self._proposed.get(index) != record.parameters:
+                return False
+        for index, record in latest.items():
+            self._records[index] = record
+            self._existing[index] = self._proposed.pop(index)
+            self._queue.occupy(record.parameters)
+        return True
 
     def suggest(self, indices: Sequence[int]) -> list[Suggestion]:
         """See Strategy."""
@@ -85,7 +105,7 @@ class LearningStrategy(Strategy):
         return self._start.exhausted_after(len(self._existing) + len(self._proposed))
 
     def _restart(self) -> None:
-        self.history = History(self.space, self._objectives)
+        self.history = History(self.space, self._objectives, self._earlier)
         self._existing: dict[int, Configuration] = {}
         self._proposed: dict[int, Configuration] = {}
         self._queue = _Queue(self._start)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from tuneyard_strategy.auto import AutoStrategy
 from tuneyard_strategy.bayesian import BayesianStrategy
+from tuneyard_strategy.cmaes import CmaesStrategy
 from tuneyard_strategy.contract import Strategy, StudyDefinition
 from tuneyard_strategy.grid import GridStrategy
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.manual import ManualStrategy
+from tuneyard_strategy.multifidelity import AshaStrategy, BohbStrategy, HyperbandStrategy
 from tuneyard_strategy.random_search import RandomStrategy
 from tuneyard_strategy.sequence import SequenceStrategy
 from tuneyard_strategy.sobol import SobolStrategy
@@ -24,6 +26,10 @@ STRATEGIES: Mapping[str, type[SequenceStrategy | LearningStrategy]] = {
     "sobol": SobolStrategy,
     "tpe": TpeStrategy,
     "bayesian": BayesianStrategy,
+    "cmaes": CmaesStrategy,
+    "asha": AshaStrategy,
+    "hyperband": HyperbandStrategy,
+    "bohb": BohbStrategy,
 }
 
 

@@ -26,6 +26,9 @@ class Stream(IntEnum):
     PROBE = 5
     MODEL = 6
     WORLDS = 7
+    FILLING = 8
+    RESTARTS = 9
+    UNMODELLED = 10
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuneyard_strategy.process import AdvisorProcess
 
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -51,9 +57,23 @@ def serve(host: str, port: int, token_file: Path) -> None:
     for variable in ONE_THREAD:  # read when numpy is loaded: matrices here are small, and threads only get in their way
         os.environ.setdefault(variable, "1")
 
+    from tuneyard_strategy.process import AdvisorProcess  # noqa: PLC0415
+
+    # Without an advisor this process ends as well, and whoever looks after it starts it anew.
+    def ended() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    advisor, explainer = AdvisorProcess(ended), AdvisorProcess(ended)
+    try:
+        _listen(advisor, explainer, host, port, token)
+    finally:
+        explainer.close()  # before the other one, whose connection it has inherited and holds open
+        advisor.close()
+
+
+def _listen(advisor: AdvisorProcess, explainer: AdvisorProcess, host: str, port: int, token: Callable[[], str]) -> None:
     import uvicorn  # noqa: PLC0415
 
-    from tuneyard_strategy.advisor import Advisor  # noqa: PLC0415
     from tuneyard_strategy.service import create_app  # noqa: PLC0415
 
-    uvicorn.run(create_app(Advisor(), token), host=host, port=port, access_log=False, log_config=None)
+    uvicorn.run(create_app(advisor, token, explainer), host=host, port=port, access_log=False, log_config=None)

@@ -3,7 +3,10 @@
 | Request | Answer |
 |---|---|
 | POST /v1/ask | 200 AskResponse; 409 Missing: send definition and all records; 422 the study has no configurations |
+| POST /v1/judge | 200 JudgeResponse: which running trials are to be stopped; 409 Missing |
 | POST /v1/check | 200 the problems of a definition |
+| POST /v1/recommend | 200 Recommendation: the trial to use in the end |
+| POST /v1/explain | 200 Explanation: what matters, what is to be expected; 422 there are too few trials |
 | GET /healthz, GET /openapi.json | open to everyone; the others want `Authorization: Bearer TOKEN` |
 
 All other answers are {"error": "one sentence"}.
@@ -27,9 +30,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tuneyard_api.common import Model
-from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse
+from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse, JudgeRequest, JudgeResponse
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import NeedHistory, StrategyError
+from tuneyard_strategy.explanation import ExplainRequest, Explanation
+from tuneyard_strategy.process import AdvisorProcess
+from tuneyard_strategy.recommendation import Recommendation, RecommendRequest
 
 MAX_BODY = 64 * 2**20
 """Bytes of a request's body, at most: the history of 100,000 trials."""
@@ -107,19 +113,26 @@ def _bounded(receive: Receive) -> Receive:
     return bounded
 
 
-def create_app(advisor: Advisor, token: Callable[[], str]) -> FastAPI:
+def create_app(
+    advisor: Advisor | AdvisorProcess, token: Callable[[], str], explainer: Advisor | AdvisorProcess | None = None
+) -> FastAPI:
     """The service as an ASGI application.
 
     Args:
         advisor: who answers; it is called from one thread, never by two requests at a time.
         token: gives what callers must present, each time anew since tokens are rotated; nobody enters while it is "".
+        explainer: who explains and recommends, which takes seconds that no ask is to wait for; left out, an advisor in
+            this process.
     """
+    insight = explainer or Advisor()
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="advisor")
+    at_leisure = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explainer")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         worker.shutdown(cancel_futures=True)
+        at_leisure.shutdown(cancel_futures=True)
 
     app = FastAPI(
         title="Tuneyard strategy service",
@@ -136,15 +149,36 @@ def create_app(advisor: Advisor, token: Callable[[], str]) -> FastAPI:
     async def at_work(function: Callable[[Any], Answer], argument: object) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(worker, function, argument)
 
-    @app.post("/v1/ask", operation_id="ask", dependencies=bearer, responses=_ASK_REFUSALS)
+    @app.post(
+        "/v1/ask",
+        operation_id="ask",
+        dependencies=bearer,
+        responses=_ASK_REFUSALS,
+        response_model_exclude_none=True,
+    )
     async def ask(request: AskRequest) -> AskResponse:
         """Configurations for trials, given the part of the history that the service has not seen."""
         return await at_work(advisor.ask, request)
+
+    @app.post("/v1/judge", operation_id="judge", dependencies=bearer, responses=_ASK_REFUSALS)
+    async def judge(request: JudgeRequest) -> JudgeResponse:
+        """Which running trials are to be stopped, given the same of the history and their curves up to now."""
+        return await at_work(advisor.judge, request)
 
     @app.post("/v1/check", operation_id="check", dependencies=bearer, responses=_REFUSALS)
     async def check(definition: StudyDefinition) -> Problems:
         """What is wrong with a study's definition beyond what the API server checks."""
         return Problems(problems=await at_work(advisor.check, definition))
+
+    @app.post("/v1/explain", operation_id="explain", dependencies=bearer, responses=_REFUSALS)
+    async def explained(request: ExplainRequest) -> Explanation:
+        """Which parameters of a study matter, and what is to be expected of each trial."""
+        return await asyncio.get_running_loop().run_in_executor(at_leisure, insight.explain, request)
+
+    @app.post("/v1/recommend", operation_id="recommend", dependencies=bearer, responses=_REFUSALS)
+    async def recommended(request: RecommendRequest) -> Recommendation:
+        """The trial to use in the end."""
+        return await asyncio.get_running_loop().run_in_executor(at_leisure, insight.recommend, request)
 
     @app.get("/healthz", operation_id="health")
     async def healthz() -> Health:

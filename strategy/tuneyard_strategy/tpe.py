@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from tuneyard_strategy import pareto
 from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.history import Fate, History
 from tuneyard_strategy.learning import LearningStrategy
@@ -59,12 +60,17 @@ class TreeParzen:
 
     def _densities(self, history: History) -> tuple[Parzen, Parzen]:
         measured = history.rows(Fate.MEASURED)
-        values, beyond = history.values(measured), np.maximum(history.excesses(measured), 0.0).sum(axis=1)
-        order = np.lexsort((values, beyond))
+        beyond = np.maximum(history.excesses(measured), 0.0).sum(axis=1)
         count = min(math.ceil(GOOD * len(measured)), MOST_GOOD)
+        if history.objectives > 1:
+            order, weights = _several(history.losses(measured), beyond, count)
+        else:
+            values = history.values(measured)
+            order = np.lexsort((values, beyond))
+            weights = _weights(values[order[:count]])
         best, rest = order[:count], _thinned(measured[order[count:]])
         others = np.concatenate([rest, history.rows(Fate.FAILED, Fate.PENDING)[-MOST_BAD:]])
-        good = Parzen(history.encoding, history.coordinates(measured[best]), _weights(values[best]))
+        good = Parzen(history.encoding, history.coordinates(measured[best]), weights)
         return good, Parzen(history.encoding, history.coordinates(others), np.ones(len(others)))
 
 
@@ -74,6 +80,18 @@ class TpeStrategy(LearningStrategy):
     def ranked(self, index: int) -> Iterator[Configuration]:
         """See LearningStrategy."""
         return TreeParzen(self.space, self.seed).ranked(self.history, index)
+
+
+def _several(losses: Floats, beyond: Floats, count: int) -> tuple[NDArray[np.intp], Floats]:
+    """Trials with several objectives, the good ones first, and the weights of these (Ozaki et al. 2022).
+
+    The front of those that keep to the bounds is good, and the front of the others, and so on; of the last one, those
+    that dominate the most. Only then come those that break a bound.
+    """
+    kept = np.flatnonzero(beyond <= 0.0)
+    good = kept[pareto.best(losses[kept], count)]
+    nearest = np.lexsort((losses[:, 0], beyond))
+    return np.append(good, nearest[~np.isin(nearest, good)]), np.ones(count)
 
 
 def _thinned(rows: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -82,6 +82,8 @@ SPACES: dict[str, dict[str, Any]] = {
 def define(strategy: str, space: str, *, seed: int = 11, **more: Any) -> StudyDefinition:
     """The study of a case; strategy manual gets a list that random made."""
     document = {**SPACES[space], "objectives": [LOSS], "strategy": {"name": strategy, "seed": seed}, **more}
+    if strategy in NEEDS_FIDELITY:
+        document.setdefault("fidelity", FIDELITY)
     if strategy == "manual" and "initial" not in document:
         drawn = create(define("random", space, seed=5)).suggest(range(12))
         document["initial"] = [suggestion.parameters for suggestion in drawn]
@@ -98,7 +100,9 @@ def is_finite(space: str) -> bool:
     return space_of(define("random", space)).cardinality is not None
 
 
-LEARNING = ("tpe", "bayesian", "auto")
+FIDELITY = {"parameter": "epochs", "min": 1, "max": 9}
+NEEDS_FIDELITY = ("asha", "hyperband", "bohb")
+LEARNING = ("tpe", "bayesian", "auto", "cmaes", *NEEDS_FIDELITY)
 """The strategies that learn."""
 CASES = [
     (strategy, space)

@@ -38,13 +38,15 @@ def live(definition: StudyDefinition, parallel: int) -> list[TrialRecord]:
     running: list[TrialRecord] = []
     for index in range(TRIALS):
         for suggestion in strategy.suggest([index]):
-            record = TrialRecord(index=index, parameters=suggestion.parameters, state="running")
+            record = TrialRecord(index=index, parameters=suggestion.parameters, rung=suggestion.rung, state="running")
             running.append(record)
             known[index] = record
             strategy.update([record])
         while len(running) >= parallel:
             done = running.pop(order.randrange(len(running)))
-            known[done.index] = ended(definition, done.index, dict(done.parameters))
+            known[done.index] = ended(definition, done.index, dict(done.parameters)).model_copy(
+                update={"rung": done.rung}
+            )
             strategy.update([known[done.index]])
     return list(known.values())
 
@@ -54,8 +56,16 @@ def test_proposals_from_results_are_new_and_keep_to_the_space(strategy: str, spa
     definition = define(strategy, space)
     records, here = live(definition, 4), space_of(definition)
     assert not any(here.problems(record.parameters) for record in records)
-    assert len({here.key(record.parameters) for record in records}) == len(records)
-    assert len(records) == {"finite": 28, "single": 1}.get(space, TRIALS)
+    new = [record for record in records if record.rung is None or record.rung.continues is None]
+    assert len({here.key(record.parameters) for record in new}) == len(new)
+    parameters = {record.index: record.parameters for record in records}
+    for record in records:
+        if record.rung is not None and record.rung.continues is not None:
+            assert record.parameters == parameters[record.rung.continues]
+    if space in {"finite", "single"}:
+        assert len(new) <= {"finite": 28, "single": 1}[space]
+    else:
+        assert len(records) == TRIALS
 
 
 @every_case
@@ -82,7 +92,7 @@ def test_several_at_a_time_are_as_one_by_one(strategy: str, space: str) -> None:
     for index in (TRIALS, TRIALS + 1, TRIALS + 2):
         for suggestion in asked.suggest([index]):
             alone.append(suggestion)
-            asked.update([TrialRecord(index=index, parameters=dict(suggestion.parameters))])
+            asked.update([TrialRecord(index=index, parameters=dict(suggestion.parameters), rung=suggestion.rung)])
     assert sorted(together, key=lambda suggestion: suggestion.index) == alone
     assert asked.suggest([s.index for s in alone]) == alone
 
@@ -169,6 +179,66 @@ def test_the_same_configuration_over_and_over_is_no_harm(strategy: str) -> None:
     records = [first.model_copy(update={"index": i, "metrics": {"loss": 0.1 * (i % 3)}}) for i in range(40)]
     (suggestion,) = started(definition, records).suggest([40])
     assert suggestion.parameters != first.parameters
+
+
+SEVERAL = [LOSS, {"metric": "speed", "goal": "maximize"}, {"metric": "memory", "atMost": 0.9}]
+
+
+def with_speed(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The same with a second objective that is at odds with the first."""
+    return [
+        r if r.metrics is None else r.model_copy(update={"metrics": {**r.metrics, "speed": r.metrics["loss"] ** 0.5}})
+        for r in records
+    ]
+
+
+@every_case
+def test_several_objectives(strategy: str, space: str) -> None:
+    definition = define(strategy, space, objectives=SEVERAL)
+    records, here = with_speed(live(define(strategy, space), 3)), space_of(definition)
+    asked = started(definition, records)
+    proposed = asked.suggest(range(TRIALS, TRIALS + 3))
+    assert not any(here.problems(suggestion.parameters) for suggestion in proposed)
+    shuffled = random.Random(1).sample(records, len(records))
+    assert started(definition, shuffled).suggest(range(TRIALS, TRIALS + 3)) == proposed
+
+
+@every_learner
+def test_each_objective_matters(strategy: str) -> None:
+    records = with_speed(live(define(strategy, "xgboost"), 1))
+    proposed = started(define(strategy, "xgboost", objectives=SEVERAL), records).suggest([TRIALS])
+    for metric in ("loss", "speed"):
+        other_way = [
+            r if r.metrics is None else r.model_copy(update={"metrics": {**r.metrics, metric: -r.metrics[metric]}})
+            for r in records
+        ]
+        assert started(define(strategy, "xgboost", objectives=SEVERAL), other_way).suggest([TRIALS]) != proposed
+
+
+@every_learner
+@pytest.mark.parametrize("goals", [2, 4])
+@pytest.mark.parametrize("losses", [[1.0], [None, 1.0], [0.0, 1e300, -1e300], [5e-324, 0.0], [1.0, 2.0, 1e-9]], ids=str)
+def test_whatever_the_results_of_several_objectives_it_goes_on(
+    strategy: str, losses: list[float | None], goals: int
+) -> None:
+    objectives: list[dict[str, Any]] = [LOSS, {"metric": "memory", "goal": "maximize"}]
+    objectives += [{"metric": f"loss{number}", "goal": "minimize"} for number in range(goals - 2)]
+    definition = define(strategy, "xgboost", objectives=objectives)
+    for count in (1, 12, 40):
+        records, here = history(definition, count, losses), space_of(definition)
+        more = [
+            r if r.metrics is None else r.model_copy(update={"metrics": {**r.metrics, "loss0": r.index, "loss1": 7}})
+            for r in records
+        ]
+        (suggestion,) = started(definition, more).suggest([count])
+        assert not here.problems(suggestion.parameters)
+
+
+@every_learner
+def test_a_thousand_trials_of_several_objectives(strategy: str) -> None:
+    definition = define(strategy, "xgboost", objectives=SEVERAL)
+    asked = started(definition, with_speed(history(definition, 1000, [3.0, 1.0, None, 2.0])))
+    assert len(asked.suggest([1000, 1001])) == 2
 
 
 @every_learner

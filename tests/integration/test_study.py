@@ -46,6 +46,26 @@ def test_a_study_runs_to_its_end_and_leaves_nothing_behind(studies: Studies) -> 
     until(lambda: "No resources" in studies.kubectl("get", "trials,jobs,pods"), "everything of the study is deleted")
 
 
+def test_several_objectives_have_a_front(studies: Studies) -> None:
+    trade_off = '{"loss": $(TUNEYARD_PARAM_x), "speed": $(TUNEYARD_PARAM_x)}'
+    goals = [{"metric": "loss", "goal": "minimize"}, {"metric": "speed", "goal": "maximize"}]
+    spec = {"objectives": goals, "strategy": {"name": "tpe"}, "trials": {"max": 7, "parallel": 3}}
+    studies.apply(study("two", annotations={"message": trade_off}, **spec))
+    status = studies.wait("two")
+    assert "best" not in status
+    assert status["front"]["size"] == len(status["front"]["trials"]) == 7
+    losses = [trial["metrics"]["loss"] for trial in status["front"]["trials"]]
+    assert losses == sorted(losses)
+    header, row = studies.kubectl("get", "study", "two").splitlines()
+    assert row[header.index("FRONT") :].split()[0] == "7"
+    trials = studies.trials("two")
+    assert all("value" not in trial["status"] for trial in trials)
+    wide = studies.kubectl("get", "trials", "-o", "wide")
+    assert '"speed":' in wide
+    with pytest.raises(Exception, match="at most 4 of the objectives can have a goal"):
+        studies.apply(study("five", objectives=[{"metric": f"m{i}", "goal": "minimize"} for i in range(5)]))
+
+
 def test_scale_suspend_resume_and_extend(studies: Studies) -> None:
     # Long enough that no poll, however slow the machine, misses the four that run beside each other.
     studies.apply(study("s", trials={"max": 12, "parallel": 1}, annotations={"duration-ms": "4000"}))
@@ -250,3 +270,32 @@ def test_a_study_of_which_no_trial_gives_a_result_pauses_until_it_is_mended(stud
     right = study("typo", trials={"max": 20, "parallel": 4, "pauseAfter": 4})
     studies.apply(right)
     assert studies.wait("typo")["trials"]["succeeded"] > 4
+
+
+def test_a_study_learns_from_an_earlier_one_and_says_which_trial_to_use(studies: Studies) -> None:
+    studies.apply(study("first", trials={"max": 10, "parallel": 5}))
+    studies.wait("first")
+    time.sleep(1.1)  # the times that decide are whole seconds
+    learning = {"strategy": {"name": "bayesian"}, "warmStart": [{"study": "first"}]}
+    studies.apply(study("second", **learning, trials={"max": 10, "parallel": 5}))
+    status = studies.wait("second")
+    told = condition(status, "WarmStarted")
+    assert (told["status"], told["message"]) == ("True", "10 of 10 earlier observations count")
+    assert status["progress"] == "10/10"
+    assert status["recommended"]["trial"] in {trial["metadata"]["name"] for trial in studies.trials("second")}
+    assert status["recommended"]["deviation"] >= 0
+    described = studies.kubectl("describe", "study", "second")
+    assert "Recommended:" in described
+    assert "10 of 10 earlier observations count" in described
+
+    studies.kubectl("delete", "study", "first")
+    until(lambda: condition(studies.status("second"), "WarmStarted")["reason"] == "StudyGone", "its loss is told")
+    assert studies.status("second")["phase"] == "Complete"
+
+
+def test_a_strategy_service_that_no_administrator_allowed_is_not_asked(studies: Studies) -> None:
+    studies.apply(study("s", strategy={"service": {"url": "http://169.254.169.254"}}))
+    until(lambda: studies.status("s").get("phase") == "Blocked", "the study is blocked")
+    status = studies.status("s")
+    assert "no strategy service at http://169.254.169.254 may be asked" in condition(status, "Valid")["message"]
+    assert studies.trials("s") == []

@@ -24,6 +24,7 @@ from tuneyard_scheduler import memory, translate
 from tuneyard_scheduler.policies import quota, reclaim
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import TrialView
+from tuneyard_strategy import stopping
 
 Tamper = Callable[[Simulation], None]
 Make = Callable[[pytest.MonkeyPatch], Tamper | None]
@@ -249,3 +250,43 @@ def nothing_that_works_pauses_nothing(patch: pytest.MonkeyPatch) -> None:
 def a_need_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A trial that ran out of memory is tried again with as much as before."""
     patch.setattr(memory, "render", lambda *_: None)
+
+
+@partial(sabotage, faults=Faults())
+def verdicts_are_not_carried_out(patch: pytest.MonkeyPatch) -> None:
+    """The trial runs on to its end."""
+    patch.setattr(TrialState, "verdict", property(lambda _: None, lambda *_: None))
+
+
+@sabotage
+def a_verdict_stops_without_a_record(patch: pytest.MonkeyPatch) -> None:
+    """The attempt is told to end, and the trial is found to have failed."""
+    plan_verdict = planner._plan_verdict
+
+    def stop_at_once(state: StudyState, trial: TrialState, verdict: Any, seen: Any, now: float) -> Any:
+        if verdict.stop:
+            state.strays[trial.index, trial.attempt] = now
+            return None
+        return plan_verdict(state, trial, verdict, seen, now)
+
+    patch.setattr(planner, "_plan_verdict", stop_at_once)
+
+
+@sabotage
+def one_that_was_stopped_may_be_the_best(patch: pytest.MonkeyPatch) -> None:
+    def consider(self: StudyState, trial: TrialState) -> None:
+        if trial.value is not None and (self.best is None or trial.value < (self.best.value or 0.0)):
+            self.best = trial
+
+    patch.setattr(StudyState, "_consider", consider)
+
+
+@sabotage
+def trials_that_are_let_go_on_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Decisions at a rung are made by those that were stopped there, and not by those that passed it."""
+    judge = stopping.Halving.judge
+
+    def judge_alone(self: stopping.Halving, running: Any) -> Any:
+        return [verdict for record in running for verdict in judge(self, [record])]
+
+    patch.setattr(stopping.Halving, "judge", judge_alone)

@@ -57,6 +57,10 @@ class Home:
         """An attempt's folder."""
         return self.study(uid) / str(index) / str(attempt)
 
+    def checkpoint(self, uid: str, name: str) -> Path:
+        """Where the trials of a configuration keep their state."""
+        return self.study(uid) / "checkpoints" / name
+
     def attempts(self, uid: str) -> Iterator[tuple[int, int, Path]]:
         """Every attempt of a study that has a folder: trial, attempt, folder; in order."""
         for index in _numbers(self.study(uid)):

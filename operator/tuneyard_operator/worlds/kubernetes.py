@@ -7,17 +7,17 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tuneyard_api.common import ATTEMPT_LABEL, TRIAL_UID_LABEL, micro_timestamp
+from tuneyard_api.common import ATTEMPT_LABEL, TRIAL_UID_LABEL, UID_LABEL, micro_timestamp
 from tuneyard_api.trial import Phase
 from tuneyard_operator import pods, render
 from tuneyard_operator.actions import Emit
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
-from tuneyard_operator.world import Conflict, Rejected, WorldError
+from tuneyard_operator.world import NO_RUNGS, Conflict, Rejected, WorldError
 from tuneyard_scheduler.kube import JSON_PATCH, MERGE_PATCH, Kube, KubeError, path
 
 logger = logging.getLogger(__name__)
@@ -27,9 +27,15 @@ Object = dict[str, Any]
 _LOG_BYTES: Final = 64 * 1024
 _LOG_LINES: Final = 500
 _WRITES_AT_ONCE: Final = 32
+_PAGE: Final = 500
 _STRICT: Final = {"fieldValidation": "Strict"}
 _COLLECTIONS: Final = {"ResourceClaimTemplate": "resourceclaimtemplates"}
 _IN_BACKGROUND: Final = {"propagationPolicy": "Background"}
+
+_NO_CLAIM: Final = (
+    "fidelity.resume: in a cluster, trials hand their state over in a volume; name a PersistentVolumeClaim, for "
+    "example checkpoints: {claim: digits}, or leave resume out"
+)
 
 
 class KubernetesWorld:
@@ -61,6 +67,8 @@ class KubernetesWorld:
         unknown = next(render.unknown_references(state.spec), None)
         if unknown:
             return unknown
+        if state.spec.fidelity is not None and state.spec.fidelity.resume and state.spec.checkpoints is None:
+            return _NO_CLAIM
         example = TrialState(
             name=render.trial_name(state.name, 0), uid=state.uid, index=0, version=0, created=0.0,
             parameters={parameter.name: "1" for parameter in state.spec.parameters}, phase=Phase.PLACED,
@@ -79,16 +87,18 @@ class KubernetesWorld:
             return None
         return None
 
-    async def create_trials(self, state: StudyState, configurations: dict[int, Object]) -> list[Object]:
+    async def create_trials(
+        self, state: StudyState, configurations: dict[int, Object], rungs: Mapping[int, Object] = NO_RUNGS
+    ) -> list[Object]:
         """See World."""
         return await asyncio.gather(
-            *(self._create_trial(state, index, parameters) for index, parameters in configurations.items())
+            *(self._create_trial(state, index, given, rungs.get(index)) for index, given in configurations.items())
         )
 
-    async def _create_trial(self, state: StudyState, index: int, parameters: Object) -> Object:
+    async def _create_trial(self, state: StudyState, index: int, parameters: Object, rung: Object | None) -> Object:
         collection = path("trials", state.namespace)
         try:
-            return await self._request("POST", collection, body=render.trial(state, index, parameters))
+            return await self._request("POST", collection, body=render.trial(state, index, parameters, rung))
         except Conflict:
             existing = await self.get_trial(state, render.trial_name(state.name, index))
             if existing is not None:
@@ -105,6 +115,22 @@ class KubernetesWorld:
             raise
         owners = item["metadata"].get("ownerReferences") or []
         return item if any(owner["uid"] == state.uid for owner in owners) else None
+
+    async def trials_of(self, state: StudyState, name: str) -> list[Object] | None:
+        """See World. By lists, which is what the operator may read of studies."""
+        named = {"fieldSelector": f"metadata.name={name}"}
+        studies = (await self._request("GET", path("studies", state.namespace), params=named))["items"]
+        if not studies:
+            return None
+        wanted: Object = {"labelSelector": f"{UID_LABEL}={studies[0]['metadata']['uid']}", "limit": _PAGE}
+        trials: list[Object] = []
+        while True:
+            page = await self._request("GET", path("trials", state.namespace), params=wanted)
+            trials += page["items"]
+            following = page["metadata"].get("continue")
+            if not following:
+                return trials
+            wanted = {**wanted, "continue": following}
 
     async def patch_trial(self, state: StudyState, trial: TrialState, status: Object) -> Object:
         """See World."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from tuneyard_operator.actions import Emit
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
-from tuneyard_operator.world import Conflict, Rejected, WorldError
+from tuneyard_operator.world import NO_RUNGS, Conflict, Rejected, WorldError
 from tuneyard_operator.worlds import program
 from tuneyard_operator.worlds.gpus import Gpus, Lease
 from tuneyard_operator.worlds.home import Home
@@ -146,9 +146,11 @@ class LocalWorld:
         """See World."""
         return "; ".join(program.problems(state.spec, _folder(state))) or None
 
-    async def create_trials(self, state: StudyState, configurations: dict[int, Object]) -> list[Object]:
+    async def create_trials(
+        self, state: StudyState, configurations: dict[int, Object], rungs: Mapping[int, Object] = NO_RUNGS
+    ) -> list[Object]:
         """See World."""
-        wanted = [render.trial(state, index, parameters) for index, parameters in configurations.items()]
+        wanted = [render.trial(state, index, given, rungs.get(index)) for index, given in configurations.items()]
         trials = self._store.create_trials(state.uid, wanted)
         for trial in trials:
             self.on_trial(trial)
@@ -160,6 +162,12 @@ class LocalWorld:
         if trial is not None:
             self.on_trial(trial)
         return trial
+
+    async def trials_of(self, state: StudyState, name: str) -> list[Object] | None:
+        """See World."""
+        del state
+        study = self._store.study(name)
+        return self._store.trials(study["metadata"]["uid"]) if study is not None else None
 
     async def patch_trial(self, state: StudyState, trial: TrialState, status: Object) -> Object:
         """See World."""
@@ -174,10 +182,13 @@ class LocalWorld:
         key, cwd = (trial.index, trial.attempt), _folder(state)
         if key in self._live:
             return
-        what = program.program(state.spec, state.name, *key, trial.parameters, cwd)
+        given = render.values(state.spec, trial.rung, trial.parameters)
+        what = program.program(state.spec, state.name, *key, given, cwd)
         lease = self._lease(trial)
         process = Process(self._home.attempt(state.uid, *key))
-        env = what.env | process.environment | lease.environment
+        state_folder = self._home.checkpoint(state.uid, render.checkpoint_name(trial.parameters))
+        ours = process.environment | {render.CHECKPOINT_DIR: str(state_folder)}
+        env = what.env | ours | lease.environment
         try:
             process.start(what.argv, env, cwd, keep_open=lease.descriptors)
         except OSError as error:

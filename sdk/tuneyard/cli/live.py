@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -17,7 +17,9 @@ from rich.text import Text
 from tuneyard.cli import words
 from tuneyard.cli.watching import Watching
 from tuneyard_api.common import epoch_seconds
+from tuneyard_api.study import Objective
 from tuneyard_api.trial import Phase
+from tuneyard_operator.front import Front
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState, attempt_seconds
 from tuneyard_operator.worlds.local import News, Recorded, Told
@@ -95,7 +97,8 @@ class LiveTable(Watching):
         title = Table.grid(expand=True)
         title.add_column(ratio=1)
         title.add_column(justify="right")
-        about = f"  {spec.strategy.name}, {words.count(spec.trials.parallel, 'trial')} at a time"
+        strategy = "service" if spec.strategy.service else spec.strategy.name
+        about = f"  {strategy}, {words.count(spec.trials.parallel, 'trial')} at a time"
         title.add_row(
             Text.assemble((state.name, "bold"), (about, "dim")),
             Text(phase, style=_PHASES.get(phase, "bold")),
@@ -139,6 +142,8 @@ class LiveTable(Watching):
 
     def _best(self, state: StudyState) -> RenderableType:
         best = state.best
+        if state.front is not None:
+            return self._front(state.front, state.goals)
         if best is None:
             return Text(f"Best   none yet ({state.goal.goal} {state.goal.metric})", style="dim")
         grid = Table.grid(padding=(0, 2, 0, 0))
@@ -150,12 +155,23 @@ class LiveTable(Watching):
         )
         return grid
 
+    def _front(self, front: Front, goals: Sequence[Objective]) -> RenderableType:
+        """How many trials no other one beats, and what the best one in each objective reaches."""
+        shown = [trial.metrics for trial in front.shown()]
+        if not shown:
+            return Text(f"Front  none yet ({', '.join(f'{goal.goal} {goal.metric}' for goal in goals)})", style="dim")
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        ends = [(max if goal.goal == "maximize" else min)(m[goal.metric] for m in shown) for goal in goals]
+        best = ", ".join(f"{goal.metric} to {words.number(end)}" for goal, end in zip(goals, ends, strict=True))
+        grid.add_row(Text("Front", style="bold"), Text(words.front(len(front))), Text(best, style="bold green"))
+        return grid
+
     def _trials(self, state: StudyState, now: float) -> RenderableType:
         """Those that ended last, then those that run."""
-        metric = state.goal.metric
+        metrics = [goal.metric for goal in state.goals]
         room = max(3, self.console.height - _FURNITURE - len(self._ended))
         active = sorted(state.active)
-        rows = [*self._ended, *(_running(state.trials[index], metric, now) for index in active[:room])]
+        rows = [*self._ended, *(_running(state.trials[index], now) for index in active[:room])]
         retries = any(row.attempt for row in rows)
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0), expand=True)
         table.add_column("Trial", justify="right", no_wrap=True)
@@ -163,15 +179,17 @@ class LiveTable(Watching):
             table.add_column("Attempt", justify="right", no_wrap=True)
         table.add_column("", no_wrap=True, min_width=7)
         table.add_column("Step", justify="right", no_wrap=True, min_width=4)
-        table.add_column(metric, justify="right", no_wrap=True, min_width=8)
+        for metric in metrics:
+            table.add_column(metric, justify="right", no_wrap=True, min_width=8)
         table.add_column("Time", justify="right", no_wrap=True, min_width=4)
         table.add_column("Parameters", no_wrap=True, ratio=1)
         for row in rows:
             attempt = [str(row.attempt)] if retries else []
             state_of = Text(row.state, style=row.style)
-            table.add_row(str(row.index), *attempt, state_of, row.step, row.value, row.time, row.text, style=row.shade)
+            values = [words.number(row.metrics.get(metric)) for metric in metrics]
+            table.add_row(str(row.index), *attempt, state_of, row.step, *values, row.time, row.text, style=row.shade)
         if len(active) > room:
-            table.add_row(*[""] * (6 if retries else 5), f"and {len(active) - room} more")
+            table.add_row(*[""] * (4 + len(metrics) + retries), f"and {len(active) - room} more")
         return table
 
 
@@ -184,14 +202,14 @@ class _Row:
     state: str
     style: str
     step: str
-    value: str
+    metrics: Mapping[str, float]
     time: str
     text: Text
     """The configuration; of a trial that came to grief, why."""
     shade: str = ""
 
 
-def _running(trial: TrialState, metric: str, now: float) -> _Row:
+def _running(trial: TrialState, now: float) -> _Row:
     curve = trial.reports.curve()
     begun = trial.seen.started if trial.seen is not None else None
     return _Row(
@@ -200,7 +218,7 @@ def _running(trial: TrialState, metric: str, now: float) -> _Row:
         "running",
         "cyan",
         str(curve[-1]["step"]) if curve else "",
-        words.number(trial.reports.last.get(metric)),
+        trial.reports.last,
         words.clock(now - begun) if begun is not None else "",
         Text(words.configuration(trial.parameters)),
     )
@@ -218,7 +236,7 @@ def _over(trial: Object) -> _Row:
         word,
         style,
         str(status["curve"][-1]["step"]) if status.get("curve") else "",
-        words.number(status.get("value")),
+        (status.get("observation") or {}).get("metrics") or {},
         words.clock(took) if took else "",
         Text(message or words.configuration(trial["spec"]["parameters"]), style=style if message else ""),
         shade="dim" if phase is Phase.SUCCEEDED else "",

@@ -16,6 +16,8 @@ examples:
   tuneyard get studies                     what there is
   tuneyard get trials digits -o wide       what became of each configuration
   tuneyard best digits -o env              the best one, as environment variables
+  tuneyard pareto digits                   with several objectives: those that no other one beats
+  tuneyard importances digits              which parameters matter
   tuneyard logs digits/7 -f                what a trial prints
   tuneyard queue                           who waits for GPUs, for what and until when
   tuneyard stop digits                     start no further trials (tuneyard run goes on)
@@ -24,6 +26,7 @@ examples:
 In a cluster, `tuneyard operator`, `tuneyard scheduler` and `tuneyard strategy` are the processes behind kubectl;
 `tuneyard verify` shows whether they work.
 """
+_ORIGIN = re.compile(r"\*|https?://(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _CHOICE = re.compile(r"argument .*: invalid choice: '(.*?)' \(choose from (.*)\)")
 
 
@@ -60,6 +63,8 @@ def create() -> argparse.ArgumentParser:
     _add_run(commands, here)
     _add_get(commands, here)
     _add_best(commands, here)
+    _add_pareto(commands, here)
+    _add_importances(commands, here)
     _add_logs(commands, here)
     _add_queue(commands, here)
     for name, command, text in (
@@ -110,6 +115,29 @@ def _add_best(commands: Commands[_Parser], here: _Parser) -> None:
         default="table",
         help='how to print; env is for a shell: set -a; eval "$(tuneyard best digits -o env)"',
     )
+    best.add_argument(
+        "--recommended", action="store_true",
+        help="the trial of which a model expects most instead of the best observed one, which may have had luck",
+    )  # fmt: skip
+
+
+def _add_importances(commands: Commands[_Parser], here: _Parser) -> None:
+    text = "print how much each parameter of a study matters, by a model of its trials"
+    importances = _command(commands, "importances", "importances:importances", text, here)
+    importances.add_argument("study", metavar="STUDY", help="its name, for example digits")
+    importances.add_argument("--metric", metavar="NAME", help="for this metric (default: the one to optimise)")
+    importances.add_argument("--trials", action="store_true", help="print what is to be expected of each trial instead")
+    importances.add_argument("-o", "--output", choices=["table", "json"], default="table", help="how to print")
+    importances.add_argument("-n", "--namespace", metavar="NAME", help="of a study in a cluster: its namespace")
+    importances.add_argument("--kubeconfig", metavar="FILE", help="the cluster (default: as kubectl finds it)")
+
+
+def _add_pareto(commands: Commands[_Parser], here: _Parser) -> None:
+    pareto = _command(
+        commands, "pareto", "pareto:pareto", "print the trials that no other one beats, with several objectives", here
+    )
+    pareto.add_argument("study", metavar="STUDY", help="its name, for example digits")
+    pareto.add_argument("-o", "--output", choices=["table", "yaml", "json"], default="table", help="how to print")
 
 
 def _add_logs(commands: Commands[_Parser], here: _Parser) -> None:
@@ -136,6 +164,11 @@ def _add_operator(commands: Commands[_Parser]) -> None:
     _add_cluster(operator)
     operator.add_argument("--strategy-url", metavar="URL", help="the strategy service (default: strategies run inside)")
     operator.add_argument("--strategy-token-file", type=Path, metavar="FILE", help="the token for --strategy-url")
+    operator.add_argument(
+        "--strategy-service", type=origin, action="append", default=[], metavar="ORIGIN",
+        help="a strategy service of users' own that studies may name, such as http://optimizer.team-a.svc:8080; "
+        "*.team-a.svc for all hosts there, * for any; may be repeated (default: none)",
+    )  # fmt: skip
     operator.add_argument(
         "--listen", type=address, default=("0.0.0.0", 8080), metavar="HOST:PORT",  # noqa: S104 - pods report to it
         help="where metrics are taken in (default: 0.0.0.0:8080)",
@@ -243,6 +276,14 @@ def pod_template(text: str) -> dict[str, Any]:
         said = 'write JSON such as {"spec": {"containers": [{"image": "tuneyard/tuneyard:0.1.0"}]}}, with one container'
         raise argparse.ArgumentTypeError(f"that is no pod template; {said}")
     return dict(template)
+
+
+def origin(text: str) -> str:
+    """A scheme, a host and a port, or *, as it is."""
+    if not _ORIGIN.fullmatch(text):
+        said = "write scheme, host and port, such as http://optimizer.team-a.svc:8080 or http://*.team-a.svc, or *"
+        raise argparse.ArgumentTypeError(f"'{text}' is no origin; {said}")
+    return text
 
 
 def duration(text: str) -> float:

@@ -22,6 +22,7 @@ def operator(options: Namespace) -> int:
         serve=options.serve,
         strategy_url=options.strategy_url,
         strategy_token_file=options.strategy_token_file,
+        strategy_services=tuple(options.strategy_service),
         listen=options.listen,
         report_url=options.report_url,
         keep_jobs=options.keep_jobs,

@@ -32,7 +32,7 @@ def get(options: Namespace) -> int:
             columns = [*TRIAL.columns, Column("Parameters", ".spec.parameters", "object", "The configuration.")]
         if options.output in {"yaml", "json"}:
             single = options.study and options.kind in {"studies", "study"}
-            _dump(items[0] if single else {"apiVersion": "v1", "kind": "List", "items": items}, options.output)
+            dump(items[0] if single else {"apiVersion": "v1", "kind": "List", "items": items}, options.output)
         elif items:
             shown = [as_seen(item, home) for item in items]
             _print_table(shown, [column for column in columns if options.output == "wide" or not column.wide])
@@ -79,11 +79,29 @@ def best(options: Namespace) -> int:
     with opened(options) as (_, store):
         study = find_study(store, options.study)
         found = (study.get("status") or {}).get("best")
+    goals = [objective["metric"] for objective in study["spec"]["objectives"] if objective.get("goal")]
+    if len(goals) > 1:
+        look = again(options, f"pareto {options.study}")
+        raise Problem(
+            f"study {options.study} has {len(goals)} objectives ({', '.join(goals)}), and no trial that is best in all "
+            f"of them; see those that no other one beats: {look}"
+        )
     if found is None:
         look = again(options, f"get trials {options.study} -o wide")
         raise Problem(f"no trial of study {options.study} has succeeded yet; see {look}", status=1)
+    if options.recommended:
+        found = _recommended(study, options.study)
     _BEST[options.output](found, study)
     return 0
+
+
+def _recommended(study: Object, name: str) -> Object:
+    """The recommended trial in the form of the best one: its value is the expected one."""
+    found = study["status"].get("recommended")
+    if found is None:
+        said = "it has not ended, has too few trials, or its strategy has no model (auto and bayesian have)"
+        raise Problem(f"no trial of study {name} is recommended: {said}", status=1)
+    return {**found, "value": found["expected"], "metrics": {}}
 
 
 def _best_table(found: Object, study: Object) -> None:
@@ -97,6 +115,8 @@ def _best_table(found: Object, study: Object) -> None:
     print()
     for name, value in parameters:
         print(f"{name:<{width}}   {value}")
+    for line in words.recommended(study["status"]) if found is study["status"]["best"] else ():
+        print(f"\n{line}")
 
 
 def _best_env(found: Object, _: Object) -> None:
@@ -106,7 +126,7 @@ def _best_env(found: Object, _: Object) -> None:
 
 def _best_object(output: str) -> Callable[[Object, Object], None]:
     def write(found: Object, _: Object) -> None:
-        _dump({name: found[name] for name in ("trial", "value", "metrics", "parameters")}, output)
+        dump({name: found[name] for name in ("trial", "value", "metrics", "parameters")}, output)
 
     return write
 
@@ -119,7 +139,8 @@ _BEST: Final[Mapping[str, Callable[[Object, Object], None]]] = {
 }
 
 
-def _dump(value: Object, output: str) -> None:
+def dump(value: Object, output: str) -> None:
+    """Print an object as json or yaml."""
     if output == "json":
         print(json.dumps(value, indent=2))
     else:

@@ -14,10 +14,11 @@ _WIDE: Final = 10_000
 
 
 class Heading(NamedTuple):
-    """A column's name, and whether it has numbers."""
+    """A column's name, whether it has numbers, and whether the name is a user's own and so stays as it is."""
 
     name: str
     numeric: bool = False
+    verbatim: bool = False
 
 
 def write(headings: Sequence[Heading], rows: Sequence[Sequence[str]]) -> None:
@@ -26,7 +27,8 @@ def write(headings: Sequence[Heading], rows: Sequence[Sequence[str]]) -> None:
     kept = [number for number in range(len(headings)) if not number or any(row[number] for row in rows)]
     for number in kept:
         heading = headings[number]
-        table.add_column(heading.name.upper(), no_wrap=True, justify="right" if heading.numeric else "left")
+        name = heading.name if heading.verbatim else heading.name.upper()
+        table.add_column(name, no_wrap=True, justify="right" if heading.numeric else "left")
     for row in rows:
         table.add_row(*(row[number] for number in kept))
     console = Console(highlight=False, markup=False, soft_wrap=False)

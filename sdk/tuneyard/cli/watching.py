@@ -61,11 +61,14 @@ class Watching:
         """They."""
         goal = next(objective for objective in spec["objectives"] if objective.get("goal"))
         lines = [self._how_it_ended(ending, status)]
-        best = status.get("best")
-        if best is not None and ending is not Ending.DELETED:
+        best, front = status.get("best"), status.get("front")
+        if front is not None and ending is not Ending.DELETED:
+            lines += [f"{words.front(front['size'])}: {self.suggest(f'pareto {self.name}')}"]
+        elif best is not None and ending is not Ending.DELETED:
             lines += [f"Best: {goal['metric']} {words.number(best['value'])}, trial {best['index']}"]
             width = max(map(len, best["parameters"]), default=0)
             lines += [f"  {key:<{width}}  {words.exact(given)}" for key, given in best["parameters"].items()]
+            lines += words.recommended(status)
             lines += [f"For your shell: {self.suggest(f'best {self.name} -o env')}"]
         elif ending in {Ending.COMPLETE, Ending.FAILED}:
             lines += [f"No trial succeeded; see why: {self.suggest(f'get trials {self.name} -o wide')}"]
@@ -147,12 +150,22 @@ def _ended(state: StudyState, news: Recorded, view: Watching) -> str:
     phase, last = Phase(status["phase"]), (status.get("attempts") or [{}])[-1]
     message = status.get("message") or last.get("message") or last.get("reason") or ""
     if phase is Phase.SUCCEEDED:
-        best = state.best is not None and state.best.index == index != view.best
-        view.best = index if best else view.best
-        news_of_best = ", the best so far" if best else ""
-        return f"trial {index} ended: {state.goal.metric} {words.number(status['value'])}{news_of_best}"
+        result = _result(state, status["observation"]["metrics"])
+        return f"trial {index} ended: {result}{_news_of_best(state, index, view)}"
     if phase is Phase.PENDING:
         wait = epoch_seconds(status["notBefore"]) - time.time() if status.get("notBefore") else 0.0
         when = f"in {words.clock(math.ceil(wait))}" if wait > 0 else "now"
         return f"trial {index} is tried again {when}: {message}"
     return f"trial {index} {phase.lower()}: {message}"
+
+
+def _result(state: StudyState, metrics: Object) -> str:
+    return ", ".join(f"{goal.metric} {words.number(metrics[goal.metric])}" for goal in state.goals)
+
+
+def _news_of_best(state: StudyState, index: int, view: Watching) -> str:
+    if state.front is not None:
+        return ", on the front" if index in state.trials and state.trials[index] in state.front else ""
+    best = state.best is not None and state.best.index == index != view.best
+    view.best = index if best else view.best
+    return ", the best so far" if best else ""

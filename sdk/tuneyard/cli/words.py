@@ -30,6 +30,15 @@ def configuration(parameters: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value(given)}" for name, given in parameters.items())
 
 
+def recommended(status: Mapping[str, Any]) -> list[str]:
+    """The recommended trial, where it is another than the best one: a line, or none."""
+    best, other = status.get("best"), status.get("recommended")
+    if not other or (best and best["index"] == other["index"]):
+        return []
+    expected = f"{number(other['expected'])} +- {other['deviation']:.2g} is expected"
+    return [f"Recommended: trial {other['index']}, of which {expected}: {configuration(other['parameters'])}"]
+
+
 def clock(seconds: float) -> str:
     """A length of time as 0:09, 12:40 or 3:05:00."""
     minutes, rest = divmod(int(max(0.0, seconds)), 60)
@@ -55,6 +64,11 @@ def until(timestamp: str) -> str:
         if seconds >= 2 * size:
             return f"in {seconds // size}{unit}"
     return f"in {seconds}s"
+
+
+def front(size: int) -> str:
+    """What the size of a Pareto front says."""
+    return "1 trial that no other one beats" if size == 1 else f"{size} trials that no other one beats"
 
 
 def count(amount: int, noun: str) -> str:

@@ -164,6 +164,7 @@ def test_a_policy_is_two_documents_that_belong_together(name):
 
 
 def test_each_field_of_a_study_either_makes_other_jobs_or_does_not():
-    which = {"objectives", "constraints", "strategy", "trials", "maxDuration", "queue", "priority", "retry", "suspend"}
+    which = {"objectives", "constraints", "strategy", "warmStart", "trials", "maxDuration", "queue", "priority"}
+    which |= {"retry", "suspend", "earlyStopping"}
     assert {*JOB_FIELDS} | which == {*study_spec()}
     assert which.isdisjoint(JOB_FIELDS)

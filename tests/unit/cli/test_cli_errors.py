@@ -39,6 +39,10 @@ def check(answer: tuple[int, str, str], said: str) -> None:
         (["logs", "toy/1", "--attempt", "x"], "argument --attempt: invalid int value: 'x'"),
         (["stop", "toy"], "there is no study toy"),
         (["delete", "toy"], "there is no study toy"),
+        (
+            ["operator", "--strategy-service", "optimizer:80"],
+            "'optimizer:80' is no origin; write scheme, host and port",
+        ),
         (["operator", "--listen", "8080"], "'8080' is no address; write HOST:PORT, for example 0.0.0.0:8080"),
         (["operator", "--keep-jobs", "soon"], "'soon' is not a duration"),
         (["operator", "--strategy-url", "http://s"], "--strategy-url needs --strategy-token-file"),

@@ -83,11 +83,64 @@ def test_best_in_every_form(cli):
     assert str(want["parameters"]["x"]) in table
 
 
+def test_what_is_recommended_is_told_where_it_is_another_trial(cli):
+    noisy = 'echo "{\\"score\\": $TUNEYARD_INDEX, \\"loss\\": 1}" >"$TUNEYARD_TERMINATION_FILE"'
+    objectives = [{"metric": "score", "goal": "maximize"}]
+    cli(
+        "run", cli.write(noisy, objectives=objectives, strategy={"name": "bayesian"}, trials={"max": 12, "parallel": 4})
+    )
+    study = json.loads(cli("get", "study", "toy", "-o", "json")[1])
+    best, other = study["status"]["best"], study["status"]["recommended"]
+    assert best["index"] == 11
+    assert other["parameters"].keys() == {"x", "kind"}
+    told = "Recommended: trial" in cli("best", "toy")[1]
+    assert told is (other["index"] != best["index"])
+    shown = json.loads(cli("best", "toy", "--recommended", "-o", "json")[1])
+    assert (shown["trial"], shown["value"]) == (other["trial"], other["expected"])
+    assert cli("best", "toy", "--recommended", "-o", "env")[0] == 0
+
+
+def test_nothing_is_recommended_by_strategies_without_a_model(cli):
+    run(cli)
+    status, _, err = cli("best", "toy", "--recommended")
+    assert (status, err.startswith("tuneyard: no trial of study toy is recommended: ")) == (1, True)
+
+
 def test_best_as_environment_is_for_a_shell(cli):
     run(cli, initial=[{"x": 1, "kind": "it's a"}])
     script = cli("best", "toy", "-o", "env")[1] + 'printf "%s|%s" "$TUNEYARD_PARAM_x" "$TUNEYARD_PARAM_kind"'
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env={**os.environ})
     assert done.stdout in {"1|it's a", "1.0|it's a"}
+
+
+SEVERAL = [{"metric": "score", "goal": "maximize"}, {"metric": "cost", "goal": "minimize"}]
+TRADE_OFF = 'echo "{\\"score\\": ${x}, \\"cost\\": ${x}}" >"$TUNEYARD_TERMINATION_FILE"'
+
+
+def test_several_objectives(cli):
+    status, out, err = cli("run", cli.write(TRADE_OFF, objectives=SEVERAL))
+    assert (status, err) == (0, "")
+    assert out.count(", on the front") == 3
+    assert "3 trials that no other one beats: tuneyard pareto toy" in out
+    header, row = cli("get", "studies")[1].splitlines()
+    assert header.split() == ["NAME", "PHASE", "PROGRESS", "FRONT", "RUNNING", "GPUS", "AGE"]
+    assert row.split()[3] == "3"
+    assert "cost=" in cli("get", "trials", "-o", "wide")[1]
+    header, *rows = cli("pareto", "toy")[1].splitlines()
+    assert header.split() == ["TRIAL", "score", "(max)", "cost", "(min)", "PARAMETERS"]
+    front = json.loads(cli("pareto", "toy", "-o", "json")[1])
+    assert front["size"] == len(rows) == 3
+    scores = [trial["metrics"]["score"] for trial in front["trials"]]
+    assert scores == sorted(scores, reverse=True)
+    assert yaml.safe_load(cli("pareto", "toy", "-o", "yaml")[1]) == front
+    status, _, err = cli("best", "toy")
+    assert (status, err.count("no trial that is best in all of them")) == (2, 1)
+    assert "tuneyard pareto toy" in err
+
+
+def test_a_study_with_one_objective_has_no_front(cli):
+    run(cli)
+    assert "has one objective, score, and so a best trial; see tuneyard best toy" in cli("pareto", "toy")[2]
 
 
 def test_logs(cli):

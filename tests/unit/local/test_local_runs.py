@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from _services import RandomService, serving
 
 from tuneyard_operator.local_runner import Ending
 from tuneyard_operator.worlds import processes
@@ -284,3 +286,62 @@ async def test_a_program_that_never_works_pauses_the_study_until_it_is_run_again
     os.kill(os.getpid(), signal.SIGINT)
     assert await ending is Ending.INTERRUPTED
     assert len(laptop.trials(study)) > before
+
+
+async def test_a_study_learns_from_an_earlier_one_and_goes_on_when_that_is_gone(laptop, report_x):
+    first = laptop.create(report_x, name="first", trials={"max": 8, "parallel": 2})
+    assert await laptop.run(first) is Ending.COMPLETE
+    spec = {"strategy": {"name": "tpe"}, "warmStart": [{"study": "first"}], "trials": {"max": 3}}
+    second = laptop.create(report_x, name="second", **spec)
+    assert await laptop.run(second) is Ending.COMPLETE
+    status = laptop.status(second)
+    told = next(entry for entry in status["conditions"] if entry["type"] == "WarmStarted")
+    assert (told["status"], told["message"]) == ("True", "8 of 8 earlier observations count")
+    assert status["progress"] == "3/3"
+    laptop.store.delete_study(first["metadata"]["uid"])
+    laptop.store.change_study(second["metadata"]["uid"], lambda item: item["spec"]["trials"].update(max=4))
+    assert await laptop.run(second) is Ending.COMPLETE
+    told = next(entry for entry in laptop.status(second)["conditions"] if entry["type"] == "WarmStarted")
+    assert (told["status"], told["reason"]) == ("False", "StudyGone")
+    assert laptop.status(second)["progress"] == "4/4"
+
+
+async def test_a_warm_start_from_nowhere_is_told(laptop, report_x):
+    study = laptop.create(report_x, strategy={"name": "tpe"}, warmStart=[{"study": "firts"}])
+    assert await laptop.run(study) is Ending.BLOCKED
+    assert "there is no study 'firts' in this namespace" in laptop.status(study)["message"]
+
+
+async def test_a_service_proposes_and_a_slow_one_does_not_keep_the_trials_from_ending(laptop, report_x):
+    release, asked = threading.Event(), threading.Event()
+    service = RandomService()
+
+    def answer(path, body):
+        if path == "/v1/ask" and body["records"]:
+            asked.set()
+            release.wait(20)
+        return service(path, body)
+
+    with serving(answer) as url:
+        study = laptop.create(report_x, strategy={"service": {"url": url}}, trials={"max": 5, "parallel": 2})
+        running = asyncio.create_task(laptop.run(study))
+        while laptop.phases(study).count("Succeeded") < 4:
+            assert not running.done()
+            await asyncio.sleep(0.02)
+        release.set()
+        assert await running is Ending.COMPLETE
+    assert asked.is_set()
+    assert laptop.phases(study) == ["Succeeded"] * 5
+    assert [path for path, _ in service.heard][:2] == ["/v1/check", "/v1/ask"]
+
+
+async def test_a_service_that_is_not_there_is_waited_for_and_told(laptop, report_x):
+    with serving(RandomService()) as url:
+        pass
+    study = laptop.create(report_x, strategy={"service": {"url": url}})
+    running = asyncio.create_task(laptop.run(study))
+    while (laptop.store.study("toy").get("status") or {}).get("reason") != "StrategyUnavailable":
+        await asyncio.sleep(0.05)
+    laptop.runner._interrupt()
+    assert await running is Ending.INTERRUPTED
+    assert laptop.trials(study) == []

@@ -39,6 +39,7 @@ def merge(into: Object, patch: Object) -> Object:
 def study(version: int = 1, generation: int = 1, status: Object | None = None, **spec: Any) -> Object:
     """A Study object; `spec` is merged over SPEC."""
     meta = {"name": "s", "namespace": "ns", "uid": "u-s", "generation": generation, "resourceVersion": str(version)}
+    meta["creationTimestamp"] = timestamp(NOW)
     whole = merge(copy.deepcopy(SPEC), spec)
     return {"apiVersion": API_VERSION, "kind": "Study", "metadata": meta, "spec": whole, "status": status or {}}
 

@@ -42,6 +42,7 @@ class World:
         self.meanwhile: Callable[[], None] = lambda: None
         self.template: str | None = None
         self.seen: AttemptSeen | None = None
+        self.earlier: dict[str, list[Object]] = {}
 
     def now(self) -> float:
         return self.time
@@ -61,13 +62,17 @@ class World:
         self._called("check", state.generation)
         return self.template
 
-    async def create_trials(self, state: StudyState, configurations: dict[int, Object]) -> list[Object]:
+    async def create_trials(self, state: StudyState, configurations: dict[int, Object], rungs: Any) -> list[Object]:
         self._called("create", sorted(configurations))
         return [self.put(index, {}) for index in configurations]
 
     async def get_trial(self, state: StudyState, name: str) -> Object | None:
         self._called("get", name)
         return self.trials.get(name)
+
+    async def trials_of(self, state: StudyState, name: str) -> list[Object] | None:
+        self._called("trials of", name)
+        return self.earlier.get(name)
 
     async def patch_trial(self, state: StudyState, trial: TrialState, status: Object) -> Object:
         self._called("patch", trial.index)

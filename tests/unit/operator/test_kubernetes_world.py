@@ -34,6 +34,20 @@ class Script(Kube):
         return "x" * 70_000 + "the end"
 
 
+class Pages(Script):
+    """An API server that gives one trial at a time."""
+
+    async def request(self, method: str, url_path: str, **options: Any) -> Object:
+        params = options["params"]
+        self.heard.append((method, url_path, options.get("body"), params))
+        if url_path == path("studies", "ns"):
+            known = params == {"fieldSelector": "metadata.name=old"}
+            return {"items": [{"metadata": {"uid": "u-old"}}] if known else []}
+        assert params["labelSelector"] == f"{UID_LABEL}=u-old"
+        page = int(params.get("continue", 0))
+        return {"items": [trial(page, 5, {})], "metadata": {"continue": str(page + 1)} if page < 2 else {}}
+
+
 def refusal(status: int, message: str = "no") -> KubeError:
     return KubeError(status, "Reason", message)
 
@@ -178,3 +192,10 @@ async def test_the_end_of_a_log() -> None:
     assert kube.heard[0][3] == {"labelSelector": f"{TRIAL_UID_LABEL}=u-0,{ATTEMPT_LABEL}=0"}
     assert (kube.heard[1][1], kube.heard[1][3]["container"]) == (path("pods", "ns", "p", "log"), "train")
     assert await KubernetesWorld(Script(GET={"items": []}), None).read_log(yard.state, 0, 0) == ""
+
+
+async def test_the_trials_of_another_study_come_in_pages() -> None:
+    found = await KubernetesWorld(Pages(), None).trials_of(Yard().state, "old")
+    assert found is not None
+    assert [item["spec"]["index"] for item in found] == [0, 1, 2]
+    assert await KubernetesWorld(Pages(), None).trials_of(Yard().state, "other") is None

@@ -139,6 +139,46 @@ def test_the_best_trial_keeps_the_bounds_and_may_be_removed() -> None:
     assert sums(yard.state)["best"] == 3
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_front_is_that_of_the_trials_there_are_whatever_the_order(seed: int) -> None:
+    objectives: list[Object] = [
+        {"metric": "accuracy", "goal": "maximize"},
+        {"metric": "size", "goal": "minimize"},
+        {"metric": "speed", "atLeast": 1.0},
+    ]
+    rng = random.Random(seed)
+    trials = {index: (rng.randint(0, 9), rng.randint(0, 9), rng.randint(0, 9)) for index in range(60)}
+    yard = Yard(objectives=objectives)
+    for index in rng.sample(range(60), 60):
+        accuracy, size, speed = trials[index]
+        yard.ended(index, value=accuracy, size=size, speed=speed)
+    front = yard.state.front
+    assert front is not None
+    while len(front):
+        able = [(i, a, s) for i, (a, s, speed) in trials.items() if speed >= 1]
+        expected = [
+            i for i, a, s in able if not any(x >= a and y <= s and ((x, y) != (a, s) or j < i) for j, x, y in able)
+        ]  # a trial is no better than itself: j < i
+        assert sorted(trial.index for trial in front.shown()) == sorted(expected)
+        assert len(front) == len(expected)
+        gone = rng.choice(expected)
+        del trials[gone]
+        yard.state.remove_trial(yard.objects[gone])
+        front = yard.state.front
+        assert front is not None
+
+
+def test_goals_may_be_changed_before_the_start() -> None:
+    yard = Yard()
+    assert yard.state.front is None
+    two: list[Object] = [{"metric": "accuracy", "goal": "maximize"}, {"metric": "size", "goal": "minimize"}]
+    yard.edit(objectives=two).ended(0, value=0.5, size=1.0)
+    assert yard.state.front is not None
+    assert (len(yard.state.front), yard.state.best) == (1, None)
+    yard.edit(objectives=[{"metric": "accuracy", "goal": "maximize"}])
+    assert (yard.state.front, yard.state.best) == (None, yard.state.trials[0])
+
+
 def test_gpu_seconds_are_those_of_ended_attempts() -> None:
     def attempt(number: int, took: float, gpus: int, outcome: str) -> Object:
         return {"number": number, "outcome": outcome, "gpus": gpus, "started": timestamp(NOW),

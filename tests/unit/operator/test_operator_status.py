@@ -54,6 +54,39 @@ def test_the_numbers() -> None:
     assert found["selector"] == "tuneyard.dev/study=s,tuneyard.dev/index"
 
 
+def test_a_degraded_strategy_is_told_until_it_is_itself_again() -> None:
+    yard = Yard().ended(0)
+    assert "Degraded" not in conditions(look(yard))
+    yard.state.degraded = "too costly; tpe proposes instead"
+    assert conditions(look(yard))["Degraded"] == ("True", "ProposalsTooCostly")
+    yard.state.degraded = None  # a new process has not asked yet
+    found = look(yard.tick(60))
+    assert conditions(found)["Degraded"] == ("True", "ProposalsTooCostly")
+    assert since(found, "Degraded") == timestamp(NOW)
+    yard.state.degraded = ""
+    assert conditions(look(yard))["Degraded"] == ("False", "OwnModel")
+
+
+def test_several_objectives_have_a_front_and_no_best_trial() -> None:
+    objectives = [{"metric": "accuracy", "goal": "maximize"}, {"metric": "size", "goal": "minimize"}]
+    yard = Yard(trials={"max": 50}, objectives=objectives)
+    assert "front" not in look(yard)
+    yard.ended(0, value=0.5, size=2.0).ended(1, value=0.9, size=3.0, other=1).ended(2, value=0.4, size=2.5)
+    found = look(yard)
+    assert "best" not in found
+    assert found["front"] == {
+        "size": 2,
+        "trials": [
+            {"trial": "s-1", "index": 1, "metrics": {"accuracy": 0.9, "size": 3.0}, "parameters": {"lr": 0.1}},
+            {"trial": "s-0", "index": 0, "metrics": {"accuracy": 0.5, "size": 2.0}, "parameters": {"lr": 0.1}},
+        ],
+    }
+    for index in range(3, 40):
+        yard.ended(index, value=0.9 + index / 1000, size=3.0 + index)
+    found = look(yard)
+    assert (found["front"]["size"], len(found["front"]["trials"])) == (39, 20)
+
+
 @pytest.mark.parametrize(
     ("spec", "ended", "progress"),
     [

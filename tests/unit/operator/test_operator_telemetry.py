@@ -51,7 +51,7 @@ async def test_asks_are_timed_and_those_without_an_answer_counted() -> None:
     assert value("tuneyard_ask_seconds_count", **labels) == asked + 1
 
     class Down:
-        check = forget = None
+        judge = check = forget = recommend = None
 
         async def ask(self, *_: Any) -> Any:
             raise StrategyError("down")

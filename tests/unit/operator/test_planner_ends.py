@@ -74,6 +74,19 @@ def test_a_target_that_breaks_a_bound_is_not_reached() -> None:
     assert yard.ended(1, value=0.92, size=3.0).end() == ("Complete", "TargetReached")
 
 
+def test_of_several_targets_one_trial_reaches_all() -> None:
+    objectives = [
+        {"metric": "accuracy", "goal": "maximize", "target": 0.9},
+        {"metric": "size", "goal": "minimize", "target": 3.0},
+        {"metric": "speed", "goal": "maximize"},
+    ]
+    yard = Yard(objectives=objectives).ended(0, value=0.95, size=4, speed=1).ended(1, value=0.7, size=1, speed=9)
+    assert yard.end() is None
+    assert yard.ended(2, value=0.9, size=3, speed=0).end() == ("Complete", "TargetReached")
+    yard.state.remove_trial(yard.objects[2])
+    assert yard.end() is None
+
+
 def test_the_duration_counts_from_the_first_trial() -> None:
     yard = Yard(maxDuration="10m").tick(3600)
     assert yard.end() is None, "no trial, no beginning"

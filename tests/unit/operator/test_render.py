@@ -170,6 +170,42 @@ def test_gpus_and_node_are_those_of_the_placement() -> None:
     assert "resources" not in free["containers"][0]
 
 
+FIDELITY = {"parameter": "epochs", "min": 1, "max": 9}
+
+
+def test_the_fidelity_is_given_as_parameters_are() -> None:
+    container = {"name": "train", "image": "train:1", "args": ["--epochs=${epochs}", "--lr=${lr}"]}
+    yard = Yard(fidelity=FIDELITY, template={"spec": {"containers": [container]}}).placed(0)
+    trial = yard.state.trials[0]
+    assert list(render.unknown_references(yard.state.spec)) == []
+    for rung, epochs in ((None, 9), ({"fidelity": 3, "level": 1, "bracket": 0, "continues": 0}, 3)):
+        trial.rung = rung
+        main = main_of(render.job(yard.state, trial, None))
+        assert main["args"] == [f"--epochs={epochs}", "--lr=0.1"]
+        assert env(main)["TUNEYARD_PARAM_epochs"] == str(epochs)
+        assert json.loads(env(main)["TUNEYARD_PARAMETERS"]) == {"lr": 0.1, "epochs": epochs}
+
+
+def test_all_trials_of_a_configuration_have_one_folder_in_the_claim() -> None:
+    yard = Yard(checkpoints={"claim": "states"}).placed(0).placed(1, attempt=2)
+    folders = []
+    for trial in yard.state.trials.values():
+        pod = render.job(yard.state, trial, None)["spec"]["template"]["spec"]
+        assert {"name": "tuneyard-checkpoints", "persistentVolumeClaim": {"claimName": "states"}} in pod["volumes"]
+        [mount] = pod["containers"][0]["volumeMounts"]
+        folders.append(env(pod["containers"][0])["TUNEYARD_CHECKPOINT_DIR"])
+        assert folders[-1].startswith(f"{mount['mountPath']}/s-u-s/")
+    assert folders[0] == folders[1]
+    assert render.checkpoint_name({"lr": 0.1}) != render.checkpoint_name({"lr": 0.2})
+    assert "TUNEYARD_CHECKPOINT_DIR" not in env(main_of(job()))
+
+
+def test_reports_come_often_where_they_may_be_a_reason_to_stop() -> None:
+    yard = Yard(fidelity=FIDELITY, strategy={"name": "asha"}).placed(0)
+    assert env(main_of(render.job(yard.state, yard.state.trials[0], "http://x")))["TUNEYARD_REPORT_SECONDS"] == "0.2"
+    assert "TUNEYARD_REPORT_SECONDS" not in env(main_of(job("http://x")))
+
+
 def test_references_to_no_parameter_are_a_sentence() -> None:
     containers = [{"name": "train", "image": "t", "args": ["${lr} $${other} ${rl}"],
                    "env": [{"name": "A", "value": "${zz}"}, {"name": "B", "valueFrom": {}}]}]  # fmt: skip

@@ -56,3 +56,12 @@ def test_a_broken_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ValueError, match=r"TUNEYARD_INDEX is 'seven'; write a whole number"):
         tuneyard.trial()
+
+
+def test_the_checkpoint_folder_is_made_and_there_is_none_by_hand(monkeypatch, tmp_path):
+    monkeypatch.delenv("TUNEYARD_CHECKPOINT_DIR", raising=False)
+    assert tuneyard.checkpoint_dir() is None
+    monkeypatch.setenv("TUNEYARD_CHECKPOINT_DIR", str(tmp_path / "a" / "b"))
+    for _ in range(2):
+        assert tuneyard.checkpoint_dir() == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()

@@ -11,6 +11,7 @@ from tuneyard_strategy.acquisition import Feasibility, NoisyImprovement, log_h
 from tuneyard_strategy.bayesian import _chosen, _milestone
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.gp import Kernel, Posterior
+from tuneyard_strategy.pareto import hypervolume
 from tuneyard_strategy.registry import create
 
 CUBE = [{"name": name, "double": {"min": 0, "max": 1}} for name in ("x", "y")]
@@ -124,6 +125,18 @@ def test_bounds_on_metrics_are_kept() -> None:
     allowed = [metrics["loss"] for _, metrics in done if metrics and metrics["sum"] >= 100]
     assert min(allowed) < 0.52
     assert len(allowed) > 10
+
+
+def test_a_front_within_a_bound_is_covered() -> None:
+    """On the allowed side of x + y = 1 the front is that line: it dominates half of the unit square."""
+
+    def judge(p: dict[str, Any]) -> tuple[str, dict[str, float]]:
+        return "succeeded", {"x": p["x"], "y": 100 * p["y"], "sum": p["x"] + p["y"]}
+
+    goals = [{"metric": "x", "goal": "minimize"}, {"metric": "y", "goal": "minimize"}, {"metric": "sum", "atLeast": 1}]
+    done = search(judge, 18, objectives=goals)
+    allowed = np.array([[m["x"], m["y"] / 100] for _, m in done if m and m["sum"] >= 1])
+    assert hypervolume(allowed, np.ones(2)) > 0.37
 
 
 def test_failures_are_avoided_and_lost_trials_are_not() -> None:

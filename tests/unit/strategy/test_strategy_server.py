@@ -53,7 +53,7 @@ def test_the_process_serves_and_ends_on_a_signal(tmp_path: Path) -> None:
             json.dumps(body).encode(),
             {"Authorization": "Bearer secret", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=120) as response:
             assert "meets constraints[0] 'a > 3'" in json.load(response)["problems"][0]
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) in {0, -signal.SIGTERM}

@@ -144,7 +144,8 @@ async def test_health_and_description_are_open(client: Client) -> None:
     assert await client("GET", "/healthz", headers={}) == (200, {"status": "ok"})
     status, body = await client("GET", "/openapi.json", headers={})
     assert status == 200
-    assert set(body["paths"]) == {"/v1/ask", "/v1/check", "/healthz"}
+    paths = {"/v1/ask", "/v1/judge", "/v1/check", "/v1/explain", "/v1/recommend", "/healthz"}
+    assert set(body["paths"]) == paths
 
 
 async def test_a_body_that_is_too_large_is_refused_before_it_is_read_whole(
@@ -241,3 +242,33 @@ async def test_a_fault_in_the_service_shows_no_traceback() -> None:
         await client("POST", "/v1/ask", QUESTION)
     assert client.sent[0]["status"] == 500
     assert json.loads(client.sent[1]["body"]) == {"error": "the strategy service failed (RuntimeError): see its log"}
+
+
+async def test_what_the_trials_say_is_explained(client: Client) -> None:
+    parameters = [{"name": "x", "double": {"min": 0, "max": 1}}, {"name": "y", "double": {"min": 0, "max": 1}}]
+    definition = {"parameters": parameters, "objectives": [{"metric": "loss", "goal": "minimize"}]}
+    records = [
+        {"index": i, "parameters": {"x": i / 19, "y": i * 7 % 20 / 19}, "state": "succeeded", "metrics": {"loss": i**2}}
+        for i in range(20)
+    ]
+    status, body = await client("POST", "/v1/explain", {"definition": definition, "records": records})
+    assert status == 200
+    assert [each["name"] for each in body["importances"]] == ["x", "y"]
+    assert body["importances"][0]["main"] > 0.9
+    assert len(body["predictions"]) == 20
+    few = await client("POST", "/v1/explain", {"definition": definition, "records": records[:3]})
+    assert few == (422, {"error": "10 trials with a result are needed for a model of 2 parameters; there are 3 so far"})
+    assert (await client("POST", "/v1/explain", {"definition": definition}, headers={}))[0] == 401
+
+
+async def test_a_trial_is_recommended(client: Client) -> None:
+    objectives = [{"metric": "loss", "goal": "minimize"}]
+    definition = {"parameters": [{"name": "x", "double": {"min": 0, "max": 1}}], "objectives": objectives}
+    records = [
+        {"index": i, "parameters": {"x": i / 19}, "state": "succeeded", "metrics": {"loss": (i - 7) ** 2}}
+        for i in range(20)
+    ]
+    status, body = await client("POST", "/v1/recommend", {"definition": definition, "records": records})
+    assert (status, body["index"]) == (200, 7)
+    few = await client("POST", "/v1/recommend", {"definition": definition, "records": records[:3]})
+    assert few == (200, {"index": None, "mean": None, "deviation": None})

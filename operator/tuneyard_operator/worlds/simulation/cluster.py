@@ -109,7 +109,7 @@ class Cluster:
             gpus=_gpus(item),
             wants=_pinned(item),
             memory=memory.of(template["spec"]["containers"][0]).limit / memory.MIB,
-            program=temper.program(key.index, key.attempt, shown, template["spec"]["containers"][0]),
+            program=temper.program(key.index, key.attempt, shown, template["spec"]["containers"][0], _epochs(item)),
             born=self.kernel.now,
         )
         self.jobs[meta["name"]] = pod
@@ -178,6 +178,12 @@ class Cluster:
         meta = self.api.create("pods", item, _BY)["metadata"]
         program = Program("good", self.kernel.jitter(1.0, 30.0), 0.0)
         self.machines.add(Pod(meta["uid"], meta["name"], None, "", "", -1, -1, 1, None, program, born=self.kernel.now))
+
+
+def _epochs(pod: Object) -> int:
+    """For how many epochs the program is asked to run."""
+    given = {entry["name"]: entry["value"] for entry in pod["spec"]["containers"][0].get("env") or ()}
+    return int(given.get("TUNEYARD_PARAM_epochs", 0))
 
 
 def _gpus(pod: Object) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import pairwise
 from typing import Final
@@ -120,13 +121,17 @@ def _check_sizing(study: Object, trials: list[Object]) -> None:
 
 def _check_best(name: str, status: Object, trials: list[Object]) -> None:
     good = [t for t in trials if t["status"]["phase"] == Phase.SUCCEEDED]
-    best = min(good, key=lambda t: (t["status"]["value"], t["spec"]["index"]), default=None)
+    best = min(good, key=lambda t: (-_fidelity(t), t["status"]["value"], t["spec"]["index"]), default=None)
     if best is None:
         _must("best" not in status, f"{name}: best is {status.get('best')} of none")
         return
     shown = status.get("best") or {}
     expected = (best["spec"]["index"], best["status"]["value"], best["spec"]["parameters"])
     _must((shown.get("index"), shown.get("value"), shown.get("parameters")) == expected, f"{name}: best is {shown}")
+
+
+def _fidelity(trial: Object) -> float:
+    return float((trial["spec"].get("rung") or {"fidelity": math.inf})["fidelity"])
 
 
 def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Pod]) -> None:
@@ -147,6 +152,11 @@ def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Po
     if status["phase"] == Phase.SUCCEEDED:
         true = pods[meta["uid"], status["attempt"]].program.value
         _must(status["value"] == true, f"{meta['name']}: value {status['value']}, not {true}")
+    if status.get("reason") == "EarlyStopped":
+        # Where an operator crashed, the first report beyond the rung that the next one heard of counts.
+        program = pods[meta["uid"], status["attempt"]].program
+        curve = [program.value_after(epochs) for epochs in range(status["judged"], program.epochs + 1)]
+        _must(status["value"] in curve, f"{meta['name']} was stopped with {status['value']}, not one of {curve}")
 
 
 def _check_memory_grew(study: Object, trial: Object, pods: dict[tuple[str, int], Pod]) -> None:
@@ -164,8 +174,10 @@ def _check_memory_grew(study: Object, trial: Object, pods: dict[tuple[str, int],
         _must(not had or had == quantity.parse(retry["maxMemory"]) / MIB, f"{name} gave up with {had} MiB")
 
 
-def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> bool:
+def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> bool:  # noqa: C901 - a table
     """Whether an attempt with this pod may be on record with this outcome."""
+    if outcome is Outcome.EARLY_STOPPED:
+        return pod is not None and pod.started is not None and pod.program.epochs > 0
     if pod is None:
         return outcome in {Outcome.INFRASTRUCTURE, Outcome.STOPPED, Outcome.BLOCKED, Outcome.PREEMPTED}
     kind, exit_code = pod.program.kind, pod.exit_code

@@ -18,6 +18,7 @@ from tuneyard_operator.worlds.simulation.plans import Plan, gpus_of
 from tuneyard_operator.worlds.simulation.quotas import Quotas, judge_reclaims
 from tuneyard_operator.worlds.simulation.schedulers import SCHEDULER, SchedulerProcess
 from tuneyard_operator.worlds.simulation.strategies import Strategies
+from tuneyard_operator.worlds.simulation.verdicts import Verdicts
 from tuneyard_operator.worlds.simulation.world import OPERATOR
 from tuneyard_scheduler.health import LOSSES, PATIENCE, TRIAL_SECONDS
 from tuneyard_scheduler.views import Decisions, Place
@@ -54,6 +55,7 @@ class Invariants:
         self._waits: dict[str, float] = {}
         self._kept: dict[str, float] = {}
         self._strays: dict[Key, float] = {}
+        self.verdicts = Verdicts(kernel, api, cluster)
         self._quotas = Quotas(kernel, api, cluster, _TICK if cluster.faults.over else IDLE)
         self._pauses = Pauses(kernel, api, cluster.faults)
         api.witnesses.append(self)
@@ -108,9 +110,28 @@ class Invariants:
         self._not_long_deleted(study, f"{name} was created")
         plan = self.plans[trial["spec"]["study"]]
         parameters = trial["spec"]["parameters"]
-        mistake = self._strategies.mistake(plan, index, parameters, self._other_configurations(study, index))
-        _must(mistake is None, f"{name} {mistake}")
+        rung = trial["spec"].get("rung") or {}
+        if "continues" in rung:
+            self._continues(trial, rung)
+        else:
+            mistake = self._strategies.mistake(plan, index, parameters, self._other_configurations(study, index))
+            _must(mistake is None, f"{name} {mistake}")
         self.configurations[plan.name, index] = parameters
+
+    def _continues(self, trial: Object, rung: Object) -> None:
+        """A promotion has the configuration of one that came to the end of the rung below, and is the only one."""
+        name, study = trial["metadata"]["name"], _study_of(trial)
+        for other in self.api.objects["trials"].values():
+            if _study_of(other) != study or other is trial or other["metadata"]["name"] == name:
+                continue
+            theirs = other["spec"].get("rung") or {}
+            if other["spec"]["index"] == rung["continues"]:
+                same = other["spec"]["parameters"] == trial["spec"]["parameters"]
+                _must(same, f"{name} has not the configuration of trial {rung['continues']}, which it continues")
+                below = (theirs["bracket"], theirs["level"] + 1) == (rung["bracket"], rung["level"])
+                ended = (other.get("status") or {}).get("phase") == Phase.SUCCEEDED
+                _must(below and ended, f"{name} continues {other}")
+            _must(theirs.get("continues") != rung["continues"], f"{name} continues a trial that goes on as {other}")
 
     def _other_configurations(self, study: str, index: int) -> Iterator[Object]:
         for trial in self.api.objects["trials"].values():
@@ -135,7 +156,7 @@ class Invariants:
             _must(was in _ACTIVE and now is Phase.PENDING, f"{name}: a retry goes from {was} to {now}")
             _must(len(attempts) == new["attempt"], f"{name}: a retry without a record of what it retries")
         elif now.terminal:
-            self._trial_ended(name, was, now, new)
+            self._trial_ended(name, was, now, after)
         else:
             _must(step == 0 and (was, now) in _STEPS, f"{name} went from {was} to {now} (attempt {new.get('attempt')})")
 
@@ -153,11 +174,15 @@ class Invariants:
             early = "notBefore" in old and self.kernel.now < epoch_seconds(old["notBefore"])
             _must(not early, f"{name} was placed in its backoff")
 
-    def _trial_ended(self, name: str, was: Phase, now: Phase, new: Object) -> None:
+    def _trial_ended(self, name: str, was: Phase, now: Phase, trial: Object) -> None:
+        new = trial["status"]
         attempts = new.get("attempts") or []
         number = new.get("attempt", 0) + (was in _ACTIVE)
         _must(len(attempts) == number, f"{name} ended with {len(attempts)} recorded attempts of {number}")
         _must("completionTime" in new and bool(new.get("conditions")), f"{name} ended without saying so")
+        if new.get("reason") == "EarlyStopped":
+            _must(now is Phase.STOPPED, f"{name} was stopped early and is {now}")
+            self.verdicts.ended(trial)
         if now is Phase.SUCCEEDED:
             _must(new.get("value") is not None and "loss" in new["observation"]["metrics"], f"{name}: no observation")
         else:
@@ -187,6 +212,11 @@ class Invariants:
         args = job["spec"]["template"]["spec"]["containers"][0]["args"]
         expected = [f"--x={parameters['x']!r}", f"--k={parameters['k']}"]
         _must(args == expected, f"{meta['name']} was started with {args}, not {expected}")
+        fidelity = self.plans[trial["spec"]["study"]].spec.get("fidelity")
+        if fidelity is not None:
+            env = {e["name"]: e["value"] for e in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+            told = str((trial["spec"].get("rung") or {}).get("fidelity", fidelity["max"]))
+            _must(env["TUNEYARD_PARAM_epochs"] == told, f"{meta['name']} is to run for {told} epochs: {env}")
 
     def decided(self, scheduler: SchedulerProcess, decisions: Decisions) -> None:
         """The scheduler gives places: caps and nodes are judged by all that it can know at this moment."""
@@ -252,6 +282,7 @@ class Invariants:
         self.kernel.after(_TICK, self._look)
         self._look_for_idle_gpus()
         self._look_for_strays()
+        self.verdicts.look()
 
     def _look_for_strays(self) -> None:
         """Whether an attempt lives on long after its end was recorded, or its study or trial was deleted."""

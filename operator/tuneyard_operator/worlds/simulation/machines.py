@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -82,6 +83,8 @@ class Machines:
         self.pods: dict[str, Pod] = {}
         """All pods that ever were, by uid."""
         self.image_broken = False
+        self.on_start: Callable[[Pod], None] = lambda _: None
+        """Is told of each program that begins."""
         self._waiting: dict[str, Pod] = {}
         self._kicked = False
         self._made = 0
@@ -191,6 +194,7 @@ class Machines:
         pod.started = self.kernel.now
         began = {"startedAt": timestamp(self.kernel.now)}
         self._show(pod, {"running": began}, "Running")
+        self.on_start(pod)
         if pod.program.kind != "hangs":
             self.kernel.after(pod.program.seconds, self._finish, pod)
 

@@ -18,8 +18,9 @@ from tuneyard_operator.world import WorldError
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.kernel import Kernel
+from tuneyard_operator.worlds.simulation.machines import Pod
 from tuneyard_operator.worlds.simulation.process import Process
-from tuneyard_operator.worlds.simulation.strategies import FaultyStrategies, Strategies
+from tuneyard_operator.worlds.simulation.strategies import FaultyStrategies, OnJudged, Strategies
 from tuneyard_operator.worlds.simulation.world import SimulationWorld
 
 _TICK: Final = 3.0
@@ -38,15 +39,17 @@ class OperatorProcess(Process):
         faults: Faults,
         strategies: Strategies,
         log_of: Callable[[str], str],
+        on_judged: OnJudged,
     ) -> None:
         super().__init__("operator", kernel, api, faults)
         self._strategies = strategies
         self._log_of = log_of
+        self._on_judged = on_judged
 
     def begin(self) -> None:
         """Trials and pods are listed before studies, so that planning begins with all of them known."""
         self.world = SimulationWorld(self, self._log_of)
-        self.engine = Engine(self.world, FaultyStrategies(self, self._strategies.client()))
+        self.engine = Engine(self.world, FaultyStrategies(self, self._strategies.client(), self._on_judged))
         self.runners: dict[str, Runner] = {}
         self._trials: dict[str, dict[str, Object]] = {}
         self._pods: dict[str, dict[str, Object]] = {}
@@ -111,6 +114,18 @@ class OperatorProcess(Process):
         runner.state.set_attempt(key.index, seen, now, key.trial_uid)
         runner.wake()
 
+    def report(self, pod: Pod, points: list[tuple[int, dict[str, float]]]) -> bool:
+        """A pod reports; False where it is to try again."""
+        runner = self.runners.get(pod.study) if self.up else None
+        if runner is None:
+            return False
+        trial = runner.state.trials.get(pod.index)
+        if trial is not None and trial.uid == pod.trial:
+            for step, metrics in points:
+                runner.state.add_report(pod.index, pod.attempt, step, metrics)
+            runner.wake()
+        return True
+
 
 def _keep(store: dict[str, dict[str, Object]], uid: str, event: str, item: Object) -> None:
     held = store.setdefault(uid, {})
@@ -128,6 +143,8 @@ class Runner:
         self.state = state
         self.supplying = False
         self._supply_at = 0.0
+        self._judging = False
+        self._judge_at = 0.0
         self._ended: deque[tuple[float, str]] = deque()
         self._awake = False
         self._tick = 0
@@ -151,6 +168,7 @@ class Runner:
         kernel.rng.shuffle(actions)
         for action in actions:
             process.spawn(process.engine.perform(state, action), self.wake, kernel.jitter(0.0, 0.02))
+        self._judge_if_needed()
         self._supply_if_wanted()
         self._clean_up()
         self._tick += 1
@@ -164,6 +182,21 @@ class Runner:
         if state.checked_generation != state.generation or wanted(state, now, learns=learns(state)):
             self.supplying = True
             process.spawn(self._supply(), self._supplied, process.kernel.jitter(0.0, 0.02))
+
+    def _judge_if_needed(self) -> None:
+        if self.state.to_judge and not self._judging and self._process.kernel.now >= self._judge_at:
+            self._judging = True
+            self._process.spawn(self._judge(), self._judged, self._process.kernel.jitter(0.0, 0.02))
+
+    async def _judge(self) -> None:
+        try:
+            await self._process.engine.judge(self.state)
+        except WorldError:
+            self._judge_at = self._process.kernel.now + _SUPPLY_RETRY
+
+    def _judged(self) -> None:
+        self._judging = False
+        self.wake()
 
     async def _supply(self) -> None:
         try:

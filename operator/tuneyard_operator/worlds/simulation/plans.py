@@ -86,14 +86,29 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
     queue = rng.choice((None, SHARED, OWN))
     if queue is not None:
         spec["queue"] = queue
+    _draw_fidelity(rng, spec)
     size = rng.randint(1, trials) if not broken and rng.random() < 0.1 else None
     return Plan(name, spec, _draw_temper(rng, hangs=timeout is not None), size)
 
 
+def _draw_fidelity(rng: random.Random, spec: Object) -> None:
+    """For some studies a fidelity, a rule that stops trials early, or both."""
+    if rng.random() < 0.4:
+        spec["fidelity"] = {"parameter": "epochs", "min": 1, "max": rng.choice((4, 9, 12))}
+        if rng.random() < 0.7:
+            spec["strategy"]["name"] = "asha"
+    if rng.random() < 0.2:
+        spec["earlyStopping"] = {"warmup": rng.choice((1, 3)), "minTrials": rng.choice((1, 5))}
+
+
 def really(plan: Plan, rng: random.Random) -> Plan:
     """The same study with one of the strategies that users have."""
-    strategy = {**plan.spec["strategy"], "name": rng.choice(("random", "sobol", "grid", "tpe", "bayesian"))}
+    usual = ("random", "sobol", "grid", "tpe", "bayesian")
+    names = ("asha", "asha", "hyperband", "bohb") if "fidelity" in plan.spec else usual
+    strategy = {**plan.spec["strategy"], "name": rng.choice(names)}
     spec = {**plan.spec, "strategy": strategy, "initial": [{"x": 0.5, "k": 1}]}
+    if "fidelity" in spec:
+        spec["fidelity"] = {**spec["fidelity"], "resume": rng.random() < 0.5}
     size = None
     if strategy["name"] == "grid":
         size = 20

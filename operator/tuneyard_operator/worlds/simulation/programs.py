@@ -25,7 +25,27 @@ class Program:
 
     kind: Kind
     seconds: float
-    value: float
+    limit: float
+    """What its loss comes to if it goes on for ever."""
+    epochs: int = 0
+    """How often it reports its loss on the way."""
+
+    @property
+    def value(self) -> float:
+        """The loss at its end."""
+        return self.value_after(self.epochs)
+
+    def value_after(self, epochs: int) -> float:
+        """The loss after so many epochs; `limit` for a program without them."""
+        return round(self.limit + 1 / epochs, 9) if epochs else self.limit
+
+    def seconds_to(self, step: int) -> float:
+        """When it reports a step, after its start."""
+        return self.seconds * (step + 1) / (self.epochs + 0.5)
+
+    def epochs_after(self, seconds: float) -> int:
+        """How many steps it has reported so long after its start."""
+        return min(self.epochs, int(seconds / self.seconds * (self.epochs + 0.5) + 1e-9))
 
     @property
     def exit_code(self) -> int:
@@ -55,17 +75,20 @@ class Temper:
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", list(self.weights))
 
-    def program(self, index: int, attempt: int, parameters: Mapping[str, Any], container: Mapping[str, Any]) -> Program:
+    def program(
+        self, index: int, attempt: int, parameters: Mapping[str, Any], container: Mapping[str, Any], epochs: int
+    ) -> Program:
         """What this attempt does: the same in each run of the same seed, whatever else happens."""
         rng = random.Random(self.seed * 1_000_003 + index * 1_009 + attempt)  # noqa: S311
         kind = rng.choices(self.names, list(self.weights.values()))[0]
         if container["image"] == BROKEN:
             return Program("fails", rng.uniform(0.3, 3.0), value(parameters))
         if container["image"] == MENDED:
-            return Program("good", rng.uniform(0.3, 3.0), value(parameters))
+            return Program("good", rng.uniform(0.3, 3.0), value(parameters), epochs)
         if 0 < memory.of(container).limit < self.appetite(index) * memory.MIB:
             kind = "out_of_memory"
-        return Program(kind, 0.3 + rng.expovariate(1 / self.mean_seconds), value(parameters))
+        reported = 0 if kind in {"silent", "nan", "hangs"} else epochs
+        return Program(kind, 0.3 + rng.expovariate(1 / self.mean_seconds), value(parameters), reported)
 
     def appetite(self, index: int) -> int:
         """MiB of memory that the trial needs."""

@@ -18,6 +18,7 @@ from tuneyard_operator.worlds.simulation.kernel import START, TAIL, Kernel, Viol
 from tuneyard_operator.worlds.simulation.operators import OperatorProcess
 from tuneyard_operator.worlds.simulation.plans import draw_plan, draw_queues, really
 from tuneyard_operator.worlds.simulation.process import Process
+from tuneyard_operator.worlds.simulation.reports import Reporting
 from tuneyard_operator.worlds.simulation.schedulers import SchedulerProcess
 from tuneyard_operator.worlds.simulation.strategies import RealStrategies, SeededStrategies, Strategies
 from tuneyard_operator.worlds.simulation.users import Users
@@ -77,7 +78,10 @@ class Simulation:
         strategies: Strategies = RealStrategies() if real_strategies else SeededStrategies(by_name)
         self.invariants = Invariants(self.kernel, self.api, self.cluster, by_name, strategies)
         self.users = Users(self.kernel, self.api, self.faults, self.cluster, self.plans)
-        self.operator = OperatorProcess(self.kernel, self.api, self.faults, strategies, self.cluster.log_of)
+        self.operator = OperatorProcess(
+            self.kernel, self.api, self.faults, strategies, self.cluster.log_of, self.invariants.verdicts.judged
+        )
+        Reporting(self.kernel, self.cluster.machines, self.operator)
         self.scheduler = SchedulerProcess(self.kernel, self.api, self.faults, self.invariants.decided)
         self._most_gpus = max(nodes)
         for name, spec in queues.items():

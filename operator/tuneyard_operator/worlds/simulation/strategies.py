@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from tuneyard_api.study import StudySpec
@@ -12,9 +12,13 @@ from tuneyard_operator.strategy_client import Answer, InProcess, StrategyClient,
 from tuneyard_operator.worlds.simulation.apiserver import Object
 from tuneyard_operator.worlds.simulation.plans import Plan
 from tuneyard_operator.worlds.simulation.process import Process
-from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.contract import StudyDefinition, TrialRecord
+from tuneyard_strategy.recommendation import Recommendation
 from tuneyard_strategy.registry import STRATEGIES, create
 from tuneyard_strategy.space import Space
+from tuneyard_strategy.stopping import Judge, Verdict
+
+OnJudged = Callable[[StudyState, Sequence[TrialRecord], Sequence[Verdict]], None]
 
 
 class Strategies(Protocol):
@@ -54,6 +58,17 @@ class SeededStrategies:
         size, seed = self._plans[state.name].size, state.spec.strategy.seed
         found = {index: configuration(seed, index) for index in indices if size is None or index < size}
         return Answer(found, exhausted=len(found) < len(indices))
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """See StrategyClient."""
+        del state
+        return Recommendation()
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """See StrategyClient: these are the real rules."""
+        judge = Judge(StudyDefinition.from_spec(state.spec))
+        judge.update(state.history)
+        return judge.judge(running)
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""
@@ -107,9 +122,10 @@ def _differs(parameters: Object, expected: Object | None) -> str | None:
 class FaultyStrategies:
     """A strategy client that takes its time and now and then has no answer."""
 
-    def __init__(self, process: Process, inner: StrategyClient) -> None:
+    def __init__(self, process: Process, inner: StrategyClient, on_judged: OnJudged) -> None:
         self._process = process
         self._inner = inner
+        self._on_judged = on_judged
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
@@ -117,6 +133,19 @@ class FaultyStrategies:
         answer = await self._inner.ask(state, indices)
         await self._process.sleep(self._process.kernel.jitter(0.0, 0.05))
         return answer
+
+    async def recommend(self, state: StudyState) -> Recommendation:
+        """See StrategyClient."""
+        await self._maybe_fail(f"recommend {state.name}")
+        return await self._inner.recommend(state)
+
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """See StrategyClient."""
+        await self._maybe_fail(f"judge {[trial.index for trial in running]}")
+        verdicts = await self._inner.judge(state, running)
+        self._on_judged(state, running, verdicts)
+        await self._process.sleep(self._process.kernel.jitter(0.0, 0.05))
+        return verdicts
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""

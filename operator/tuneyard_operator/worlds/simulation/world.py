@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tuneyard_api.common import UID_LABEL
 from tuneyard_operator import pods, render
 from tuneyard_operator.actions import Emit
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
-from tuneyard_operator.world import Conflict, WorldError
+from tuneyard_operator.world import NO_RUNGS, Conflict, WorldError
 from tuneyard_operator.worlds.simulation.apiserver import AlreadyExists, NotFound, Object, VersionConflict
 from tuneyard_operator.worlds.simulation.process import Process, Unanswered
 
@@ -44,11 +45,13 @@ class SimulationWorld:
         )
         return problem
 
-    async def create_trials(self, state: StudyState, configurations: dict[int, Object]) -> list[Object]:
+    async def create_trials(
+        self, state: StudyState, configurations: dict[int, Object], rungs: Mapping[int, Object] = NO_RUNGS
+    ) -> list[Object]:
         """See World. All are on their way at once: an error for one does not keep the others from being created."""
 
         def create(index: int, parameters: Object) -> Object:
-            item = render.trial(state, index, parameters)
+            item = render.trial(state, index, parameters, rungs.get(index))
             try:
                 return self._api.create("trials", item, OPERATOR)
             except AlreadyExists:
@@ -89,6 +92,20 @@ class SimulationWorld:
 
         item: Object | None = await self._call(f"get {name}", read)
         return item
+
+    async def trials_of(self, state: StudyState, name: str) -> list[Object] | None:
+        """See World."""
+
+        def read() -> list[Object] | None:
+            study = self._api.objects["studies"].get(name)
+            if study is None:
+                return None
+            uid = study["metadata"]["uid"]
+            trials = self._api.objects["trials"].values()
+            return [item for item in trials if item["metadata"]["labels"][UID_LABEL] == uid]
+
+        found: list[Object] | None = await self._call(f"trials of {name}", read)
+        return found
 
     async def patch_trial(self, state: StudyState, trial: TrialState, status: Object) -> Object:
         """See World."""

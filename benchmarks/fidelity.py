@@ -1,0 +1,228 @@
+"""What it takes to reach the score that random search has at ten times the budget: epochs, and simulated time.
+
+Trials are real trainings whose learning curves were computed before (`_curves`); time is simulated, with 4 and 16
+workers. The budget is that of TRIALS trials of all epochs. A score counts as reached when a trial reports it. Where a
+trial continues another one it goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from _curves import CURVES, EPOCHS, CurveTask
+from _figures import save, show
+from _searchers import PEERS, SCRIPTS
+
+from tuneyard_strategy.contract import StudyDefinition, TrialRecord
+from tuneyard_strategy.registry import create
+from tuneyard_strategy.stopping import Judge
+
+TRIALS = 10
+"""The budget, in trials of all epochs."""
+LEAST = EPOCHS // 27
+"""Of the fidelity: no trial is stopped before."""
+TENFOLD = 10
+OURS: dict[str, dict[str, Any]] = {
+    "random": {"strategy": {"name": "random"}},
+    "median": {"strategy": {"name": "random"}, "earlyStopping": {"warmup": 3}},
+    "tpe+median": {"strategy": {"name": "tpe"}, "earlyStopping": {"warmup": 3}},
+    "asha-sobol": {"strategy": {"name": "asha", "sampler": "sobol"}},
+    "asha": {"strategy": {"name": "asha"}},
+    "asha-bayesian": {"strategy": {"name": "asha", "sampler": "bayesian"}},
+    "asha-resume": {"strategy": {"name": "asha"}, "resume": True},
+    "hyperband": {"strategy": {"name": "hyperband"}, "resume": True},
+    "bohb": {"strategy": {"name": "bohb"}, "resume": True},
+}
+PRUNERS = {"optuna-hyperband": "hyperband", "optuna-asha": "asha", "optuna-median": "median"}
+
+
+class Search(Protocol):
+    """One study's search."""
+
+    def ask(self, index: int) -> tuple[dict[str, float], int, int]:
+        """The trial's configuration, after how many epochs it begins, and for how many it runs in all."""
+
+    def report(self, index: int, epoch: int, loss: float) -> bool:
+        """The loss after an epoch; whether to stop."""
+
+    def tell(self, index: int, loss: float, *, stopped: bool) -> None:
+        """It has ended."""
+
+
+class Ours:
+    """A strategy of Tuneyard and its rules."""
+
+    def __init__(self, name: str, task: CurveTask, seed: int) -> None:
+        setting = dict(OURS[name])
+        fidelity = {"parameter": "epochs", "min": LEAST, "max": EPOCHS, "resume": setting.pop("resume", False)}
+        document = {
+            "parameters": task.parameters,
+            "objectives": [{"metric": "loss", "goal": "minimize"}],
+            **setting,
+            "strategy": {**setting["strategy"], "seed": seed},
+            "fidelity": fidelity,
+        }
+        definition = StudyDefinition.model_validate(document)
+        self._strategy, self._judge = create(definition), Judge(definition)
+        self._records: dict[int, TrialRecord] = {}
+
+    def _hear(self, index: int, **news: Any) -> None:
+        self._records[index] = self._records[index].model_copy(update=news)
+        self._strategy.update([self._records[index]])
+        self._judge.update([self._records[index]])
+
+    def ask(self, index: int) -> tuple[dict[str, float], int, int]:
+        """See Search."""
+        (found,) = self._strategy.suggest([index])
+        self._records[index] = TrialRecord(index=index, parameters=found.parameters, rung=found.rung)
+        self._hear(index, state="running")
+        rung = found.rung
+        if rung is None:
+            return dict(found.parameters), 0, EPOCHS  # type: ignore[arg-type]
+        below = self._records[rung.continues].rung if rung.continues is not None else None
+        return dict(found.parameters), below.fidelity if below else 0, rung.fidelity  # type: ignore[arg-type]
+
+    def report(self, index: int, epoch: int, loss: float) -> bool:
+        """See Search."""
+        record = self._records[index]
+        record = self._records[index] = record.model_copy(update={"curve": [*record.curve, (epoch, loss)]})
+        verdicts = self._judge.judge([record])
+        for verdict in verdicts:
+            self._hear(index, judged=verdict.fidelity)
+        return any(verdict.stop for verdict in verdicts)
+
+    def tell(self, index: int, loss: float, *, stopped: bool) -> None:
+        """See Search."""
+        self._hear(index, state="stopped" if stopped else "succeeded", metrics={"loss": loss})
+
+
+class Pruned:
+    """One of Optuna's pruners with its TPE, in a process of its own."""
+
+    def __init__(self, name: str, task: CurveTask, seed: int) -> None:
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        self._process = subprocess.Popen(
+            [PEERS / "optuna" / "bin" / "python", SCRIPTS / "optuna_pruner.py"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        amounts = {"least": LEAST, "epochs": EPOCHS}
+        self._say({"parameters": task.parameters, "seed": seed, "pruner": PRUNERS[name], **amounts})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+
+    def _hear(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def ask(self, index: int) -> tuple[dict[str, float], int, int]:
+        """See Search."""
+        self._say({"ask": index})
+        return self._hear(), 0, EPOCHS
+
+    def report(self, index: int, epoch: int, loss: float) -> bool:
+        """See Search."""
+        self._say({"report": index, "epoch": epoch, "loss": loss})
+        return bool(self._hear())
+
+    def tell(self, index: int, loss: float, *, stopped: bool) -> None:
+        """See Search."""
+        self._say({"tell": index, "loss": loss, "pruned": stopped})
+
+    def __del__(self) -> None:
+        self._process.communicate()
+
+
+def run(name: str, task: CurveTask, seed: int, workers: int) -> Iterator[tuple[int, float, float]]:
+    """A study without an end: after each epoch, epochs in all, time, and the loss reported."""
+    search: Search = Pruned(name, task, seed) if name in PRUNERS else Ours(name, task, seed)
+    running: list[tuple[float, int, int, int, np.ndarray, float]] = []
+    clock, index, epochs = 0.0, 0, 0
+    while True:
+        while len(running) < workers:
+            given, begun, until = search.ask(index)
+            seconds = task.cost(given)
+            heapq.heappush(running, (clock + seconds, index, begun + 1, until, task.curve(given), seconds))
+            index += 1
+        clock, trial, epoch, until, curve, seconds = heapq.heappop(running)
+        loss = float(curve[epoch - 1])
+        epochs += 1
+        yield epochs, clock, loss
+        stopped = epoch < until and search.report(trial, epoch, loss)
+        if stopped or epoch == until:
+            search.tell(trial, loss, stopped=stopped)
+        else:
+            heapq.heappush(running, (clock + seconds, trial, epoch + 1, until, curve, seconds))
+
+
+def target(task: CurveTask, seeds: range) -> float:
+    """The median of random search's best loss at ten times the budget."""
+    best = []
+    for seed in seeds:
+        search = Ours("random", task, seed)
+        best.append(min(task.curve(search.ask(index)[0]).min() for index in range(TENFOLD * TRIALS)))
+    return float(np.median(best))
+
+
+def to_reach(name: str, task: CurveTask, seed: int, workers: int, score: float) -> tuple[int, float]:
+    """Epochs and time until a loss is reached; where it is not, those at ten times the budget and a half more."""
+    for epochs, clock, loss in run(name, task, seed, workers):
+        if loss <= score or epochs >= 1.5 * TENFOLD * TRIALS * EPOCHS:
+            return epochs, clock
+    raise AssertionError("a study without an end")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="*", default=list(CURVES))
+    parser.add_argument("--workers", nargs="*", type=int, default=[4, 16])
+    there = list(PRUNERS) if (PEERS / "optuna" / "bin" / "python").exists() else []
+    parser.add_argument("--strategies", nargs="*", default=[*OURS, *there])
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--first", type=int, default=1000, help="the first seed; those below serve to try things out")
+    options = parser.parse_args()
+    seeds = range(options.first, options.first + options.seeds)
+    strategies = ["random", *(s for s in options.strategies if s != "random")]
+    scores = {name: target(CURVES[name], range(20)) for name in options.tasks}
+    figures: dict[str, float] = {}
+    for workers in options.workers:
+        rows: list[list[object]] = []
+        for strategy in strategies:
+            sys.stderr.write(f"\r{workers} workers: {strategy}".ljust(60))
+            found = np.array(
+                [
+                    [to_reach(strategy, CURVES[task], seed, workers, scores[task]) for seed in seeds]
+                    for task in options.tasks
+                ]
+            )
+            rows.append([strategy, *np.median(found, axis=1).reshape(-1).tolist()])
+        base = np.array(rows[0][1:], dtype=float)
+        for row in rows:
+            ratio = base / np.array(row[1:], dtype=float)
+            epochs, clock = (float(np.exp(np.log(part).mean())) for part in (ratio[::2], ratio[1::2]))
+            row += [epochs, clock]
+            figures[f"{row[0]}_{workers}_epochs_ratio"] = round(epochs, 2)
+            figures[f"{row[0]}_{workers}_time_ratio"] = round(clock, 2)
+        sys.stderr.write("\r".ljust(60) + "\r")
+        header = [f"{task} {what}" for task in options.tasks for what in ("epochs", "time")]
+        show(
+            f"{workers} workers: to reach random search's score at {TENFOLD * TRIALS} trials of {EPOCHS} epochs; the "
+            f"median of {options.seeds} seeds, and random search's as a multiple of it",
+            ["strategy", *header, "fewer epochs", "less time"],
+            rows,
+        )
+    save("fidelity", {"first_seed": options.first, "seeds": options.seeds, **figures})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""`tuneyard importances`: which parameters matter, of a study on this machine or in a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from argparse import Namespace
+from typing import Any, Final
+
+from tuneyard.cli import words
+from tuneyard.cli.places import find_study, opened
+from tuneyard.cli.problem import Problem
+from tuneyard_api.common import UID_LABEL
+from tuneyard_api.study import StudySpec
+from tuneyard_operator.state import record
+from tuneyard_operator.trial_state import TrialState
+from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.errors import StrategyError
+from tuneyard_strategy.explanation import ExplainRequest, Explanation, explain
+
+Object = dict[str, Any]
+
+_PAGE: Final = 500
+_DOUBTFUL: Final = 0.3
+"""A model that explains less than this is said to be doubtful."""
+
+
+def importances(options: Namespace) -> int:
+    """Print how much each parameter matters; or what is to be expected of each trial."""
+    study, trials = _in_cluster(options) if options.namespace or options.kubeconfig else _here(options)
+    definition = StudyDefinition.from_spec(StudySpec.model_validate(study["spec"]))
+    records = [record(TrialState.from_object(trial)) for trial in trials]
+    try:
+        found = explain(ExplainRequest(definition=definition, records=records, metric=options.metric))
+    except StrategyError as error:
+        raise Problem(f"study {options.study}: {error}", status=1) from error
+    if options.output == "json":
+        print(json.dumps(found.to_json(), indent=2))
+        return 0
+    if found.explained < _DOUBTFUL:
+        said = f"the model explains only {_percent(found.explained)} of the differences between trials"
+        sys.stderr.write(f"note: {said}; more trials may tell more\n")
+    if options.trials:
+        _print_trials(found, trials)
+    else:
+        _print_importances(found)
+    return 0
+
+
+def _here(options: Namespace) -> tuple[Object, list[Object]]:
+    with opened(options) as (_, store):
+        study = find_study(store, options.study)
+        return study, store.trials(study["metadata"]["uid"])
+
+
+def _in_cluster(options: Namespace) -> tuple[Object, list[Object]]:
+    from tuneyard_scheduler.kube import Kube, KubeError, path  # noqa: PLC0415 - only for who has a cluster
+
+    async def read() -> tuple[Object, list[Object]]:
+        async with await Kube.connect(options.kubeconfig) as kube:
+            namespace = options.namespace or kube.namespace
+            study = await kube.request("GET", path("studies", namespace, options.study))
+            wanted: Object = {"labelSelector": f"{UID_LABEL}={study['metadata']['uid']}", "limit": _PAGE}
+            trials: list[Object] = []
+            while True:
+                page = await kube.request("GET", path("trials", namespace), params=wanted)
+                trials += page["items"]
+                if not page["metadata"].get("continue"):
+                    return study, trials
+                wanted["continue"] = page["metadata"]["continue"]
+
+    try:
+        return asyncio.run(read())
+    except KubeError as error:
+        raise Problem(error.message, status=1) from error
+
+
+def _print_importances(found: Explanation) -> None:
+    width = max(9, *(len(each.name) for each in found.importances))
+    print(f"{'PARAMETER':<{width}}   IMPORTANCE   ALONE")
+    for each in found.importances:
+        print(f"{each.name:<{width}}   {each.total:>10.2f}   {each.main:>5.2f}")
+    about = f"of {found.metric}, by {words.count(found.observations, 'trial')}"
+    print(f"\n{about}; the model explains {_percent(found.explained)} of their differences")
+
+
+def _print_trials(found: Explanation, trials: list[Object]) -> None:
+    seen = {
+        trial["spec"]["index"]: ((trial.get("status") or {}).get("observation") or {}).get("metrics", {})
+        for trial in trials
+    }
+    print(f"TRIAL   {'OBSERVED':>10}   {'EXPECTED':>10}   {'+-':>8}")
+    for each in found.predictions:
+        observed = words.number(seen[each.index].get(found.metric))
+        print(f"{each.index:<5}   {observed:>10}   {words.number(each.mean):>10}   {each.deviation:>8.2g}")
+
+
+def _percent(part: float) -> str:
+    return f"{max(0.0, part):.0%}"

@@ -1,0 +1,198 @@
+"""CMA-ES: a normal distribution of the numbers, moved and turned by what ranks first (Hansen 2016).
+
+The distribution is worked out anew from the trials that have ended: in the order of their indices, so many at a time as
+make a generation. So a restart loses nothing, trials that run hold nobody up, and those of other origin (the Sobol
+start, initial ones, those made by hand) teach as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from tuneyard_strategy.cma import Normal
+from tuneyard_strategy.contract import StudyDefinition
+from tuneyard_strategy.dimensions import CategoricalDimension, SteppedDimension
+from tuneyard_strategy.distributions import Floats
+from tuneyard_strategy.history import Fate, History
+from tuneyard_strategy.learning import LearningStrategy
+from tuneyard_strategy.rng import Stream, uniforms
+from tuneyard_strategy.space import Configuration, Space
+
+SIGMA = 12.0**-0.5
+"""The first standard deviation: that of points all over the range, so that the Sobol start is a first generation."""
+SMALLEST = 1e-6
+"""Standard deviation, as a part of the range, at which all is found: the search begins anew elsewhere."""
+SAMPLES = 32
+"""Points drawn at a time, of which the first that is new and feasible is taken."""
+ROUNDS = 32
+LEARNED = 0.3
+"""How far a generation moves the probabilities of categories towards those of its better half."""
+LEAST = 0.1
+"""What a category's probability is at least, as a part of what it was at first."""
+TINY = 2.0**-53
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """What the generations so far have come to."""
+
+    normal: Normal
+    categories: tuple[Floats, ...]
+    """The probabilities of each categorical parameter's values."""
+    size: int
+    """Trials of a generation."""
+    restarts: int = 0
+    end: int = 0
+    """How many of the ended trials have been taken in."""
+
+
+class Evolution:
+    """Proposes configurations drawn from the distribution.
+
+    Numbers lie on the unit interval of their distribution; what is drawn outside is mirrored. Stepped ones keep a
+    spread that changes them now and then (see `Normal.after`). Parameters that a configuration lacks get what chance
+    would have given them, so that they drift but do not settle. A category has a probability, which moves towards its
+    part of the better half (Baluja 1994), and never falls below a tenth of what it was at first. When the
+    distribution has shrunk to a point, it starts anew elsewhere, with generations of twice the size (Auger and Hansen
+    2005).
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+        self._numbers = [d for d in space.dimensions if not isinstance(d, CategoricalDimension)]
+        self._history: History | None = None
+        self._states: list[_State] = []
+        """After each generation of this history."""
+        self._told = np.empty((0, 4))
+
+    def ranked(self, history: History, index: int) -> Iterator[Configuration]:
+        """Feasible configurations for this trial, in the order in which they are drawn."""
+        state = self._replayed(history)
+        numeric = ~history.encoding.categorical
+        width = len(self._space.names)
+        for round_ in range(ROUNDS):
+            u = uniforms(self._seed, Stream.MODEL, index=index, start=round_ * SAMPLES, rows=SAMPLES, width=width)
+            points = u.copy()
+            points[:, numeric] = _mirrored(state.normal.sample(ndtri(np.maximum(u[:, numeric], TINY))))
+            for position, chances in zip(np.flatnonzero(~numeric), state.categories, strict=True):
+                codes = np.minimum(np.searchsorted(np.cumsum(chances), u[:, position], "right"), len(chances) - 1)
+                points[:, position] = self._space.dimensions[position].places(codes)
+            yield from self._space.rounded(points)
+
+    def _replayed(self, history: History) -> _State:
+        """The distribution after all whole generations; those known already are not worked out again."""
+        rows = history.rows(Fate.MEASURED, Fate.FAILED)
+        told = _told(history, rows)
+        if history is not self._history:
+            self._history, self._states = history, [self._first(history)]
+        else:
+            same = min(len(told), len(self._told))
+            changed = np.flatnonzero((told[:same] != self._told[:same]).any(axis=1))
+            valid = int(changed[0]) if len(changed) else same
+            while self._states[-1].end > valid:
+                self._states.pop()
+        self._told = told
+        while self._states[-1].end + self._states[-1].size <= len(rows):
+            state = self._states[-1]
+            generation = np.arange(state.end, state.end + state.size)
+            order = generation[np.lexsort(told[generation].T)]
+            self._states.append(self._after(state, history, rows[order]))
+        return self._states[-1]
+
+    def _first(self, history: History) -> _State:
+        encoding = history.encoding
+        size = 4 + int(3.0 * np.log(len(self._space.names)))
+        chances = tuple(encoding.probabilities(int(position)) for position in np.flatnonzero(encoding.categorical))
+        return _State(Normal.start(np.full(len(self._numbers), 0.5), SIGMA), chances, size)
+
+    def _after(self, state: _State, history: History, best_first: Rows) -> _State:
+        """The state after a generation; a new beginning where the distribution has become a point."""
+        categorical, coordinates = history.encoding.categorical, history.coordinates(best_first)
+        first = self._first(history)
+        categories = tuple(
+            _moved(chances, start, coordinates[: state.size // 2, position])
+            for position, chances, start in zip(
+                np.flatnonzero(categorical), state.categories, first.categories, strict=True
+            )
+        )
+        following = replace(state, categories=categories, end=state.end + state.size)
+        if not self._numbers:
+            return following
+        points, floors = coordinates[:, ~categorical], self._floors(state)
+        normal = state.normal.after(self._filled(points, state.normal, best_first), floors)
+        free = normal.deviations[floors == 0.0]
+        if not free.size or free.max() >= SMALLEST:
+            return replace(following, normal=normal)
+        restarts = state.restarts + 1
+        mean = uniforms(self._seed, Stream.RESTARTS, start=restarts, rows=1, width=len(self._numbers))[0]
+        return replace(
+            following, normal=Normal.start(mean, SIGMA), categories=first.categories, size=2 * state.size,
+            restarts=restarts,
+        )  # fmt: skip
+
+    def _filled(self, points: Floats, normal: Normal, rows: Rows) -> Floats:
+        """The points with what chance would have given them for what they lack."""
+        missing = np.isnan(points)
+        if not missing.any():
+            return points
+        width = len(self._numbers)
+        drawn = [uniforms(self._seed, Stream.FILLING, start=int(row), rows=1, width=width) for row in rows]
+        chance = normal.mean + normal.deviations * ndtri(np.maximum(np.vstack(drawn), TINY))
+        return np.where(missing, chance, points)
+
+    def _floors(self, state: _State) -> Floats:
+        """Standard deviations at which each stepped number leaves its step in one of (parameters x size) points."""
+        mean = np.clip(state.normal.mean, 0.0, 1.0 - TINY)
+        within = -2.0 * ndtri(0.5 / (len(self._space.names) * state.size))
+        return np.array(
+            [
+                dimension.widths(mean[i : i + 1])[0] / within if isinstance(dimension, SteppedDimension) else 0.0
+                for i, dimension in enumerate(self._numbers)
+            ]
+        )
+
+
+class CmaesStrategy(LearningStrategy):
+    """CMA-ES for numbers, steps, categories and conditions."""
+
+    def __init__(self, definition: StudyDefinition, space: Space) -> None:
+        self._evolution = Evolution(space, definition.strategy.seed)
+        super().__init__(definition, space)
+
+    def ranked(self, index: int) -> Iterator[Configuration]:
+        """See LearningStrategy."""
+        return self._evolution.ranked(self.history, index)
+
+
+def _told(history: History, rows: Rows) -> Floats:
+    """What trials are ranked by, the last column first: row, objective, excess over bounds, failed or not."""
+    measured = np.isin(rows, history.rows(Fate.MEASURED))
+    beyond = np.maximum(history.excesses(rows), 0.0).sum(axis=1)
+    return np.column_stack([rows, np.where(measured, history.values(rows), 0.0), np.where(measured, beyond, 0.0),
+                            ~measured])  # fmt: skip
+
+
+def _moved(chances: Floats, start: Floats, best: Floats) -> Floats:
+    """A category's probabilities, moved towards those among the best."""
+    there = best[~np.isnan(best)].astype(np.intp)
+    if not len(there):
+        return chances
+    counted = np.bincount(there, minlength=len(chances)) / len(there)
+    moved = np.maximum((1.0 - LEARNED) * chances + LEARNED * counted, LEAST * start)
+    scaled: Floats = moved / moved.sum()
+    return scaled
+
+
+def _mirrored(points: Floats) -> Floats:
+    """Points on the line as points of the unit interval."""
+    folded = np.abs(points) % 2.0
+    mirrored: Floats = np.minimum(np.where(folded > 1.0, 2.0 - folded, folded), 1.0 - TINY)
+    return mirrored

@@ -1,0 +1,99 @@
+"""Studies with a fidelity on this machine: trials are stopped while they run, or continued on the next rung."""
+
+from __future__ import annotations
+
+import pytest
+
+from tuneyard_api.common import epoch_seconds
+from tuneyard_operator.local_runner import Ending
+
+EPOCHS = r"""
+awk -v x=${x} -v n=${epochs} 'BEGIN {
+  for (step = 0; step < n; step++) {
+    score = sprintf("%.6f", x - 1 / (step + 1))
+    print "{\"step\": " step ", \"metrics\": {\"score\": " score "}}" >>ENVIRON["TUNEYARD_REPORT_FILE"]
+    fflush()
+    print "{\"score\": " score "}" >ENVIRON["TUNEYARD_TERMINATION_FILE"]
+    close(ENVIRON["TUNEYARD_TERMINATION_FILE"])
+    if (step == 0 && x < 0.5 && PAUSE) system("sleep " PAUSE)
+  }
+}'
+"""
+"""A program of so many epochs, the worse ones of which take a while after the first."""
+FIDELITY = {"parameter": "epochs", "min": 1, "max": 9}
+INITIAL = [{"x": 0.9}, {"x": 0.2}, {"x": 0.1}, {"x": 0.3}]
+
+
+async def test_asha_stops_the_worse_trials_and_their_processes(laptop):
+    study = laptop.create(
+        EPOCHS.replace("PAUSE", "5"),
+        strategy={"name": "asha"},
+        fidelity=FIDELITY,
+        initial=INITIAL,
+        trials={"max": 4, "parallel": 1, "maxFailed": 0},
+    )
+    assert await laptop.run(study) is Ending.COMPLETE
+    assert laptop.phases(study) == ["Succeeded", "Stopped", "Stopped", "Stopped"]
+    stopped = laptop.trials(study)[1]["status"]
+    assert stopped["reason"] == "EarlyStopped"
+    assert stopped["message"].startswith("-0.8 at fidelity 1 is number 2 of the 2 trials that came so far")
+    assert (stopped["judged"], stopped["value"]) == (1, -0.8)
+    assert stopped["attempts"][0]["outcome"] == "EarlyStopped"
+    assert laptop.status(study)["best"]["index"] == 0
+    assert laptop.status(study)["trials"]["failed"] == 0
+    assert len(laptop.starts) == 4
+    took = [epoch_seconds(a["finished"]) - epoch_seconds(a["started"]) for a in stopped["attempts"]]
+    assert took[0] < 5, "it was not left to sleep to its end"
+
+
+async def test_hyperband_gives_the_program_its_rung(laptop):
+    study = laptop.create(
+        EPOCHS.replace("PAUSE", "0"),
+        strategy={"name": "hyperband"},
+        fidelity={"parameter": "epochs", "min": 1, "max": 3},
+        trials={"max": 9, "parallel": 2},
+    )
+    assert await laptop.run(study) is Ending.COMPLETE
+    trials = laptop.trials(study)
+    rungs = [trial["spec"]["rung"] for trial in trials]
+    places = [(rung["bracket"], rung["level"], rung["fidelity"]) for rung in rungs]
+    assert (places.count((0, 0, 1)), places.count((0, 1, 3)), places.count((1, 0, 3))) == (3, 1, 2)
+    x = [trial["spec"]["parameters"]["x"] for trial in trials]
+    promoted = places.index((0, 1, 3))
+    first = [at for at, place in enumerate(places) if place == (0, 0, 1)]
+    assert x[promoted] == x[rungs[promoted]["continues"]] == max(x[at] for at in first)
+    best = laptop.status(study)["best"]
+    assert best["fidelity"] == 3
+    highest = max(x[at] for at, rung in enumerate(rungs) if rung["fidelity"] == 3)
+    assert best["value"] == pytest.approx(highest - 1 / 3, abs=1e-6)
+
+
+RESUMES = r"""
+mkdir -p "$TUNEYARD_CHECKPOINT_DIR"
+cd "$TUNEYARD_CHECKPOINT_DIR" && touch done
+awk -v x=${x} -v n=${epochs} -v begun="$(wc -l <done)" 'BEGIN {
+  for (step = begun; step < n; step++) print step >>"done"
+  printf "{\"score\": %.6f}", x - 1 / n >ENVIRON["TUNEYARD_TERMINATION_FILE"]
+  print x, n - begun >>(ENVIRON["TUNEYARD_REPORT_FILE"] ".trained")
+}'
+"""
+
+
+async def test_asha_that_resumes_goes_on_from_the_checkpoint(laptop):
+    study = laptop.create(
+        RESUMES,
+        strategy={"name": "asha", "sampler": "sobol"},
+        fidelity={**FIDELITY, "resume": True},
+        trials={"max": 10, "parallel": 1},
+    )
+    assert await laptop.run(study) is Ending.COMPLETE
+    trials = laptop.trials(study)
+    went_on = [trial for trial in trials if trial["spec"]["rung"].get("continues") is not None]
+    assert went_on
+    for trial in went_on:
+        assert trial["spec"]["parameters"] == trials[trial["spec"]["rung"]["continues"]]["spec"]["parameters"]
+    trained = [1, 2, 6]
+    for trial in trials:
+        folder = laptop.home.attempt(study["metadata"]["uid"], trial["spec"]["index"], 0)
+        (_, epochs) = (folder / "reports.jsonl.trained").read_text().split()
+        assert int(epochs) == trained[trial["spec"]["rung"]["level"]], "none was trained twice"
