@@ -58,6 +58,7 @@ def run(program: str, *arguments: str, files: Path, parameters: Mapping[str, Any
 
 def test_there_is_an_example_of_each_strategy() -> None:
     assert {load(path.read_text())[0]["spec"]["strategy"]["name"] for path in MANIFESTS} == {
+        "asha",
         "grid",
         "manual",
         "random",
