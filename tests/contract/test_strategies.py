@@ -227,7 +227,8 @@ def test_numbers_that_changed_their_type_on_the_way_are_the_same_trials(strategy
     before = strategy_told.suggest(range(10))
     history = records({s.index: {**s.parameters, "depth": float(s.parameters["depth"])} for s in before})
     strategy_told.update(history)
-    assert strategy_told.suggest(range(10)) == before
+    # These records name no rungs, so only the configurations are compared.
+    assert [s.parameters for s in strategy_told.suggest(range(10))] == [s.parameters for s in before]
     restarted = ask(definition, range(10), history)
     assert str(list(restarted.values())) == str([s.parameters for s in before])
 
