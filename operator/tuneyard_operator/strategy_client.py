@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from tuneyard_operator.state import StudyState
 from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse, JudgeRequest, Question
@@ -13,6 +14,11 @@ from tuneyard_strategy.errors import DefinitionError, NeedHistory, NoFeasiblePoi
 from tuneyard_strategy.recommendation import Recommendation, RecommendRequest, recommend
 from tuneyard_strategy.registry import STRATEGIES
 from tuneyard_strategy.stopping import Verdict
+
+Q = TypeVar("Q", bound=Question)
+R = TypeVar("R")
+Post = Callable[[str, dict[str, Any]], Awaitable[tuple[int, dict[str, Any]]]]
+"""Posts a body to a path; the answer's status and body."""
 
 
 class StrategyError(Exception):
@@ -124,6 +130,25 @@ class Ledger:
         self._told.pop(uid, None)
 
 
+async def post_with_history(post: Post, path: str, make: Callable[..., Q]) -> tuple[Q, int, dict[str, Any]]:
+    """Post a question; again with the whole history where the service lacks it (409).
+
+    Args:
+        post: how.
+        path: where to.
+        make: a method of a Ledger: makes the question of what came since the last one, or with all_of_it of everything.
+
+    Returns:
+        The question that was answered, and the answer's status and body.
+    """
+    question = make()
+    status, body = await post(path, question.to_json())
+    if status == 409:
+        question = make(all_of_it=True)
+        status, body = await post(path, question.to_json())
+    return question, status, body
+
+
 def answer(response: AskResponse) -> Answer:
     """The service's answer as the engine takes it."""
     found = {suggestion.index: suggestion.parameters for suggestion in response.configurations}
@@ -147,17 +172,7 @@ class InProcess:
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
-        question = self._ledger.request(state, indices)
-        try:
-            try:
-                response = self._advisor.ask(question)
-            except NeedHistory:
-                question = self._ledger.request(state, indices, all_of_it=True)
-                response = self._advisor.ask(question)
-        except (DefinitionError, NoFeasiblePoint) as error:
-            raise StrategyError(str(error)) from error
-        self._ledger.answered(state, question)
-        return answer(response)
+        return answer(self._answered(state, partial(self._ledger.request, state, indices), self._advisor.ask))
 
     async def recommend(self, state: StudyState) -> Recommendation:
         """See StrategyClient."""
@@ -165,17 +180,21 @@ class InProcess:
 
     async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
         """See StrategyClient."""
-        question = self._ledger.judge_request(state, running)
+        make = partial(self._ledger.judge_request, state, running)
+        return self._answered(state, make, self._advisor.judge).verdicts
+
+    def _answered(self, state: StudyState, make: Callable[..., Q], advise: Callable[[Q], R]) -> R:
+        question = make()
         try:
             try:
-                response = self._advisor.judge(question)
+                response = advise(question)
             except NeedHistory:
-                question = self._ledger.judge_request(state, running, all_of_it=True)
-                response = self._advisor.judge(question)
-        except DefinitionError as error:
+                question = make(all_of_it=True)
+                response = advise(question)
+        except (DefinitionError, NoFeasiblePoint) as error:
             raise StrategyError(str(error)) from error
         self._ledger.answered(state, question)
-        return response.verdicts
+        return response
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from pydantic import ValidationError
 
+from tuneyard_api.common import Model
 from tuneyard_operator.state import StudyState
-from tuneyard_operator.strategy_client import Answer, Ledger, StrategyError, answer, recommend_request
-from tuneyard_strategy.advisor import AskResponse, JudgeResponse
+from tuneyard_operator.strategy_client import (
+    Answer,
+    Ledger,
+    StrategyError,
+    answer,
+    post_with_history,
+    recommend_request,
+)
+from tuneyard_strategy.advisor import AskResponse, JudgeResponse, Question
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.recommendation import Recommendation
 from tuneyard_strategy.stopping import Verdict
 
+M = TypeVar("M", bound=Model)
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=5)
 
 
@@ -38,53 +49,25 @@ class HttpStrategies:
 
     async def ask(self, state: StudyState, indices: list[int]) -> Answer:
         """See StrategyClient."""
-        async with self._turns[state.uid]:
-            return await self._ask(state, indices)
+        make = partial(self._ledger.request, state, indices)
+        return answer(await self._answered(state, "/v1/ask", make, AskResponse))
 
-    async def _ask(self, state: StudyState, indices: list[int]) -> Answer:
-        question = self._ledger.request(state, indices)
-        status, body = await self._post("/v1/ask", question.to_json())
-        if status == 409:
-            question = self._ledger.request(state, indices, all_of_it=True)
-            status, body = await self._post("/v1/ask", question.to_json())
-        if status != 200:
-            raise StrategyError(f"the strategy service answered {status}: {body.get('error', body)}")
-        try:
-            response = AskResponse.model_validate(body)
-        except ValidationError as error:
-            raise StrategyError(f"the strategy service's answer is not understood: {error}") from error
-        self._ledger.answered(state, question)
-        return answer(response)
+    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
+        """See StrategyClient."""
+        make = partial(self._ledger.judge_request, state, running)
+        return (await self._answered(state, "/v1/judge", make, JudgeResponse)).verdicts
 
     async def recommend(self, state: StudyState) -> Recommendation:
         """See StrategyClient."""
         status, body = await self._post("/v1/recommend", recommend_request(state).to_json())
-        if status != 200:
-            raise StrategyError(f"the strategy service answered {status}: {body.get('error', body)}")
-        try:
-            return Recommendation.model_validate(body)
-        except ValidationError as error:
-            raise StrategyError(f"the strategy service's answer is not understood: {error}") from error
+        return _understood(status, body, Recommendation)
 
-    async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
-        """See StrategyClient."""
+    async def _answered(self, state: StudyState, path: str, make: Callable[..., Question], model: type[M]) -> M:
         async with self._turns[state.uid]:
-            return await self._judge(state, running)
-
-    async def _judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
-        question = self._ledger.judge_request(state, running)
-        status, body = await self._post("/v1/judge", question.to_json())
-        if status == 409:
-            question = self._ledger.judge_request(state, running, all_of_it=True)
-            status, body = await self._post("/v1/judge", question.to_json())
-        if status != 200:
-            raise StrategyError(f"the strategy service answered {status}: {body.get('error', body)}")
-        try:
-            response = JudgeResponse.model_validate(body)
-        except ValidationError as error:
-            raise StrategyError(f"the strategy service's answer is not understood: {error}") from error
-        self._ledger.answered(state, question)
-        return response.verdicts
+            question, status, body = await post_with_history(self._post, path, make)
+            response = _understood(status, body, model)
+            self._ledger.answered(state, question)
+            return response
 
     async def check(self, state: StudyState) -> list[str]:
         """See StrategyClient."""
@@ -113,3 +96,17 @@ class HttpStrategies:
         """See StrategyClient."""
         self._ledger.forget(uid)
         self._turns.pop(uid, None)
+
+
+def _understood(status: int, body: dict[str, Any], model: type[M]) -> M:
+    """An answer as what it should be.
+
+    Raises:
+        StrategyError: it is a refusal, or something else.
+    """
+    if status != 200:
+        raise StrategyError(f"the strategy service answered {status}: {body.get('error', body)}")
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise StrategyError(f"the strategy service's answer is not understood: {error}") from error

@@ -12,6 +12,8 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -22,7 +24,15 @@ from tuneyard_api.common import seconds
 from tuneyard_api.service import ServiceSpec
 from tuneyard_api.study import StrategySpec
 from tuneyard_operator.state import StudyState
-from tuneyard_operator.strategy_client import Answer, InProcess, Ledger, StrategyClient, StrategyError, defined
+from tuneyard_operator.strategy_client import (
+    Answer,
+    InProcess,
+    Ledger,
+    StrategyClient,
+    StrategyError,
+    defined,
+    post_with_history,
+)
 from tuneyard_operator.strategy_http import HttpStrategies
 from tuneyard_strategy.advisor import AskRequest, AskResponse
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
@@ -92,7 +102,7 @@ class WithServices:
                 self._failed.pop(state.uid, None)
                 return found
         found = await self._sobol.ask(state, indices)
-        return Answer(found.configurations, found.exhausted, note=f"Sobol proposes meanwhile: {why}")
+        return replace(found, note=f"Sobol proposes meanwhile: {why}")
 
     async def judge(self, state: StudyState, running: list[TrialRecord]) -> list[Verdict]:
         """See StrategyClient. The rules that stop trials are ours, whoever proposes."""
@@ -131,11 +141,8 @@ class WithServices:
         self._failed.pop(uid, None)
 
     async def _ask_service(self, state: StudyState, service: ServiceSpec, indices: list[int]) -> Answer:
-        question = self._ledger.request(state, indices)
-        status, body = await self._post(service, "/v1/ask", question.to_json())
-        if status == 409:
-            question = self._ledger.request(state, indices, all_of_it=True)
-            status, body = await self._post(service, "/v1/ask", question.to_json())
+        make = partial(self._ledger.request, state, indices)
+        question, status, body = await post_with_history(partial(self._post, service), "/v1/ask", make)
         if status != 200:
             self._ledger.forget(state.uid)
             raise StrategyError(f"{_named(service)} answered {status}: {_shown(body.get('error', body))}")
