@@ -15,7 +15,8 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Container
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
@@ -262,6 +263,18 @@ class Kube:
                 await asyncio.sleep(min(30.0, 0.2 * 2 ** min(failures, 8)) * random.uniform(0.5, 1))  # noqa: S311
 
 
+async def pages(get: Callable[..., Awaitable[Object]], params: Object) -> AsyncIterator[Object]:
+    """A collection, page by page: `get(params=...)` reads one."""
+    params = {**params, "limit": _PAGE}
+    while True:
+        page = await get(params=params)
+        yield page
+        token = page["metadata"].get("continue")
+        if not token:
+            return
+        params = {**params, "continue": token}
+
+
 class _Reflector:
     """Where one list-and-watch stands."""
 
@@ -281,21 +294,17 @@ class _Reflector:
     async def list(self) -> None:
         """Read the whole collection in pages; report what is there and what vanished."""
         seen: dict[str, Object] = {}
-        params: dict[str, Any] = {**self._selectors, "limit": _PAGE}
-        while True:
-            page = await self._kube.request("GET", self._path, params=params, timeout=120)
+        version: str | None = None
+        async for page in pages(partial(self._kube.request, "GET", self._path, timeout=120), self._selectors):
             for item in page["items"]:
                 seen[item["metadata"]["uid"]] = _stub(item)
                 self._tell("ADDED", item)
-            token = page["metadata"].get("continue")
-            if not token:
-                break
-            params["continue"] = token
+            version = page["metadata"]["resourceVersion"]
         for uid, last in self._known.items():
             if uid not in seen:
                 self._tell("DELETED", last)
         self._known = seen
-        self.version = page["metadata"]["resourceVersion"]
+        self.version = version
 
     async def watch(self) -> None:
         """Follow the changes until the API server closes the stream.

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from tuneyard_api.common import ATTEMPT_LABEL, TRIAL_UID_LABEL, UID_LABEL, micro_timestamp
@@ -18,7 +19,7 @@ from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_operator.world import NO_RUNGS, Conflict, Rejected, WorldError
-from tuneyard_scheduler.kube import JSON_PATCH, MERGE_PATCH, Kube, KubeError, path
+from tuneyard_scheduler.kube import JSON_PATCH, MERGE_PATCH, Kube, KubeError, pages, path
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,6 @@ Object = dict[str, Any]
 _LOG_BYTES: Final = 64 * 1024
 _LOG_LINES: Final = 500
 _WRITES_AT_ONCE: Final = 32
-_PAGE: Final = 500
 _STRICT: Final = {"fieldValidation": "Strict"}
 _COLLECTIONS: Final = {"ResourceClaimTemplate": "resourceclaimtemplates"}
 _IN_BACKGROUND: Final = {"propagationPolicy": "Background"}
@@ -122,15 +122,9 @@ class KubernetesWorld:
         studies = (await self._request("GET", path("studies", state.namespace), params=named))["items"]
         if not studies:
             return None
-        wanted: Object = {"labelSelector": f"{UID_LABEL}={studies[0]['metadata']['uid']}", "limit": _PAGE}
-        trials: list[Object] = []
-        while True:
-            page = await self._request("GET", path("trials", state.namespace), params=wanted)
-            trials += page["items"]
-            following = page["metadata"].get("continue")
-            if not following:
-                return trials
-            wanted = {**wanted, "continue": following}
+        get = partial(self._request, "GET", path("trials", state.namespace))
+        wanted = {"labelSelector": f"{UID_LABEL}={studies[0]['metadata']['uid']}"}
+        return [item async for page in pages(get, wanted) for item in page["items"]]
 
     async def patch_trial(self, state: StudyState, trial: TrialState, status: Object) -> Object:
         """See World."""

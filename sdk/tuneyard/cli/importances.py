@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from argparse import Namespace
+from functools import partial
 from typing import Any, Final
 
 from tuneyard.cli import words
@@ -21,7 +22,6 @@ from tuneyard_strategy.explanation import ExplainRequest, Explanation, explain
 
 Object = dict[str, Any]
 
-_PAGE: Final = 500
 _DOUBTFUL: Final = 0.3
 """A model that explains less than this is said to be doubtful."""
 
@@ -55,20 +55,15 @@ def _here(options: Namespace) -> tuple[Object, list[Object]]:
 
 
 def _in_cluster(options: Namespace) -> tuple[Object, list[Object]]:
-    from tuneyard_scheduler.kube import Kube, KubeError, path  # noqa: PLC0415 - only for who has a cluster
+    from tuneyard_scheduler.kube import Kube, KubeError, pages, path  # noqa: PLC0415 - only for who has a cluster
 
     async def read() -> tuple[Object, list[Object]]:
         async with await Kube.connect(options.kubeconfig) as kube:
             namespace = options.namespace or kube.namespace
             study = await kube.request("GET", path("studies", namespace, options.study))
-            wanted: Object = {"labelSelector": f"{UID_LABEL}={study['metadata']['uid']}", "limit": _PAGE}
-            trials: list[Object] = []
-            while True:
-                page = await kube.request("GET", path("trials", namespace), params=wanted)
-                trials += page["items"]
-                if not page["metadata"].get("continue"):
-                    return study, trials
-                wanted["continue"] = page["metadata"]["continue"]
+            get = partial(kube.request, "GET", path("trials", namespace))
+            wanted = {"labelSelector": f"{UID_LABEL}={study['metadata']['uid']}"}
+            return study, [item async for page in pages(get, wanted) for item in page["items"]]
 
     try:
         return asyncio.run(read())
