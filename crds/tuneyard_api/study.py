@@ -53,10 +53,14 @@ class Objective(Model):
         "for example 'test accuracy: {value}'. The last line that has it counts.",
     )
 
+    @property
+    def sign(self) -> float:
+        """What a value is multiplied by so that smaller is better."""
+        return -1.0 if self.goal == "maximize" else 1.0
+
     def is_reached_by(self, value: float) -> bool:
         """Whether a value is as good as the target."""
-        sign = 1.0 if self.goal == "maximize" else -1.0
-        return self.target is not None and sign * value >= sign * self.target
+        return self.target is not None and self.sign * value <= self.sign * self.target
 
 
 class StrategySpec(Model):

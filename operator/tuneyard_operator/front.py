@@ -24,7 +24,7 @@ class Front:
     def __init__(self, goals: Sequence[Objective]) -> None:
         self._metrics = [goal.metric for goal in goals]
         self._aims = [goal for goal in goals if goal.target is not None]
-        self._signs = np.array([-1.0 if goal.goal == "maximize" else 1.0 for goal in goals])
+        self._signs = np.array([goal.sign for goal in goals])
         self._losses = np.empty((0, len(goals)))
         self._trials: list[TrialState] = []
         self._shown: list[TrialState] | None = None

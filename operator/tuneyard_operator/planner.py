@@ -418,8 +418,8 @@ def _plan_recommendation(state: StudyState, end: StudyEnd | None) -> list[Action
 
 
 def _has_model(state: StudyState) -> bool:
-    goals = sum(objective.goal is not None for objective in state.spec.objectives)
-    return state.spec.strategy.service is None and state.spec.strategy.name in MODELLED and goals == 1
+    strategy = state.spec.strategy
+    return strategy.service is None and strategy.name in MODELLED and len(state.goals) == 1
 
 
 def _plan_status(state: StudyState, end: StudyEnd | None, now: float) -> list[Action]:

@@ -289,8 +289,8 @@ class StudyState:
         if self.best is None or self.best.value is None:
             self.best = trial
             return
-        sign = 1.0 if self.goal.goal == "maximize" else -1.0
-        had, has = ((_fidelity(each), sign * (each.value or 0.0), -each.index) for each in (self.best, trial))
+        sign = self.goal.sign
+        had, has = ((_fidelity(each), -sign * (each.value or 0.0), -each.index) for each in (self.best, trial))
         if has > had:
             self.best = trial
 

@@ -68,8 +68,7 @@ def _chosen(trials: list[EarlierTrial], objectives: Sequence[Objective]) -> list
     goal = next((o for o in objectives if o.goal is not None), None)
     if len(trials) <= MAX_EARLIER or goal is None:
         return trials[:MAX_EARLIER]
-    sign = -1.0 if goal.goal == "maximize" else 1.0
-    values = [sign * trial.metrics[goal.metric] if trial.metrics else math.inf for trial in trials]
+    values = [goal.sign * trial.metrics[goal.metric] if trial.metrics else math.inf for trial in trials]
     order = sorted(range(len(trials)), key=values.__getitem__)
     half = MAX_EARLIER // 2
     rest = order[half:]

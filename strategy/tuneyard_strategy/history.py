@@ -79,7 +79,7 @@ class History:
 
     def __init__(self, space: Space, objectives: Sequence[Objective], earlier: Sequence[EarlierTrial] = ()) -> None:
         self.encoding = Encoding(space)
-        self._goals = [(o.metric, -1.0 if o.goal == "maximize" else 1.0) for o in objectives if o.goal is not None]
+        self._goals = [(o.metric, o.sign) for o in objectives if o.goal is not None]
         self._bounds = list(_bounds(objectives))
         self._fates = np.zeros(0, dtype=np.int8)
         self._placed = np.zeros(0, dtype=np.bool_)

@@ -41,10 +41,8 @@ def recommend(request: RecommendRequest) -> Recommendation:
     except TooFewTrials:
         return Recommendation()
     kept = _kept(definition, records)
-    sign = -1.0 if goal.goal == "maximize" else 1.0
-    found = min(
-        (p for p in surrogate.predictions() if p.index in kept), key=lambda p: (sign * p.mean, p.index), default=None
-    )
+    usable = (p for p in surrogate.predictions() if p.index in kept)
+    found = min(usable, key=lambda p: (goal.sign * p.mean, p.index), default=None)
     return Recommendation() if found is None else Recommendation(**vars(found))
 
 

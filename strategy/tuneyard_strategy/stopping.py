@@ -45,8 +45,7 @@ class Judge:
     """Judges the trials of one study. A trial is stopped if one rule says so."""
 
     def __init__(self, definition: StudyDefinition) -> None:
-        goal = next((o.goal for o in definition.objectives if o.goal is not None), "minimize")
-        sign = -1.0 if goal == "maximize" else 1.0
+        sign = next((o.sign for o in definition.objectives if o.goal is not None), 1.0)
         self._rules: list[Halving | Median] = []
         if definition.fidelity is not None and stops_at_rungs(definition):
             self._rules.append(Halving(decision_points(definition), definition.fidelity.factor, sign))
