@@ -74,6 +74,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"model": Refusal, "description": "The body is too large."},
     422: {"model": Refusal, "description": "The question is malformed, or the study cannot be searched."},
 }
+_BEARER = [Depends(HTTPBearer(auto_error=False, description="The token in the service's token file."))]
 _ASK_REFUSALS = {**_REFUSALS, 409: {"model": Missing, "description": "History is missing."}}
 
 
@@ -144,41 +145,8 @@ def create_app(
     )
     app.add_middleware(Gate, token=token)
     _answer_in_sentences(app)
-    bearer = [Depends(HTTPBearer(auto_error=False, description="The token in the service's token file."))]
-
-    async def at_work(function: Callable[[Any], Answer], argument: object) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(worker, function, argument)
-
-    @app.post(
-        "/v1/ask",
-        operation_id="ask",
-        dependencies=bearer,
-        responses=_ASK_REFUSALS,
-        response_model_exclude_none=True,
-    )
-    async def ask(request: AskRequest) -> AskResponse:
-        """Configurations for trials, given the part of the history that the service has not seen."""
-        return await at_work(advisor.ask, request)
-
-    @app.post("/v1/judge", operation_id="judge", dependencies=bearer, responses=_ASK_REFUSALS)
-    async def judge(request: JudgeRequest) -> JudgeResponse:
-        """Which running trials are to be stopped, given the same of the history and their curves up to now."""
-        return await at_work(advisor.judge, request)
-
-    @app.post("/v1/check", operation_id="check", dependencies=bearer, responses=_REFUSALS)
-    async def check(definition: StudyDefinition) -> Problems:
-        """What is wrong with a study's definition beyond what the API server checks."""
-        return Problems(problems=await at_work(advisor.check, definition))
-
-    @app.post("/v1/explain", operation_id="explain", dependencies=bearer, responses=_REFUSALS)
-    async def explained(request: ExplainRequest) -> Explanation:
-        """Which parameters of a study matter, and what is to be expected of each trial."""
-        return await asyncio.get_running_loop().run_in_executor(at_leisure, insight.explain, request)
-
-    @app.post("/v1/recommend", operation_id="recommend", dependencies=bearer, responses=_REFUSALS)
-    async def recommended(request: RecommendRequest) -> Recommendation:
-        """The trial to use in the end."""
-        return await asyncio.get_running_loop().run_in_executor(at_leisure, insight.recommend, request)
+    _propose(app, advisor, worker)
+    _explain(app, insight, at_leisure)
 
     @app.get("/healthz", operation_id="health")
     async def healthz() -> Health:
@@ -186,6 +154,49 @@ def create_app(
         return Health()
 
     return app
+
+
+def _propose(app: FastAPI, advisor: Advisor | AdvisorProcess, worker: ThreadPoolExecutor) -> None:
+    """Serve the questions of a study that goes on."""
+
+    @app.post(
+        "/v1/ask",
+        operation_id="ask",
+        dependencies=_BEARER,
+        responses=_ASK_REFUSALS,
+        response_model_exclude_none=True,
+    )
+    async def ask(request: AskRequest) -> AskResponse:
+        """Configurations for trials, given the part of the history that the service has not seen."""
+        return await _on(worker, advisor.ask, request)
+
+    @app.post("/v1/judge", operation_id="judge", dependencies=_BEARER, responses=_ASK_REFUSALS)
+    async def judge(request: JudgeRequest) -> JudgeResponse:
+        """Which running trials are to be stopped, given the same of the history and their curves up to now."""
+        return await _on(worker, advisor.judge, request)
+
+    @app.post("/v1/check", operation_id="check", dependencies=_BEARER, responses=_REFUSALS)
+    async def check(definition: StudyDefinition) -> Problems:
+        """What is wrong with a study's definition beyond what the API server checks."""
+        return Problems(problems=await _on(worker, advisor.check, definition))
+
+
+def _explain(app: FastAPI, explainer: Advisor | AdvisorProcess, worker: ThreadPoolExecutor) -> None:
+    """Serve the questions about what came of a study."""
+
+    @app.post("/v1/explain", operation_id="explain", dependencies=_BEARER, responses=_REFUSALS)
+    async def explained(request: ExplainRequest) -> Explanation:
+        """Which parameters of a study matter, and what is to be expected of each trial."""
+        return await _on(worker, explainer.explain, request)
+
+    @app.post("/v1/recommend", operation_id="recommend", dependencies=_BEARER, responses=_REFUSALS)
+    async def recommended(request: RecommendRequest) -> Recommendation:
+        """The trial to use in the end."""
+        return await _on(worker, explainer.recommend, request)
+
+
+async def _on(worker: ThreadPoolExecutor, function: Callable[[Any], Answer], argument: object) -> Answer:
+    return await asyncio.get_running_loop().run_in_executor(worker, function, argument)
 
 
 def _answer_in_sentences(app: FastAPI) -> None:
