@@ -2,9 +2,11 @@
 
 import asyncio
 import copy
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+from tuneyard_scheduler.controller import Controller
 from tuneyard_scheduler.kube import Kube, KubeError, path
 
 Object = dict[str, Any]
@@ -126,3 +128,23 @@ class FakeKube(Kube):
         if on_synced is not None:
             on_synced()
         await asyncio.Event().wait()
+
+
+async def until(true: Callable[[], Any], seconds: float = 30) -> None:
+    """Wait until something is true."""
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def running(kube: FakeKube, **options: Any) -> AsyncIterator[Controller]:
+    """A scheduler that runs on the API server for the time of the block."""
+    controller = Controller(kube, **options)
+    task = asyncio.create_task(controller.run())
+    try:
+        yield controller
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        kube.watchers.clear()

@@ -1,10 +1,10 @@
 """The scheduler's process holds shared GPUs: what it asks an API server in memory for, and what it makes of answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+import api_server_in_memory as api
 import pytest
 from api_server_in_memory import FakeKube
 
@@ -19,6 +19,8 @@ HELD = "held"
 GPU = "nvidia.com/gpu"
 NAME = reservation.name(Slot("n1", GPU, "0"))
 POD = path("pods", HELD, NAME)
+running = partial(api.running, holding=Where(HELD, default_template()))
+until = partial(api.until, seconds=10)
 RUNS = {
     "phase": "Running",
     "initContainerStatuses": [{"state": {"terminated": {"exitCode": 0, "message": "GPU-8a\n"}}}],
@@ -38,24 +40,6 @@ def kube(monkeypatch: pytest.MonkeyPatch) -> FakeKube:
         owners = [{"kind": "Study", "name": "a", "uid": "studies-a"}]
         made.put("trials", "ns", f"a-{index}", metadata={"ownerReferences": owners}, status={})
     return made
-
-
-async def until(true: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.002)
-
-
-@asynccontextmanager
-async def running(kube: FakeKube) -> AsyncIterator[Controller]:
-    controller = Controller(kube, holding=Where(HELD, default_template()))
-    task = asyncio.create_task(controller.run())
-    try:
-        yield controller
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        kube.watchers.clear()
 
 
 def placement(kube: FakeKube, index: int) -> dict[str, Any]:

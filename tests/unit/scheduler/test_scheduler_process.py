@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from api_server_in_memory import FakeKube
+from api_server_in_memory import FakeKube, running, until
 
 from tuneyard_scheduler import reporting
 from tuneyard_scheduler.backends import kai
@@ -65,27 +63,9 @@ def placed(kube: FakeKube, study: str = "a") -> dict[int, str | None]:
     }
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():
-            await asyncio.sleep(0.002)
-
-
 async def settle() -> None:
     """Long enough for several cycles."""
     await asyncio.sleep(0.06)
-
-
-@asynccontextmanager
-async def running(kube: FakeKube) -> AsyncIterator[Controller]:
-    controller = Controller(kube)
-    task = asyncio.create_task(controller.run())
-    try:
-        yield controller
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        kube.watchers.clear()
 
 
 class TestPlacing:
