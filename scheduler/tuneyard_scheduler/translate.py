@@ -178,23 +178,16 @@ def _request(gpu: Mapping[str, Any] | None, sizing: Mapping[str, Any]) -> GpuReq
     """What each trial asks for; a size that is still to be found out is a whole GPU."""
     if gpu is None:
         return None
+    vendor, spread = VENDORS[gpu.get("vendor", "nvidia")], gpu.get("packing") == "Spread"
+    whole = GpuRequest(vendor.resource, gpu.get("count") or 1, gpu.get("model"), spread=spread)
     if "auto" in {gpu.get("fraction"), gpu.get("memory")}:
-        spread = gpu.get("packing") == "Spread"
-        whole = GpuRequest(VENDORS[gpu.get("vendor", "nvidia")].resource, 1, gpu.get("model"), spread=spread)
         share, size = sizing.get("fraction"), sizing.get("memory")
         if share == 1 or not (share or size):
             return whole
         return replace(whole, count=0, share=share, memory=size, backend=gpu.get("sharing"), or_whole=True)
-    size = gpu.get("memory")
-    return GpuRequest(
-        VENDORS[gpu.get("vendor", "nvidia")].resource,
-        gpu.get("count") or 0,
-        gpu.get("model"),
-        share=gpu.get("fraction"),
-        memory=int(quantity.parse(size) // 2**20) if size else None,
-        backend=gpu.get("sharing"),
-        spread=gpu.get("packing") == "Spread",
-    )
+    text, count = gpu.get("memory"), gpu.get("count") or 0
+    size = int(quantity.parse(text) // 2**20) if text else None
+    return replace(whole, count=count, share=gpu.get("fraction"), memory=size, backend=gpu.get("sharing"))
 
 
 def trial_name(study: str, index: int) -> tuple[str, str]:
