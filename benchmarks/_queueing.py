@@ -210,7 +210,7 @@ class Simulator:
         if smallest is None:
             return
         reserved = self.state.reservation
-        kept = {leaving.held.node for leaving in self.state.leaving.values()}
+        kept = {leaving.held.node for leaving in self.state.giving.leaving.values()}
         for node in self.state.inventory.nodes():
             free = self.state.inventory.left(node.name, GPU)
             if free >= smallest and node.name not in kept and node.ready:

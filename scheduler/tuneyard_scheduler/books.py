@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.devices import amount
@@ -27,6 +27,13 @@ class Held(NamedTuple):
     gpus: float
     devices: tuple[str, ...] = ()
     """Which ones, where the place is on certain ones; each gives an equal part."""
+
+    @classmethod
+    def by(cls, place: Place | Placement) -> Self | None:
+        """What a place gives; None where that is no GPU of a certain node."""
+        if place.node is None or place.resource is None:
+            return None
+        return cls(place.node, place.resource, place.gpus, tuple(place.devices or ()))
 
     @property
     def units(self) -> int:
@@ -110,10 +117,9 @@ class TrialBook:
         view = self.view
         if view is None or view.placement is None or self.leaving is not None or not self.share.gpus:
             return None
-        node, resource = view.placement.node, view.placement.resource
-        if view.phase not in (Phase.PLACED, Phase.RUNNING) or node is None or resource is None:
+        held = Held.by(view.placement)
+        if view.phase not in (Phase.PLACED, Phase.RUNNING) or held is None:
             return None
-        held = Held(node, resource, view.placement.gpus, tuple(view.placement.devices or ()))
         return Holding((-view.since, -view.index), held)
 
     @property
@@ -212,6 +218,12 @@ class StudyBook:
         """When one of its trials last got a place, as far as is known."""
         self.durations = Durations()
         """How long its attempts run."""
+
+    def fitted(self, index: int) -> StudyView | None:
+        """The study as it is for one of its trials, which may need more than it asks for; None: it is not known."""
+        trial = self.trials.get(index)
+        need = trial.view.need if trial is not None and trial.view is not None else None
+        return fitted(self.view, need) if self.view is not None else None
 
     def make_ready(self, index: int) -> None:
         """A trial may have a place."""

@@ -49,35 +49,37 @@ class Emptying:
 
     def __init__(self, state: ClusterState, node: str, resource: str) -> None:
         self._inventory, self._node, self._resource = state.inventory, node, resource
-        self._units: float = state.inventory.left(node, resource)
+        self.units: float = state.inventory.left(node, resource)
+        """GPUs of which nobody has anything."""
         self._parts: dict[str, float] = {}
         """What is left of the GPUs that are divided."""
 
-    def _left(self, device: str) -> float:
+    def left(self, device: str) -> float:
+        """What is free of one GPU."""
         left = self._parts.get(device)
         return self._inventory.part_left(self._node, self._resource, device) if left is None else left
 
-    def take(self, portion: Portion, devices: Iterable[str]) -> None:
-        """A further trial has a place there."""
-        for device in devices if portion.share else ():
-            left = self._left(device)
-            self._units -= left >= 1.0  # it was whole
-            self._parts[device] = amount(left - portion.share)
-        self._units -= portion.units
+    def take(self, units: int, share: float = 0.0, devices: Iterable[str] = ()) -> None:
+        """A further trial has a place there: so many whole ones, or a share of each of these."""
+        for device in devices if share else ():
+            left = self.left(device)
+            self.units -= left >= 1.0  # it was whole
+            self._parts[device] = amount(left - share)
+        self.units -= units
 
     def give(self, held: Held) -> None:
         """A trial gives back what it holds."""
         for device in held.devices:
-            left = amount(self._left(device) + held.share)
+            left = amount(self.left(device) + held.share)
             self._parts[device] = left
-            self._units += left >= 1.0
-        self._units += held.units
+            self.units += left >= 1.0
+        self.units += held.units
 
     def fits(self, portion: Portion) -> bool:
         """Whether there is room for a trial that takes this."""
         if portion.units:
-            return self._units >= portion.units
-        return self._units >= 1 or any(left >= portion.share for left in self._parts.values())
+            return self.units >= portion.units
+        return self.units >= 1 or any(left >= portion.share for left in self._parts.values())
 
 
 def room(state: ClusterState, node: str, resource: str, portion: Portion, known: Iterable[End]) -> float | None:

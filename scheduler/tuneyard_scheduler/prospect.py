@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from tuneyard_scheduler.books import Leaving
 from tuneyard_scheduler.devices import amount
+from tuneyard_scheduler.expected import Emptying
 from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.state import ClusterState
 
@@ -16,28 +17,25 @@ class Prospect:
     def __init__(self, state: ClusterState) -> None:
         self._state = state
         self._used: defaultdict[str, float] = defaultdict(float)
-        self._units: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._shares: defaultdict[tuple[str, str], defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self._nodes: dict[tuple[str, str], Emptying] = {}
         self._helped: set[str] = set()
-        for (key, _), leaving in state.leaving.items():
+        for (key, _), leaving in state.giving.leaving.items():
             study = state.study(key)
             self.expect(leaving, state.queue_of(study) if study is not None else None)
 
     def expect(self, leaving: Leaving, holder: QueueBook | None) -> None:
         """A trial, of the queue that is its holder, gives its GPUs back."""
-        held = leaving.held
+        held, needs = leaving.held, leaving.needs
         self._charge(holder, -held.gpus)
-        at = held.node, held.resource
-        self._units[at] += held.units
-        for device in held.devices:
-            self._shares[at][device] += held.share
+        node = self.on(held.node, held.resource)
+        node.give(held)
         if leaving.trial not in self._helped:
             self._helped.add(leaving.trial)
-            self._charge(self._state.queues.get(leaving.queue), leaving.needs)
-            if leaving.needs < 1 and held.devices:
-                self._shares[at][held.devices[0]] -= leaving.needs
+            self._charge(self._state.queues.get(leaving.queue), needs)
+            if needs < 1 and held.devices:
+                node.take(0, needs, held.devices[:1])
             else:
-                self._units[at] -= max(1, int(leaving.needs))
+                node.take(max(1, int(needs)))
 
     def _charge(self, queue: QueueBook | None, gpus: float) -> None:
         for each in queue.path() if queue is not None else ():
@@ -47,12 +45,8 @@ class Prospect:
         """GPUs that the queue will use."""
         return amount(queue.used + self._used[queue.name])
 
-    def left(self, node: str, resource: str) -> int:
-        """GPUs of the node of which nobody will hold anything."""
-        emptied = sum(self.part_left(node, resource, device) >= 1 for device in self._shares[node, resource])
-        return self._state.inventory.left(node, resource) + self._units[node, resource] + emptied
-
-    def part_left(self, node: str, resource: str, device: str) -> float:
-        """What nobody will hold of one GPU."""
-        shares = self._shares[node, resource]
-        return amount(self._state.inventory.part_left(node, resource, device) + shares.get(device, 0.0))
+    def on(self, node: str, resource: str) -> Emptying:
+        """The GPUs of a node as they will be."""
+        if (node, resource) not in self._nodes:
+            self._nodes[node, resource] = Emptying(self._state, node, resource)
+        return self._nodes[node, resource]

@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
-from tuneyard_api.trial import Phase, Placement, Reclaim
-from tuneyard_scheduler.books import Held, Hold, Leaving, Reservation, Share, StudyBook, TrialBook
-from tuneyard_scheduler.devices import Slot, amount
+from tuneyard_api.trial import Phase
+from tuneyard_scheduler.books import Held, Hold, Reservation, Share, StudyBook, TrialBook
+from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.durations import Durations
+from tuneyard_scheduler.giving import Giving
 from tuneyard_scheduler.health import NodeHealth
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.queues import QueueBook, QueueTree
@@ -34,13 +35,10 @@ class ClusterState:
         self._studies: dict[str, StudyBook] = {}
         self._waiting: dict[str, StudyBook] = {}
         self.queues = QueueTree()
-        self.leaving: dict[tuple[str, int], Leaving] = {}
-        """GPUs that are on their way to the queues that are guaranteed them, by the trial that holds them still."""
+        self.giving = Giving(self.inventory)
         self.reservation: Reservation | None = None
         """Whom a node is kept for. A plan, not on record: after a restart it is made anew."""
         self._pods: dict[str, PodView] = {}
-        self._leaving_on: defaultdict[tuple[str, str], dict[tuple[str, int], Leaving]] = defaultdict(dict)
-        self._holders: defaultdict[tuple[str, str], set[tuple[str, int]]] = defaultdict(set)
         self._claims: defaultdict[tuple[str, str], set[tuple[str, int]]] = defaultdict(set)
         self._foreign: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._backoff: list[tuple[float, str, int]] = []
@@ -119,8 +117,8 @@ class ClusterState:
         self._learn(study, view.index, trial)
         if before is not None and before.need != view.need and view.index in study.ready:
             study.make_ready(view.index)
-        heard = self._hear_reclaim(study, view.index, trial)
-        self._note_holding(study, view.index, trial)
+        heard = self.giving.hear(study, view.index, trial)
+        self.giving.note(study, view.index, trial)
         return changed or heard
 
     def remove_trial(self, study_key: str, index: int) -> bool:
@@ -196,7 +194,7 @@ class ClusterState:
         """Take it for done that an attempt is told to end: its GPUs are kept for whom they are meant."""
         study, trial = self._study(told.study), self.trial(told.study, told.index)
         if trial is not None and trial.view is not None and trial.view.placement is not None:
-            self._leave(study, told.index, trial, _leaving(trial.view.placement, told))
+            self.giving.tell(study, told.index, trial, told)
 
     def spare(self, told: Preempt) -> None:
         """The decision could not be written: undo `preempt`, unless the record shows it by now."""
@@ -205,7 +203,7 @@ class ClusterState:
             return
         placement = trial.view.placement if trial.view is not None else None
         if placement is None or placement.reclaim is None:
-            self._leave(self._study(told.study), told.index, trial, None)
+            self.giving.leave(self._study(told.study), told.index, trial, None)
 
     def release(self, now: float) -> None:
         """It is now this time: make the trials ready whose backoff has passed."""
@@ -242,33 +240,24 @@ class ClusterState:
         """What is known of a study."""
         return self._studies.get(key)
 
-    def holders(self, node: str, resource: str) -> Iterable[tuple[str, int]]:
-        """The trials that could give GPUs of a node back: their study's key and index."""
-        return self._holders.get((node, resource), ())
-
     def occupants(self, node: str, resource: str) -> Iterator[tuple[str, int, Held]]:
         """The trials that have a place on a node, on record or not yet: study's key, index and what they hold."""
         here = node, resource
-        for key, index in self._holders.get(here, set()) | self._claims.get(here, set()):
+        for key, index in {*self.giving.holders(*here), *self._claims.get(here, ())}:
             trial = self._studies[key].trials[index]
             if trial.holding is not None:
                 yield key, index, trial.holding.held
-            elif trial.assumed is not None:
-                place = trial.assumed
-                yield key, index, Held(node, resource, place.gpus, tuple(place.devices or ()))
+            elif trial.assumed is not None and (held := Held.by(trial.assumed)) is not None:
+                yield key, index, held
 
     def foreign(self, node: str, resource: str) -> float:
         """GPUs of a node that pods hold that are no trial's."""
         return self._foreign.get((node, resource), 0)
 
-    def leaving_from(self, node: str, resource: str) -> Iterable[Leaving]:
-        """What trials on a node were told to give back."""
-        return self._leaving_on[node, resource].values() if (node, resource) in self._leaving_on else ()
-
     def sharers(self, node: str, resource: str) -> Iterator[TrialView]:
         """The trials on record that have parts of a node's GPUs."""
         at = node, resource
-        for key, index in sorted({*self._holders.get(at, ()), *self._leaving_on.get(at, ())}):
+        for key, index in sorted({*self.giving.holders(*at), *self.giving.leaving_from(*at)}):
             trial = self.trial(key, index)
             place = trial.view.placement if trial is not None and trial.view is not None else None
             if trial is not None and trial.view is not None and place is not None and place.devices:
@@ -344,10 +333,10 @@ class ClusterState:
         study.attempts += new.attempts - old.attempts
         study.gpus = amount(study.gpus + new.gpus - old.gpus)
         if not new.gpus and trial.leaving is not None:
-            self._leave(study, index, trial, None)
+            self.giving.leave(study, index, trial, None)
         elif new.gpus and not old.gpus:
-            self._hear_reclaim(study, index, trial)
-        self._note_holding(study, index, trial)
+            self.giving.hear(study, index, trial)
+        self.giving.note(study, index, trial)
         waiting = len(study.pending)
         if new.pending != old.pending:
             self._queue_up(study, index, new)
@@ -369,50 +358,6 @@ class ClusterState:
             self.health.lost(node, f"{view.study}-{view.index}", at)
         if view.proved is not None and (before is None or before.proved != view.proved):
             self.health.survived(*view.proved)
-
-    def _hear_reclaim(self, study: StudyBook, index: int, trial: TrialBook) -> bool:
-        """The record may say that the trial is to give its GPUs back, told by this process or an earlier one."""
-        placement = trial.view.placement if trial.view is not None else None
-        if placement is None or placement.reclaim is None or trial.leaving is not None or not trial.share.gpus:
-            return False
-        self._leave(study, index, trial, _leaving(placement, placement.reclaim))
-        return True
-
-    def _leave(self, study: StudyBook, index: int, trial: TrialBook, leaving: Leaving | None) -> None:
-        """Note what a trial gives back; None: it has, or need not."""
-        before, trial.leaving = trial.leaving, leaving
-        self._note_holding(study, index, trial)
-        key = study.key, index
-        if before is not None:
-            del self.leaving[key]
-            at = before.held.node, before.held.resource
-            del self._leaving_on[at][key]
-            self._keep_for_those_helped(*at)
-        if leaving is not None:
-            at = leaving.held.node, leaving.held.resource
-            self.leaving[key] = self._leaving_on[at][key] = leaving
-            self._keep_for_those_helped(*at)
-
-    def _keep_for_those_helped(self, node: str, resource: str) -> None:
-        """What is free on a node beside GPUs that are given back is kept, as far as those need it who get them."""
-        here = self._leaving_on[node, resource].values()
-        needed = sum({each.trial: each.needs for each in here}.values())
-        closed = {device for each in here if each.needs >= 1 for device in each.held.devices}
-        self.inventory.keep(node, resource, max(0.0, needed - sum(each.held.gpus for each in here)), closed)
-
-    def _note_holding(self, study: StudyBook, index: int, trial: TrialBook) -> None:
-        """Keep those in order who could give GPUs back."""
-        old, new = trial.holding, trial.could_give()
-        if new == old:
-            return
-        trial.holding = new
-        if old is not None:
-            study.holding.discard(old.order)
-            self._holders[old.held.node, old.held.resource].discard((study.key, index))
-        if new is not None:
-            self.inventory.touched.update(Slot(new.held.node, new.held.resource, each) for each in new.held.devices)
-            study.holding.add(new.order)
-            self._holders[new.held.node, new.held.resource].add((study.key, index))
 
     def _keep_free(self, hold: Hold | None, sign: int) -> None:
         if hold is not None:
@@ -452,11 +397,3 @@ def _resources(hold: Hold | None) -> Iterator[tuple[str, str]]:
     """Of what a place takes something: node and resource."""
     if hold is not None:
         yield from {(hold.node, each) for each in (*hold.taken.units, *(part.resource for part in hold.taken.parts))}
-
-
-def _leaving(placement: Placement, told: Preempt | Reclaim) -> Leaving:
-    """What a trial gives back, by its place and by what it was told."""
-    assert placement.node is not None, "only GPUs are given back"
-    assert placement.resource is not None, "only GPUs are given back"
-    held = Held(placement.node, placement.resource, placement.gpus, tuple(placement.devices or ()))
-    return Leaving(held, told.queue, told.trial, told.gpus)

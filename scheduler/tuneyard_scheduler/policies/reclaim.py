@@ -22,7 +22,7 @@ from tuneyard_scheduler.prospect import Prospect
 from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Preempt, StudyView, Waiting, fitted
+from tuneyard_scheduler.views import Preempt, StudyView, Waiting
 
 OFTEN: Final = 8
 """A trial that was stopped so often for others is not stopped again."""
@@ -70,6 +70,10 @@ class Site(NamedTuple):
     resource: str
     victims: list[Victim]
 
+    def order(self) -> dict[Victim, int]:
+        """Who is to be stopped before whom."""
+        return {victim: number for number, victim in enumerate(self.victims)}
+
     def by_device(self) -> dict[str, list[Victim]]:
         """Those that hold certain GPUs, or parts of such."""
         found: defaultdict[str, list[Victim]] = defaultdict(list)
@@ -115,10 +119,9 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
         state.inventory.aside = held.node if held is not None else None
         for index in _unhelped(state, study, study.view):
             plan = plan or _Plan(state)
-            trial = study.trials[index].view
-            view = fitted(study.view, trial.need if trial is not None else None)
-            need = plan.need(queue, view)
-            victims = plan.victims(need, view) if need is not None else []
+            view = study.fitted(index)
+            need = plan.need(queue, view) if view is not None else None
+            victims = plan.victims(need, view) if need is not None and view is not None else []
             if need is None or not victims or (most is not None and len(told) + len(victims) > most):
                 break
             told += plan.tell(victims, need, f"{study.key}-{index}")
@@ -128,7 +131,7 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
 
 def _unhelped(state: ClusterState, study: StudyBook, view: StudyView) -> Iterator[int]:
     """The trials of a study that could run, if only they had a place, and for whom nobody gives way yet."""
-    helped = {leaving.trial for leaving in state.leaving.values() if leaving.study == study.key}
+    helped = {leaving.trial for leaving in state.giving.leaving.values() if leaving.study == study.key}
     more = max(0, min(len(study.ready), view.parallel - study.attempts) - len(helped))
     trials = study.ready.ascending()
     return islice((index for index in trials if f"{study.key}-{index}" not in helped), more)
@@ -169,25 +172,25 @@ class _Plan:
 
     def _for_units(self, site: Site, units: int) -> tuple[float, list[Choice]]:
         """How many whole GPUs are missing on a node, and who could give them."""
-        missing = units - self._prospect.left(site.node, site.resource)
+        missing = units - self._prospect.on(site.node, site.resource).units
         groups = [Group((victim,), victim.held.units) for victim in site.victims if not victim.held.devices]
         for device, sharers in site.by_device().items():
             freed = sum(sharer.held.share for sharer in sharers)
-            if self._prospect.part_left(site.node, site.resource, device) + freed >= 1 - _ROUNDING:
+            if self._prospect.on(site.node, site.resource).left(device) + freed >= 1 - _ROUNDING:
                 groups.append(Group(tuple(sharers), 1))
-        order = {victim: number for number, victim in enumerate(site.victims)}
+        order = site.order()
         return missing, [(sorted(groups, key=lambda group: max(order[v] for v in group.victims)), missing)]
 
     def _for_share(self, site: Site, share: float) -> tuple[float, list[Choice]]:
         """What is missing of the best GPU on a node, and who could give it: of one GPU all that is needed."""
         lacks = [(Group((victim,), 1), share) for victim in site.victims if not victim.held.devices]
         found: list[Choice] = [([group], lack) for group, lack in lacks]
-        missing = share if self._prospect.left(site.node, site.resource) <= 0 else 0.0
+        missing = share if self._prospect.on(site.node, site.resource).units <= 0 else 0.0
         for device, sharers in site.by_device().items():
-            lack = share - self._prospect.part_left(site.node, site.resource, device)
+            lack = share - self._prospect.on(site.node, site.resource).left(device)
             missing = min(missing, lack)
             found.append(([Group((sharer,), sharer.held.share) for sharer in sharers], lack))
-        order = {victim: number for number, victim in enumerate(site.victims)}
+        order = site.order()
         return missing, sorted(found, key=lambda choice: order[choice[0][0].victims[0]])
 
     def _by_queue(self) -> defaultdict[str, list[StudyBook]]:
@@ -213,7 +216,7 @@ class _Plan:
     def _on(self, node: str, resource: str, need: Need, borrowers: list[str]) -> list[Victim]:
         """The trials on a node that may be stopped: of the queue that borrows most first, the least advanced first."""
         found: list[Victim] = []
-        for key, index in self._state.holders(node, resource):
+        for key, index in self._state.giving.holders(node, resource):
             study = self._state.study(key)
             if study is not None and study.queue in borrowers and _may_go(study, need):
                 victim = self._victim(study, index)
@@ -232,7 +235,9 @@ class _Plan:
         told = [Preempt(v.study, v.trial, v.attempt, need.queue.name, trial, need.gpus) for v in victims]
         for each, victim in zip(told, victims, strict=True):
             self._state.preempt(each)
-            self._prospect.expect(self._state.leaving[each.study, each.index], self._state.queues.get(victim.queue))
+            self._prospect.expect(
+                self._state.giving.leaving[each.study, each.index], self._state.queues.get(victim.queue)
+            )
         return told
 
     def need(self, queue: QueueBook, view: StudyView) -> Need | None:

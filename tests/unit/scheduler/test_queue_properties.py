@@ -84,7 +84,9 @@ class Play:
             assert queue.limit is None or queue.used <= queue.limit
         needs = {told.trial: told.gpus for told in decisions.preempt}
         for trial, gpus in needs.items():
-            freed = [self.state.leaving[t.study, t.index].held.gpus for t in decisions.preempt if t.trial == trial]
+            freed = [
+                self.state.giving.leaving[t.study, t.index].held.gpus for t in decisions.preempt if t.trial == trial
+            ]
             assert sum(freed) - min(freed) < gpus, "each of them is needed"
 
     def waiting(self) -> list[tuple[QueueBook, int]]:

@@ -68,7 +68,7 @@ def check_end(
         _must(book.attempts == 0 and book.gpus == 0, f"the scheduler still counts {book.attempts} attempts")
     for queue in scheduler.state.queues:
         _must(queue.used == 0, f"the scheduler still counts {queue.used} GPUs of queue {queue.name}")
-    _must(not scheduler.state.leaving, f"the scheduler still waits for {scheduler.state.leaving}")
+    _must(not scheduler.state.giving.leaving, f"the scheduler still waits for {scheduler.state.giving.leaving}")
     for node in scheduler.state.inventory.nodes():
         for resource in node.capacity:
             used = scheduler.state.inventory.used(node.name, resource)

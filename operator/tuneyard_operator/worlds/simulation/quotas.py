@@ -108,7 +108,7 @@ class Quotas:
 def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
     """Whether those who are told to go have to, by what the scheduler knows."""
     gone: defaultdict[str, float] = defaultdict(float)
-    for (key, _), leaving in state.leaving.items():
+    for (key, _), leaving in state.giving.leaving.items():
         study = state.study(key)
         for above in _path_of(state, study.queue if study is not None else None):
             gone[above] += leaving.held.gpus
@@ -119,15 +119,17 @@ def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
         assert victim is not None, "checked above"
         left = victim.used - gone[victim.name]
         _must(left >= victim.guaranteed, f"{told} leaves {victim.name} {left} GPUs of {victim.guaranteed}")
-        theirs = [state.leaving[each.study, each.index].held.gpus for each in preempt if each.trial == told.trial]
-        leaving = state.leaving[told.study, told.index]
+        theirs = [
+            state.giving.leaving[each.study, each.index].held.gpus for each in preempt if each.trial == told.trial
+        ]
+        leaving = state.giving.leaving[told.study, told.index]
         # Pods of others may have come to the node after places on it were given: those places have to go as well.
         lacking = told.gpus + max(0.0, -state.inventory.left(leaving.held.node, leaving.held.resource))
         _must(sum(theirs) - min(theirs) < lacking, f"{told}: {theirs} GPUs are more than are needed")
     for name in {told.queue for told in preempt}:
         queue = state.queues.get(name)
         assert queue is not None, "somebody waits in it"
-        needs = {leaving.trial: leaving.needs for leaving in state.leaving.values() if leaving.queue == name}
+        needs = {leaving.trial: leaving.needs for leaving in state.giving.leaving.values() if leaving.queue == name}
         coming = sum(needs[trial] for trial in {told.trial for told in preempt if told.queue == name})
         _must(queue.used + coming <= queue.guaranteed, f"{name} would have more than it is guaranteed")
 
