@@ -41,7 +41,6 @@ class Observer:
         self.bound: dict[str, float] = {}
         self.ended: dict[str, float] = {}
         self.queue: dict[str, str] = {}
-        self.created: dict[str, float] = {}
         self._gpus: Counter[str] = Counter()
         self.most = 0
         """GPUs that were ever held on one node."""
@@ -52,7 +51,6 @@ class Observer:
         limits = (item["spec"]["containers"][0].get("resources") or {}).get("limits") or {}
         gpus, now = int(limits.get("nvidia.com/gpu", 0)), time.monotonic()
         self.queue[uid] = item["metadata"]["labels"]["tuneyard.dev/study"].split("-")[0]
-        self.created.setdefault(uid, now)
         over = kind == "DELETED" or (item.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
         if node is not None and uid not in self.bound and not over:
             self.bound[uid] = now
@@ -138,17 +136,18 @@ def queue(name: str, **spec: Any) -> Object:
 
 def burst(cluster: Cluster, trials: int) -> tuple[Observer, float, float]:
     """Several studies at once on a free cluster: places a second until all run, and seconds to the last pod bound."""
+    each = trials // len(SIZES)
     with observed(cluster) as observer:
         begun = time.monotonic()
         for number, gpus in enumerate(SIZES):
-            own = study(f"burst-{number}", 3600, trials=trials // 4, parallel=trials // 4, gpu={"count": gpus})
-            cluster.create(own | {"spec": own["spec"] | {"queue": ("red", "blue")[number % 2]}})
-        until(lambda: len(observer.bound) >= trials // 4 * 4, 900)
+            more = {"gpu": {"count": gpus}, "queue": ("red", "blue")[number % 2]}
+            cluster.create(study(f"burst-{number}", 3600, trials=each, parallel=each, **more))
+        until(lambda: len(observer.bound) >= len(SIZES) * each, 900)
         seconds = time.monotonic() - begun
     for number in range(len(SIZES)):
         cluster.kubectl("delete", "study", f"burst-{number}")
     until(lambda: not cluster.objects("pods"), 900)
-    return observer, trials // 4 * 4 / seconds, seconds
+    return observer, len(SIZES) * each / seconds, seconds
 
 
 def turnover(cluster: Cluster, trials: int, seconds: float) -> Observer:
@@ -158,8 +157,8 @@ def turnover(cluster: Cluster, trials: int, seconds: float) -> Observer:
     with observed(cluster) as observer:
         names = [f"{name}-{number}" for name in ("red", "blue") for number in range(3)]
         for number, name in enumerate(names):
-            own = study(name, seconds, trials=trials // 6, parallel=trials // 6, priority=number % 2)
-            cluster.create(own | {"spec": own["spec"] | {"queue": name.split("-")[0]}})
+            more = {"priority": number % 2, "queue": name.split("-")[0]}
+            cluster.create(study(name, seconds, trials=trials // 6, parallel=trials // 6, **more))
         cluster.kubectl("wait", "--for=condition=Complete", "--timeout=1800s", *(f"study/{name}" for name in names))
     return observer
 
