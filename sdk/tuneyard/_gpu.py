@@ -12,7 +12,8 @@ import sys
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-PEAK = "tuneyard/gpu_peak_mib"
+from tuneyard._report import GPU_PEAK as PEAK
+
 TOTAL = "tuneyard/gpu_total_mib"
 WHOLE = "whole"
 """What TUNEYARD_MEASURE_GPU says where the trial has a whole GPU."""
