@@ -155,8 +155,8 @@ class History:
         return self._coordinates[rows]
 
     def values(self, rows: NDArray[np.intp]) -> Floats:
-        """The objective of measured trials, where there is one; smaller is better."""
-        only: Floats = self._losses[rows, 0]
+        """The objective of measured trials, which are none where there is no objective; smaller is better."""
+        only: Floats = self._losses[rows, 0] if self._goals else np.empty(len(rows))
         return only
 
     def losses(self, rows: NDArray[np.intp]) -> Floats:
