@@ -66,7 +66,7 @@ STUDY = Kind(
         Column("Progress", ".status.progress", "string", "Ended trials of all."),
         Column("Best", ".status.best.value", "number", "The best value of the objective so far."),
         Column("Running", ".status.replicas", "integer", "Trials placed or running."),
-        Column("GPUs", ".status.gpus", "integer", "GPUs in use."),
+        Column("GPUs", ".status.gpus", "number", "GPUs in use."),
         AGE,
         Column("Strategy", ".spec.strategy.name", "string", "What proposes the configurations.", wide=True),
         Column("Failed", ".status.trials.failed", "integer", "Trials that failed.", wide=True),

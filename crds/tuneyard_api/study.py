@@ -230,7 +230,7 @@ class StudyStatus(Model):
     best: BestTrial | None = Field(default=None, description="The best trial so far.")
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")
-    gpus: int | None = Field(default=None, description="GPUs in use.")
+    gpus: float | None = Field(default=None, description="GPUs in use; a part of one counts as a part.")
     gpu_hours: float | None = Field(default=None, description="GPU-hours used so far.")
     eta: Time | None = Field(default=None, description="When the study may end at its present pace (RFC 3339).")
     message: str | None = Field(default=None, max_length=4096, description="A sentence about the present state.")

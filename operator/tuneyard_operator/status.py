@@ -47,7 +47,7 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
         },
         "replicas": running,
         "selector": f"{STUDY_LABEL}={state.name},{INDEX_LABEL}",
-        "gpus": sum(state.trials[index].gpus for index in state.active),
+        "gpus": round(sum(state.trials[index].gpus for index in state.active), 4),
         "gpuHours": round(_gpu_seconds(state, now) / 3600, 4),
         "conditions": _conditions(state, before, over, blocked, now),
     }

@@ -95,9 +95,9 @@ class TrialState:
         return self.placement.get("reclaim") if self.placement else None
 
     @property
-    def gpus(self) -> int:
-        """GPUs that the current attempt holds."""
-        return int(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0
+    def gpus(self) -> float:
+        """GPUs that the current attempt holds; a part of one counts as a part."""
+        return float(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0
 
     def ended_attempts(self, outcome: Outcome) -> int:
         """How many attempts ended so."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from tuneyard_scheduler import translate
@@ -17,10 +18,16 @@ KINDS: Final = ("nodes", "pods", "gpuqueues", "studies", "trials")
 
 
 class Mirror:
-    """Takes events of the five kinds into the state."""
+    """Takes events of the five kinds into the state.
 
-    def __init__(self, state: ClusterState) -> None:
+    Args:
+        state: where they are taken into.
+        parts: the backend that divides the whole GPUs of a Node, if one does.
+    """
+
+    def __init__(self, state: ClusterState, parts: Callable[[Object], str | None] = lambda _: None) -> None:
         self._state = state
+        self._parts = parts
         self._uids: dict[tuple[str, str | None, str], str] = {}
         self._gone: dict[str, None] = {}
 
@@ -50,7 +57,7 @@ class Mirror:
         self._uids[_name(kind, item)] = item["metadata"]["uid"]
         match kind:
             case "nodes":
-                return self._state.set_node(translate.node(item))
+                return self._state.set_node(translate.node(item, self._parts(item)))
             case "gpuqueues":
                 return self._state.set_queue(translate.queue(item))
             case "studies":

@@ -190,7 +190,7 @@ class LocalWorld:
     def _lease(self, trial: TrialState) -> Lease:
         if self._gpus is None:
             return Lease([], [], {})
-        lease = self._gpus.take(min(trial.gpus, len(self._gpus.all)))
+        lease = self._gpus.take(min(int(trial.gpus), len(self._gpus.all)))
         if lease is None:
             raise WorldError("another study has just taken the GPUs")
         return lease

@@ -9,7 +9,7 @@ from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.kernel import Kernel
-from tuneyard_operator.worlds.simulation.plans import Plan, template
+from tuneyard_operator.worlds.simulation.plans import Plan, reworded
 
 USER: Final = "user"
 _TICK: Final = 2.0
@@ -62,9 +62,9 @@ class Users:
                 most = rng.randint(1, trials["max"])
                 changes = {"trials": {"max": most, "parallel": min(most, trials["parallel"])}}
             case 4:
-                changes = {"template": template(f"train:{rng.random()}", "--x=${y}")}
+                changes = {"template": reworded(study["spec"]["template"], f"train:{rng.random()}", "--x=${y}")}
             case _:
-                changes = {"template": template(f"train:{rng.random()}")}
+                changes = {"template": reworded(study["spec"]["template"], f"train:{rng.random()}")}
         self.api.update("studies", name, {"spec": changes}, USER)
 
     def _delete_trial(self, name: str, study: Object) -> None:
@@ -104,5 +104,5 @@ class Users:
         for name, study in list(self.api.objects["studies"].items()):
             trials: dict[str, Any] = study["spec"]["trials"]
             limits = {"parallel": max(1, trials["parallel"])}
-            changes = {"suspend": False, "trials": limits, "template": template("train:2")}
+            changes = {"suspend": False, "trials": limits, "template": reworded(study["spec"]["template"], "train:2")}
             self.api.update("studies", name, {"spec": changes}, USER)
