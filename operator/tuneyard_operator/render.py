@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tuneyard_api.common import API_VERSION, ATTEMPT_LABEL, GROUP, INDEX_LABEL, STUDY_LABEL, TRIAL_UID_LABEL, UID_LABEL
 from tuneyard_api.study import StudySpec
+from tuneyard_operator.gpu_environment import gpu_environment
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.backends import catalog
@@ -125,7 +126,7 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
     pod = template["spec"]
     pod["restartPolicy"] = "Never"
     pod.setdefault("automountServiceAccountToken", False)
-    values = environment(state.name, of.index, of.attempt, of.parameters)
+    values = environment(state.name, of.index, of.attempt, of.parameters) | gpu_environment(of.placement or {})
     for container in [*(pod.get("initContainers") or []), *pod["containers"]]:
         fill_container(container, of.parameters, values)
     main = pod["containers"][0]

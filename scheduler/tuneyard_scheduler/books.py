@@ -132,7 +132,7 @@ class TrialBook:
         if claim is not None:
             attempts.add(claim.attempt)
             bound = claim.attempt in _attempts(pod for pod in own if pod.node is not None)
-            if claim.node is not None and claim.resource is not None and not bound:
+            if claim.node is not None and not bound:
                 hold = Hold(claim.node, taken(claim, study))
                 gpus += claim.gpus
         waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
