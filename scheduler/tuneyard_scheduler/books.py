@@ -164,7 +164,7 @@ class TrialBook:
 
 
 def _hold(claim: Place | Placement | None, study: StudyView | None) -> Hold | None:
-    if claim is None or claim.node is None or claim.resource is None:
+    if claim is None or claim.node is None:
         return None
     return Hold(claim.node, taken(claim, study))
 
@@ -212,6 +212,12 @@ class StudyBook:
         """When one of its trials last got a place, as far as is known."""
         self.durations = Durations()
         """How long its attempts run."""
+
+    def fitted(self, index: int) -> StudyView | None:
+        """The study as it is for one of its trials, which may need more than it asks for."""
+        trial = self.trials.get(index)
+        need = trial.view.need if trial is not None and trial.view is not None else None
+        return fitted(self.view, need) if self.view is not None else None
 
     def make_ready(self, index: int) -> None:
         """A trial may have a place."""

@@ -7,7 +7,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tuneyard_api.common import GROUP
-from tuneyard_scheduler.backends import VENDORS, Object, Pool, dra, hami, kai, mig, pin, reservation, timeslice, whole
+from tuneyard_scheduler.backends import (
+    VENDORS,
+    Object,
+    Pool,
+    dra,
+    hami,
+    kai,
+    limits,
+    mig,
+    pin,
+    reservation,
+    timeslice,
+    whole,
+)
 from tuneyard_scheduler.devices import Part, amount
 
 GPUS_ANNOTATION: Final = f"{GROUP}/gpus"
@@ -57,11 +70,16 @@ def render(
                 hami.render(placement, template, container)
             case kai.NAME:
                 kai.render(placement, template)
+                limits.tell(placement, container, of_visible=float(placement["gpus"]))
             case reservation.NAME:
                 reservation.render(placement, container)
                 reservation.hide_others(placement, template["spec"], container)
-            case timeslice.NAME | mig.NAME:
+            case timeslice.NAME:
                 whole.ask(container, placement["resource"], 1)
+                limits.tell(placement, container, of_visible=float(placement["gpus"]))
+            case mig.NAME:
+                whole.ask(container, placement["resource"], 1)
+                limits.tell(placement, container)
             case _:
                 whole.render(placement, container)
         _say(placement, template)

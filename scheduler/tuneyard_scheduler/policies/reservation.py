@@ -26,7 +26,7 @@ from tuneyard_scheduler.policies.nodes import Spot
 from tuneyard_scheduler.policies.ordering import AGING, rank, waited
 from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import StudyView, Waiting, fitted
+from tuneyard_scheduler.views import StudyView, Waiting
 
 PATIENCE: Final = 300.0
 """Seconds for which a trial waits before a node is kept for it of which nobody knows when it has room.
@@ -63,17 +63,10 @@ def standing(state: ClusterState) -> Reservation | None:
     if trial is not None and trial.assumed is not None:
         return None
     waits = trial is not None and trial.share.pending is not None
-    view = _as_needed(study, held.trial) if study is not None else None
+    view = study.fitted(held.trial) if study is not None else None
     if not waits or view is None or not _can_have_room(state, held, view):
         state.reservation = None
     return state.reservation
-
-
-def _as_needed(study: StudyBook, index: int) -> StudyView | None:
-    """The study as it is for one of its trials, which may need more than it asks for."""
-    trial = study.trials.get(index)
-    need = trial.view.need if trial is not None and trial.view is not None else None
-    return fitted(study.view, need) if study.view is not None else None
 
 
 def _can_have_room(state: ClusterState, held: Reservation, view: StudyView) -> bool:
@@ -105,7 +98,7 @@ def is_no_delay(state: ClusterState, held: Reservation, study: StudyBook, spot: 
     runs = expected.seconds(study, CAUTIOUS)
     if runs is not None and now + runs <= held.at:
         return True
-    view = _as_needed(owner, held.trial)
+    view = owner.fitted(held.trial)
     offer = _offer(state, held, view) if view is not None else None
     return offer is not None and _fits_beside(state, held, offer, spot, now)
 
@@ -167,7 +160,7 @@ def _candidates(
         return
     helped, smallest = _helped(state), _smallest(state)
     books = [(state.study(each.study), each.index) for each in lacking if each.study not in helped]
-    known = [(s, view, index) for s, index in books if s is not None and (view := _as_needed(s, index)) is not None]
+    known = [(s, view, index) for s, index in books if s is not None and (view := s.fitted(index)) is not None]
     for study, view, index in sorted(known, key=lambda each: -(waited(each[0], now) // AGING)):
         if view.gpu is not None and state.inventory.least(view.gpu, view.needs) > smallest[view.gpu.resource]:
             yield study, view, index
