@@ -170,7 +170,7 @@ class TrialBook:
 
 
 def _hold(claim: Place | Placement | None, study: StudyView | None) -> Hold | None:
-    if claim is None or claim.node is None or claim.resource is None:
+    if claim is None or claim.node is None:
         return None
     return Hold(claim.node, taken(claim, study))
 

@@ -124,7 +124,7 @@ def _place(state: ClusterState, study: str, trial: TrialView, spot: Spot | None)
         return Place(study, trial.index, trial.attempt)
     node, resource, portion, devices = spot
     known = state.inventory.node(node)
-    form = known.claims.get(resource) if known is not None else None
+    form = known.claims.get(resource) if known is not None and resource is not None else None
     return Place(
         study,
         trial.index,

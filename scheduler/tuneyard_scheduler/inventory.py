@@ -189,15 +189,18 @@ class Inventory:
         return (entry.node for entry in self._entries.values() if entry.node is not None)
 
     def fits(self, name: str, cpu: float, memory: float) -> bool:
-        """Whether the node is not set aside, and has so much CPU (cores) and memory (bytes) left."""
-        if name == self.aside:
-            return False
-        entry = self._entries[name]
-        node = entry.node
-        return node is not None and (
-            (node.cpu is None or entry.cpu + cpu <= node.cpu)
-            and (node.memory is None or entry.memory + memory <= node.memory)
-        )
+        """Whether the node is not set aside, and has left what is asked for: CPU (cores), memory (bytes)."""
+        cores, size = self.spare(name)
+        return name != self.aside and (not cpu or cpu <= cores) and (not memory or memory <= size)
+
+    def spare(self, name: str) -> tuple[float, float]:
+        """CPU (cores) and memory (bytes) that are left of the node; no end of them where it does not say."""
+        entry = self._entries.get(name)
+        node = entry.node if entry is not None else None
+        if entry is None or node is None:
+            return 0.0, 0.0
+        cores = math.inf if node.cpu is None else amount(node.cpu - entry.cpu)
+        return cores, math.inf if node.memory is None else node.memory - entry.memory
 
     def offers(self, request: GpuRequest, needs: NodeNeeds = ANY_NODE) -> list[Offer]:
         """The kinds of GPUs that can serve the request, on nodes that take new pods and that its template accepts."""
@@ -262,7 +265,8 @@ class Inventory:
             return
         pool = entry.pools.get(resource)
         free = entry.left(resource) - (pool.kept if pool is not None else 0)
-        parts = pool.open() if pool is not None and pool.parts else None
+        # Where more is taken than there is, one who is known to share a GPU may have gone, and a stranger be on it.
+        parts = pool.open() if pool is not None and pool.parts and entry.left(resource) >= 0 else None
         form = node.claims.get(resource)
         if pool is not None and form is not None and form.pin is None and (over := pool.over):
             # Whoever chooses among these GPUs did so otherwise than we thought. Until all pods that are on their way

@@ -20,7 +20,7 @@ from tuneyard_operator.strategy_client import Answer
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_operator.worlds.simulation import Faults, Simulation
 from tuneyard_operator.worlds.simulation.strategies import SeededStrategies, configuration
-from tuneyard_scheduler import memory, translate
+from tuneyard_scheduler import inventory, memory, selection, translate
 from tuneyard_scheduler.policies import quota, reclaim
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import TrialView
@@ -181,6 +181,32 @@ def attempts_start_before_their_template_is_checked(patch: pytest.MonkeyPatch) -
 @sabotage
 def no_gpu_is_kept_for_pods_that_are_not_seen(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClusterState, "_keep_free", lambda *_: None)
+
+
+@sabotage
+def a_gpu_that_is_shared_has_no_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(inventory._Pool, "left", lambda *_: 1.0)
+
+
+@sabotage
+def shared_gpus_are_given_as_whole_ones(patch: pytest.MonkeyPatch) -> None:
+    left = inventory._Entry.left
+
+    def left_beside_parts(self: inventory._Entry, resource: str) -> int:
+        pool = self.pools.get(resource)
+        return left(self, resource) + (len(pool.parts) if pool is not None else 0)
+
+    patch.setattr(inventory._Entry, "left", left_beside_parts)
+
+
+@partial(sabotage, faults=Faults())
+def cores_and_memory_have_no_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(inventory.Inventory, "fits", lambda *_: True)
+
+
+@partial(sabotage, faults=Faults())
+def taints_keep_nobody_away(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(selection, "taints", lambda _: ())
 
 
 @sabotage

@@ -24,7 +24,8 @@ class Spot(NamedTuple):
     """Where a trial may run."""
 
     node: str
-    resource: str
+    resource: str | None
+    """None: no GPU."""
     portion: Portion
     devices: tuple[str, ...] = ()
     """The GPUs themselves, where they have names or one is divided."""

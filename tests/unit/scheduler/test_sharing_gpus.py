@@ -198,6 +198,40 @@ class TestReclaim:
         shared.study("ns/a", 1, trials=1, queue="mine")
         assert shared.preempted() == []
 
+    def test_what_is_kept_for_memory_is_its_share_of_the_gpu_that_it_is_on(self, bench: Any) -> None:
+        """The same memory is less of the large GPU, which is taken for good."""
+        bench.node("n1", 1, parts="kai", memory=10000)
+        bench.node("n2", 1, parts="kai", memory=40000)
+        bench.queue("mine", guaranteed=1)
+        bench.queue("theirs")
+        bench.pod("stranger", "n2", 1)
+        bench.study("ns/b", share=0.25, queue="theirs", parallel=4)
+        for index in range(4):
+            self.hold(bench, index, "0")
+        bench.study("ns/a", memory=5000, trials=1, queue="mine")
+        assert [told.gpus for told in schedule(bench.state, 0.0).preempt] == [0.5, 0.5]
+
+    @pytest.mark.parametrize(
+        ("ask", "spare", "want"),
+        [
+            ({"cpu": 2.0}, 4.0, []),
+            ({"cpu": 2.0}, 1.0, ["ns/b-3 for ns/a-0"]),
+            ({"cpu": 2.0}, 0.0, ["ns/b-3 for ns/a-0", "ns/b-2 for ns/a-0"]),
+            ({"cpu": 9.0}, 0.0, []),
+            ({"memory": 9e9}, 0.0, []),
+        ],
+    )
+    def test_cores_are_given_back_with_the_gpu(self, bench: Any, ask: Any, spare: float, want: list[str]) -> None:
+        """Half a GPU is free; what lacks is CPU."""
+        bench.node("n1", 1, parts="kai", cpu=4 + spare, memory=8e9)
+        bench.queue("mine", guaranteed=1)
+        bench.queue("theirs")
+        bench.study("ns/b", share=0.125, queue="theirs", cpu=1.0, memory=1e9)
+        for index in range(4):
+            self.hold(bench, index, "0", 0.125)
+        bench.study("ns/a", share=0.25, trials=1, queue="mine", **ask)
+        assert bench.preempted() == want
+
 
 requests = st.one_of(
     st.builds(GpuRequest, st.just(GPU), st.integers(1, 4)),
