@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tuneyard_api.trial import Phase, Placement
-from tuneyard_scheduler.devices import GpuRequest
+from tuneyard_api.trial import Phase
+from tuneyard_scheduler.devices import GpuRequest, Kind
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import Decisions, Node, Place, Preempt, QueueView, StudyView, TrialView
 
@@ -27,9 +27,9 @@ class Job:
     durations: list[float]
 
     @property
-    def gpus(self) -> int:
-        """GPUs of each trial."""
-        return self.view.gpu.count if self.view.gpu is not None else 0
+    def gpus(self) -> float:
+        """GPUs of each trial; below 1: a part of one."""
+        return self.view.gpu.gpus if self.view.gpu is not None else 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Simulator:
         self._left = {job.view.key: len(job.durations) for job in workload.jobs}
         self._owed_since: dict[str, float] = {}
         for number, gpus in enumerate(workload.nodes):
-            self.state.set_node(Node(f"n{number:04}", {GPU: gpus}))
+            self.state.set_node(Node(f"n{number:04}", {GPU: gpus}, kinds={GPU: Kind(GPU, parts="kai")}))
         for queue in workload.queues:
             self.state.set_queue(queue)
         for job in workload.jobs:
@@ -116,7 +116,7 @@ class Simulator:
             self.state.set_trial(TrialView(job.view.key, index, since=self.now))
 
     def _start(self, place: Place) -> None:
-        placement = Placement(attempt=place.attempt, node=place.node, gpus=place.gpus, resource=place.resource)
+        placement = place.placement(self.now)
         view = TrialView(place.study, place.index, Phase.RUNNING, place.attempt, placement, since=self.now)
         self.state.set_trial(view)
         self._places[place.study, place.index, place.attempt] = place, self.now
@@ -157,10 +157,21 @@ class Simulator:
         if smallest is None:
             return
         kept = {leaving.held.node for leaving in self.state.leaving.values()}
-        for node in self.state.inventory.nodes():
-            free = self.state.inventory.left(node.name, GPU)
-            if free >= smallest and node.name not in kept:
-                self.out.idle_beside_fitting += seconds * free
+        inventory, shared = self.state.inventory, self._shared_gpus() if smallest < 1 else {}
+        for node in inventory.nodes():
+            if node.name in kept:
+                continue
+            free = inventory.left(node.name, GPU)
+            idle = free if free >= smallest else 0
+            lefts = (inventory.part_left(node.name, GPU, device) for device in shared.get(node.name, ()))
+            self.out.idle_beside_fitting += seconds * (idle + sum(left for left in lefts if left >= smallest))
+
+    def _shared_gpus(self) -> dict[str | None, set[str]]:
+        """The GPUs of which somebody has a part, by node."""
+        found: dict[str | None, set[str]] = {}
+        for place, _ in self._places.values():
+            found.setdefault(place.node, set()).update(place.devices)
+        return found
 
     def _may(self, key: str) -> bool:
         """Whether a further trial of a study may run by its cap and its queues' limits."""
@@ -184,7 +195,7 @@ class Simulator:
 
 def _alone(job: Job, gpus: int) -> float:
     """How long a study takes that has the cluster for itself: its trials one after the other on as many lanes."""
-    lanes = [0.0] * max(1, min(job.view.parallel, gpus // max(1, job.gpus)))
+    lanes = [0.0] * max(1, min(job.view.parallel, int(gpus / (job.gpus or 1))))
     for seconds in job.durations:
         heapq.heapreplace(lanes, lanes[0] + seconds)
     return max(lanes)
@@ -225,7 +236,7 @@ def job(
     trials: int,
     rng: random.Random,
     *,
-    gpus: int,
+    gpus: float,
     parallel: int,
     arrives: float = 0.0,
     queue: str | None = None,
@@ -234,7 +245,7 @@ def job(
     """A study whose trials take so many minutes, most of them few."""
     low, high = minutes
     durations = [60 * (low + (high - low) * rng.random() ** 2) for _ in range(trials)]
-    request = GpuRequest(GPU, gpus)
+    request = GpuRequest(GPU, int(gpus)) if gpus >= 1 else GpuRequest(GPU, share=gpus)
     view = StudyView(f"ns/{name}", name, "ns", created=round(arrives, 1), parallel=parallel, gpu=request, queue=queue)
     return Job(view, durations)
 

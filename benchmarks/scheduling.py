@@ -14,10 +14,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from _figures import save, show
 from _queueing import GPU, Outcome, Scheduler, Simulator, Workload, idle_share, mixed, one_large, over_quota, percentile
+from _sharing import burst, quarters
 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.books import StudyBook, TrialBook
@@ -156,11 +158,10 @@ def by_arrival(study: StudyBook, view: StudyView, now: float) -> tuple[float, ..
     return (view.created,)
 
 
-def emptiest(state: ClusterState, view: StudyView, trial: TrialBook) -> str | Refusal | None:
-    """The node with the most free GPUs."""
+def emptiest(state: ClusterState, view: StudyView, trial: TrialBook) -> nodes.Spot | Refusal | None:
+    """The node and GPU with the most free."""
     assert view.gpu is not None, "all trials here have GPUs"
-    free = state.inventory.free(view.gpu.resource)
-    return free.fullest(max(view.gpu.count, free.most_free())) or nodes.fullest_that_fits(state, view, trial)
+    return nodes.fullest_that_fits(state, replace(view, gpu=replace(view.gpu, spread=True)), trial)
 
 
 FIFO = Policies(share=lambda _: (0.0,), order=by_arrival, reclaim=lambda *_: [])
@@ -187,7 +188,7 @@ SCHEDULERS: dict[str, Scheduler] = {
     "best-effort FIFO": partial(schedule, policies=FIFO),
     "no packing": partial(schedule, policies=Policies(choose=emptiest)),
 }
-WORKLOADS: list[Callable[[random.Random], Workload]] = [one_large, mixed, over_quota]
+WORKLOADS: list[Callable[[random.Random], Workload]] = [one_large, mixed, over_quota, burst]
 
 
 def worth() -> Figures:
@@ -226,7 +227,7 @@ def main() -> int:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.parse_args()
-    save("scheduling", costs() | worth())
+    save("scheduling", costs() | worth() | quarters())
     return 0
 
 

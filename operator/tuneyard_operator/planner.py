@@ -107,7 +107,7 @@ def blocked(state: StudyState, now: float) -> str | None:
 
 def _blocked_at(trial: TrialState) -> float:
     """When a trial's waiting begins to block its study; a lost place is no reason to."""
-    if trial.blocked_since is None or trial.seen is None or _lost_place(trial):
+    if trial.blocked_since is None or trial.seen is None or _lost_place(trial) or _awaits_node(trial):
         return math.inf
     return trial.blocked_since + BLOCKED_AFTER.get(trial.seen.reason or "", BLOCKED_AFTER_DEFAULT)
 
@@ -116,6 +116,13 @@ def _lost_place(trial: TrialState) -> bool:
     """Whether the node that the scheduler chose does not take the pod any more (cordoned, gone, filled by others)."""
     on_a_node = trial.placement is not None and trial.placement.get("node") is not None
     return on_a_node and trial.seen is not None and trial.seen.reason == "Unschedulable"
+
+
+def _awaits_node(trial: TrialState) -> bool:
+    """Whether the pod is there to be seen by an autoscaler: it may wait for a node as long as the scheduler lets it."""
+    placement = trial.placement or {}
+    no_node = placement.get("node") is None and bool(placement.get("gpus"))
+    return no_node and trial.seen is not None and trial.seen.reason == "Unschedulable"
 
 
 def wanted(state: StudyState, now: float, *, learns: bool) -> list[int]:
@@ -225,6 +232,8 @@ def _plan_reclaim(state: StudyState, trial: TrialState, seen: AttemptSeen | None
 
 def _preempted(trial: TrialState) -> End:
     told = trial.reclaim or {}
+    if not told.get("trial"):
+        return End(Outcome.PREEMPTED, "NoNodeCame", "no node was added for it in time; it is tried again")
     said = (
         f"gave its GPUs back for trial {told.get('trial')} of GpuQueue '{told.get('queue')}', which is guaranteed them"
     )
@@ -241,6 +250,8 @@ def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: 
             return _conclude(state, trial, End(Outcome.INFRASTRUCTURE, "PlaceLost", seen.waits_for[:1000]), seen, now)
         state.wake(trial.index, at)
         return None
+    if _awaits_node(trial):
+        return _tell(trial, "AwaitsNode", "no node has room for it: its pod waits for one to be added")
     at = _blocked_at(trial)
     if now < at:
         state.wake(trial.index, at)
@@ -248,11 +259,15 @@ def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: 
     if seen.generation is not None and seen.generation < state.generation:
         corrected = End(Outcome.BLOCKED, seen.reason or "Blocked", "started anew because the study was changed")
         return _conclude(state, trial, corrected, seen, now)
-    why = seen.waits_for[:1000]
-    if trial.told != why:
-        trial.told = why
-        return WriteTrial(trial.index, trial.version, {"reason": seen.reason, "message": why})
-    return None
+    return _tell(trial, seen.reason, seen.waits_for[:1000])
+
+
+def _tell(trial: TrialState, reason: str | None, why: str) -> WriteTrial | None:
+    """Say why it waits, once."""
+    if trial.told == why:
+        return None
+    trial.told = why
+    return WriteTrial(trial.index, trial.version, {"reason": reason, "message": why})
 
 
 def _plan_running(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction | None:

@@ -13,7 +13,7 @@ from tuneyard_api.study import StudySpec
 from tuneyard_operator.gpu_environment import gpu_environment
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
-from tuneyard_scheduler.backends import catalog
+from tuneyard_scheduler.backends import VENDORS, catalog
 
 Object = dict[str, Any]
 
@@ -131,8 +131,10 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
         fill_container(container, of.parameters, values)
     main = pod["containers"][0]
     _add_reporting(pod, main, report_url)
-    if of.placement and of.placement.get("node"):
+    if of.placement and (of.placement.get("node") or of.placement.get("gpus")):
         catalog.render(of.placement, template, main)
+        if not of.placement.get("node"):
+            _select_model(state.spec, pod)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -150,6 +152,13 @@ def job(state: StudyState, of: TrialState, report_url: str | None) -> Object:
             "template": template,
         },
     }
+
+
+def _select_model(spec: StudySpec, pod: Object) -> None:
+    """Where any node may take the pod, it is one with the GPUs that were asked for."""
+    if spec.gpu is not None and spec.gpu.model is not None:
+        selector = {VENDORS[spec.gpu.vendor].model_label: spec.gpu.model}
+        pod["nodeSelector"] = {**(pod.get("nodeSelector") or {}), **selector}
 
 
 def _add_reporting(pod: Object, main: Object, report_url: str | None) -> None:

@@ -73,6 +73,8 @@ class Share(NamedTuple):
     hold: Hold | None = None
     pending: float | None = None
     """The time from which it may be placed; None: it does not wait for a place."""
+    unplaced: bool = False
+    """Whether it waits for a node that is yet to come."""
 
 
 class TrialBook:
@@ -92,15 +94,23 @@ class TrialBook:
         self.holding: Holding | None = None
         """What it could be told to give back."""
 
+    def held(self) -> Held | None:
+        """The GPUs that go with its place, once it has a node: its own, or that which took its pod."""
+        place = self.view.placement if self.view is not None else None
+        if place is None or place.resource is None:
+            return None
+        node = place.node or next((pod.node for pod in self.pods.values() if pod.node is not None), None)
+        return Held(node, place.resource, place.gpus, tuple(place.devices or ())) if node is not None else None
+
     def could_give(self) -> Holding | None:
         """What it could be told to give back now."""
         view = self.view
         if view is None or view.placement is None or self.leaving is not None or not self.share.gpus:
             return None
-        node, resource = view.placement.node, view.placement.resource
-        if view.phase not in (Phase.PLACED, Phase.RUNNING) or node is None or resource is None:
+        held = self.held()
+        told = view.placement.reclaim is not None and not view.placement.reclaim.trial
+        if view.phase not in (Phase.PLACED, Phase.RUNNING) or held is None or told:
             return None
-        held = Held(node, resource, view.placement.gpus, tuple(view.placement.devices or ()))
         return Holding((-view.since, -view.index), held)
 
     @property
@@ -128,17 +138,17 @@ class TrialBook:
         others = len({(pod.trial, pod.attempt) for pod in pods if not _of_trial(pod, view)})
         attempts = _attempts(own)
         gpus = sum(pod.taken.charge for pod in pods)
-        hold = None
+        hold, unplaced = None, False
         if claim is not None:
             attempts.add(claim.attempt)
             bound = claim.attempt in _attempts(pod for pod in own if pod.node is not None)
-            if claim.node is not None and not bound:
-                hold = Hold(claim.node, taken(claim, study))
+            if not bound:
+                hold = Hold(claim.node, taken(claim, study)) if claim.node is not None else None
+                unplaced = claim.node is None and claim.resource is not None
                 gpus += claim.gpus
         waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
-        return Share(
-            len(attempts) + others, amount(gpus), hold, (view.not_before or 0.0) if waits and view is not None else None
-        )
+        pending = (view.not_before or 0.0) if waits and view is not None else None
+        return Share(len(attempts) + others, amount(gpus), hold, pending, unplaced)
 
 
 def _attempts(pods: Iterable[PodView]) -> set[int]:

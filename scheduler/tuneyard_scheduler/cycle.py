@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tuneyard_scheduler.books import StudyBook
 from tuneyard_scheduler.line import Line
-from tuneyard_scheduler.policies import DEFAULT, Policies
+from tuneyard_scheduler.policies import DEFAULT, Policies, elastic
 from tuneyard_scheduler.reasons import Refusal
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import Decisions, Place, StudyView, Waiting
@@ -31,6 +31,24 @@ def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, l
     state.release(now)
     # 2. Studies with waiting trials stand in line, in that of their queue.
     line = Line(state, policies, now)
+    with elastic.room_kept(state):
+        placements, waiting = _give(state, line, now, policies, limit)
+    # 4. Those that got nothing, and whose queue is guaranteed more, have borrowers stopped for them.
+    room = None if limit is None else limit - len(placements)
+    preempt = policies.reclaim(state, waiting, room)
+    # 5. Of the others a few go out without a node, where their queue says so; and those come back that waited in vain.
+    room = None if room is None else room - len(preempt)
+    placements += elastic.let_out(state, waiting, now, room)
+    back, due = elastic.take_back(state, now)
+    # 6. The next backoff (or wait) that passes is the next thing that can change without an event.
+    wakeups = [at for at in (state.next_release(), due) if at is not None]
+    return Decisions(placements, waiting, preempt, back, min(wakeups, default=None))
+
+
+def _give(
+    state: ClusterState, line: Line, now: float, policies: Policies, limit: int | None
+) -> tuple[list[Place], list[Waiting]]:
+    """Places for those in line, and why the others get none."""
     # 3. Whose turn it is gets one place and stands in line again, or leaves with a reason.
     placements: list[Place] = []
     waiting: list[Waiting] = []
@@ -43,11 +61,7 @@ def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, l
             state.apply([found], now)
             placements.append(found)
         line.settle(study, stays=isinstance(found, Place) and bool(study.pending))
-    # 4. Those that got nothing, and whose queue is guaranteed more, have borrowers stopped for them.
-    room = None if limit is None else limit - len(placements)
-    preempt = policies.reclaim(state, waiting, room)
-    # 5. The next backoff that passes is the next thing that can change without an event.
-    return Decisions(placements, waiting, preempt, state.next_release())
+    return placements, waiting
 
 
 def _serve(state: ClusterState, study: StudyBook, view: StudyView, policies: Policies) -> Place | Waiting:

@@ -12,12 +12,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
-from tuneyard_api.trial import Phase, Placement, Reclaim
-from tuneyard_scheduler.books import Held, Hold, Leaving, Share, StudyBook, TrialBook
+from tuneyard_api.trial import Phase
+from tuneyard_scheduler.books import Hold, Leaving, Share, StudyBook, TrialBook
 from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.queues import QueueBook, QueueTree
-from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, Preempt, QueueView, StudyView, TrialView
+from tuneyard_scheduler.views import (
+    AttemptKey,
+    Node,
+    Place,
+    PodView,
+    Preempt,
+    QueueView,
+    StudyView,
+    TakeBack,
+    TrialView,
+)
 
 
 class ClusterState:
@@ -33,6 +43,8 @@ class ClusterState:
         self.queues = QueueTree()
         self.leaving: dict[tuple[str, int], Leaving] = {}
         """GPUs that are on their way to the queues that are guaranteed them, by the trial that holds them still."""
+        self.unplaced: dict[tuple[str, int], bool] = {}
+        """The trials that wait for a node that is yet to come, and whether each was told to come back."""
         self._pods: dict[str, PodView] = {}
         self._leaving_on: defaultdict[tuple[str, str], dict[tuple[str, int], Leaving]] = defaultdict(dict)
         self._holders: defaultdict[tuple[str, str], set[tuple[str, int]]] = defaultdict(set)
@@ -177,8 +189,9 @@ class ClusterState:
     def preempt(self, told: Preempt) -> None:
         """Take it for done that an attempt is told to end: its GPUs are kept for whom they are meant."""
         study, trial = self._study(told.study), self.trial(told.study, told.index)
-        if trial is not None and trial.view is not None and trial.view.placement is not None:
-            self._leave(study, told.index, trial, _leaving(trial.view.placement, told))
+        held = trial.held() if trial is not None else None
+        if trial is not None and held is not None:
+            self._leave(study, told.index, trial, Leaving(held, told.queue, told.trial, told.gpus))
 
     def spare(self, told: Preempt) -> None:
         """The decision could not be written: undo `preempt`, unless the record shows it by now."""
@@ -188,6 +201,11 @@ class ClusterState:
         placement = trial.view.placement if trial.view is not None else None
         if placement is None or placement.reclaim is None:
             self._leave(self._study(told.study), told.index, trial, None)
+
+    def leave_out(self, told: TakeBack) -> None:
+        """The decision could not be written: the trial may be told to come back again."""
+        if (told.study, told.index) in self.unplaced:
+            self.unplaced[told.study, told.index] = False
 
     def release(self, now: float) -> None:
         """Make the trials ready whose backoff has passed."""
@@ -275,11 +293,15 @@ class ClusterState:
         if new.hold != old.hold:
             self._keep_free(old.hold, -1)
             self._keep_free(new.hold, 1)
+        if new.unplaced:
+            self.unplaced.setdefault((study.key, index), False)
+        elif old.unplaced:
+            self.unplaced.pop((study.key, index), None)
         study.attempts += new.attempts - old.attempts
         study.gpus = amount(study.gpus + new.gpus - old.gpus)
         if not new.gpus and trial.leaving is not None:
             self._leave(study, index, trial, None)
-        elif new.gpus and not old.gpus:
+        elif new.gpus and (not old.gpus or old.unplaced):
             self._hear_reclaim(study, index, trial)
         self._note_holding(study, index, trial)
         waiting = len(study.pending)
@@ -293,7 +315,10 @@ class ClusterState:
         placement = trial.view.placement if trial.view is not None else None
         if placement is None or placement.reclaim is None or trial.leaving is not None or not trial.share.gpus:
             return False
-        self._leave(study, index, trial, _leaving(placement, placement.reclaim))
+        held, told = trial.held(), placement.reclaim
+        if held is None or not told.trial:
+            return False  # it waits for a node that does not come, and nobody gets anything of it
+        self._leave(study, index, trial, Leaving(held, told.queue, told.trial, told.gpus))
         return True
 
     def _leave(self, study: StudyBook, index: int, trial: TrialBook, leaving: Leaving | None) -> None:
@@ -358,11 +383,3 @@ class ClusterState:
     def _waits_until(self, key: str, index: int) -> float | None:
         trial = self.trial(key, index)
         return trial.share.pending if trial is not None else None
-
-
-def _leaving(placement: Placement, told: Preempt | Reclaim) -> Leaving:
-    """What a trial gives back, by its place and by what it was told."""
-    assert placement.node is not None, "only GPUs are given back"
-    assert placement.resource is not None, "only GPUs are given back"
-    held = Held(placement.node, placement.resource, placement.gpus, tuple(placement.devices or ()))
-    return Leaving(held, told.queue, told.trial, told.gpus)

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any, Final
 
-from tuneyard_api.common import ATTEMPT_LABEL, INDEX_LABEL, STUDY_LABEL, TRIAL_UID_LABEL, UID_LABEL, epoch_seconds
+from tuneyard_api.common import (
+    ATTEMPT_LABEL,
+    INDEX_LABEL,
+    STUDY_LABEL,
+    TRIAL_UID_LABEL,
+    UID_LABEL,
+    epoch_seconds,
+    seconds,
+)
 from tuneyard_api.trial import Outcome, Phase, Placement
 from tuneyard_scheduler import quantity, selection
 from tuneyard_scheduler.backends import VENDORS, catalog
@@ -21,6 +29,7 @@ from tuneyard_scheduler.views import (
     Preempt,
     QueueView,
     StudyView,
+    TakeBack,
     Taken,
     TrialView,
 )
@@ -228,6 +237,8 @@ def queue(item: Object) -> QueueView:
         weight=spec.get("weight", 1.0),
         parent=spec.get("parent"),
         reclaim=(spec.get("preemption") or {}).get("reclaim", "Any"),
+        unplaced=(spec.get("elastic") or {}).get("unplaced", 0),
+        patience=seconds((spec.get("elastic") or {}).get("timeout", "10m")),
         generation=meta.get("generation"),
         conditions=tuple((item.get("status") or {}).get("conditions") or ()),
     )
@@ -242,7 +253,7 @@ def placed(place: Place, version: str | None, now: float) -> Object:
     return _patch(version, {"phase": Phase.PLACED, "placement": placement, "reason": None, "message": None})
 
 
-def told_to_leave(told: Preempt, version: str | None, now: float) -> Object:
+def told_to_leave(told: Preempt | TakeBack, version: str | None, now: float) -> Object:
     """The patch that has a trial's attempt stopped, if its object is still the one that was decided on."""
     reclaim = told.reclaim(now).model_dump(mode="json", by_alias=True)
     return _patch(version, {"placement": {"reclaim": reclaim}})

@@ -37,10 +37,13 @@ class Plan:
 def draw_queues(rng: random.Random, gpus: int, most_gpus: int) -> dict[str, Object]:
     """The specs of the queues by name, for a cluster of so many GPUs, and so many on its largest node."""
     parent: Object = {"parent": LAB} if rng.random() < 0.5 else {}
-    shared = {"limit": most_gpus + rng.choice((0, 0.5, 1, 2, 3)), "weight": rng.choice((1.0, 3.0)), **parent}
+    shared: Object = {"limit": most_gpus + rng.choice((0, 0.5, 1, 2, 3)), "weight": rng.choice((1.0, 3.0)), **parent}
     shared["guaranteed"] = rng.choice((0, 0.5, 1))
-    reclaim = {"reclaim": rng.choice(("Any", "Any", "Any", "LowerPriority", "Never"))}
-    own = {"guaranteed": rng.randint(1, gpus) - rng.choice((0, 0, 0.4)), "preemption": reclaim, **parent}
+    reclaim = {"reclaim": rng.choice((*["Any"] * 6, "LowerPriority", "Never"))}
+    own: Object = {"guaranteed": rng.randint(1, gpus) - rng.choice((0, 0, 0.4)), "preemption": reclaim, **parent}
+    if rng.random() < 0.4:
+        shared["elastic"] = {"unplaced": rng.randint(1, 2), "timeout": rng.choice(("15s", "60s"))}
+        own["elastic"] = {"unplaced": rng.randint(1, 3)}
     lab = {"limit": gpus} if rng.random() < 0.3 else {}
     return {LAB: lab, SHARED: shared, OWN: own}
 
@@ -67,7 +70,7 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int, *, plain: bool = Tr
         spec["gpu"] = {"count": rng.randint(1, most_gpus)} if plain else _draw_gpu(rng, most_gpus)
     if rng.random() < 0.1:
         spec["maxDuration"] = "60s"
-    queue = rng.choice((None, SHARED, OWN))
+    queue = rng.choice((None, SHARED, OWN, OWN))
     if queue is not None:
         spec["queue"] = queue
     size = rng.randint(1, trials) if rng.random() < 0.1 else None
@@ -147,4 +150,4 @@ def _draw_temper(rng: random.Random, *, hangs: bool) -> Temper:
         "silent": rng.choice((0.0, 0.1)),
         "hangs": rng.choice((0.0, 0.1)) if hangs else 0.0,
     }
-    return Temper(rng.randrange(2**32), weights, rng.choice((1.0, 3.0, 6.0, 30.0)))
+    return Temper(rng.randrange(2**32), weights, rng.choice((1.0, 3.0, 6.0, 30.0, 30.0)))

@@ -38,6 +38,14 @@ class Quotas:
             limit, now = self._spec(queue).get("limit"), round(used[queue], 4)
             _must(limit is None or now <= limit, f"{place} makes {now} GPUs of {queue}, limit {limit}")
 
+    def judge_unplaced(self, place: str, study: Object, out: Iterable[str]) -> None:
+        """Whether no more trials wait for a node than their queue allows; `out` has the study of each."""
+        queues = {each["metadata"]["uid"]: _queue(each) for each in self._api.objects["studies"].values()}
+        name = _queue(study)
+        most = (self._spec(name).get("elastic") or {}).get("unplaced", 0)
+        waiting = sum(queues.get(each) == name for each in out)
+        _must(waiting <= most, f"{place} makes {waiting} of {name} that wait for a node, and it allows {most}")
+
     def spare(self, study: Object) -> float:
         """How many GPUs more the limits allow a study."""
         used = self._used_by_pods()

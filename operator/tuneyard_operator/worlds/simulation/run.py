@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer
+from tuneyard_operator.worlds.simulation.autoscaler import Autoscaler
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.ending import check_end, settled
 from tuneyard_operator.worlds.simulation.faults import Faults
@@ -82,6 +83,8 @@ class Simulation:
         self.users = Users(self.kernel, self.api, self.faults, self.cluster, self.plans)
         self.operator = OperatorProcess(self.kernel, self.api, self.faults, strategies, self.cluster.log_of)
         self.scheduler = SchedulerProcess(self.kernel, self.api, self.faults, self.invariants.decided)
+        if any("elastic" in spec for spec in queues.values()):
+            Autoscaler(self.kernel, self.cluster.machines)
         self._enough = Build(max(gpus)) if plain else Build(max(gpus), "parts", 40960, selected=True)
         for name, spec in queues.items():
             self.api.create("gpuqueues", {"metadata": {"name": name}, "spec": spec}, "user")
