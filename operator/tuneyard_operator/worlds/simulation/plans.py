@@ -48,6 +48,20 @@ def draw_queues(rng: random.Random, gpus: int, most_gpus: int) -> dict[str, Obje
     return {LAB: lab, SHARED: shared, OWN: own}
 
 
+def draw_plans(rng: random.Random, most_gpus: int, *, plain: bool) -> list[Plan]:
+    """Two or three studies; now and then one borrows for long what another is guaranteed."""
+    plans = [draw_plan(rng, f"s{number}", most_gpus, plain=plain) for number in range(rng.choice((2, 2, 3)))]
+    if rng.random() < 0.3:
+        borrower, owner = plans[:2]
+        trials = borrower.spec["trials"]
+        lent: Object = {"gpu": owner.spec.get("gpu", {"count": 1}), "priority": 0}
+        lent |= {"trials": {**trials, "parallel": min(8, trials["max"])}, "template": owner.spec["template"]}
+        spec = {key: value for key, value in borrower.spec.items() if key != "queue"} | lent
+        plans[0] = replace(borrower, spec=spec, temper=replace(borrower.temper, mean_seconds=60.0))
+        plans[1] = replace(owner, spec=owner.spec | {"queue": OWN, "gpu": lent["gpu"]})
+    return plans
+
+
 def draw_plan(rng: random.Random, name: str, most_gpus: int, *, plain: bool = True) -> Plan:
     """A study by chance, of 5 to 40 trials; on plain clusters it asks for whole GPUs and nothing else."""
     trials = 5 + int(rng.random() ** 3 * 36)

@@ -17,7 +17,7 @@ from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.invariants import Invariants
 from tuneyard_operator.worlds.simulation.kernel import START, TAIL, Kernel, Violation
 from tuneyard_operator.worlds.simulation.operators import OperatorProcess
-from tuneyard_operator.worlds.simulation.plans import draw_plan, draw_queues, really
+from tuneyard_operator.worlds.simulation.plans import draw_plans, draw_queues, really
 from tuneyard_operator.worlds.simulation.process import Process
 from tuneyard_operator.worlds.simulation.schedulers import SchedulerProcess
 from tuneyard_operator.worlds.simulation.shares import Build, draw_build
@@ -68,7 +68,7 @@ class Simulation:
         plain = rng.random() < 0.3
         builds = [draw_build(rng, plain=plain) for _ in range(rng.randint(1, 3))]
         gpus = [build.gpus for build in builds]
-        self.plans = [draw_plan(rng, f"s{number}", max(gpus), plain=plain) for number in range(rng.choice((2, 2, 3)))]
+        self.plans = draw_plans(rng, max(gpus), plain=plain)
         queues = draw_queues(rng, sum(gpus), max(gpus))
         self._quiet_at = rng.uniform(20.0, 90.0)
         if real_strategies:
