@@ -16,7 +16,7 @@ def burst(rng: random.Random) -> Workload:
     jobs = []
     for number in range(60):
         gpus = rng.choice((1, 1, 2, 4, 0.1, 0.25, 0.25, 0.3, 0.5, 0.7))
-        trials = int(12 * 2 ** rng.uniform(0, 4) / max(gpus, 0.25)) + 2
+        trials = int(4 * 2 ** rng.uniform(0, 3) / max(gpus, 0.25)) + 2
         arrives = 5400 * (number % 3) + rng.uniform(0, 240)
         jobs.append(job(f"s{number:02}", trials, rng, gpus=gpus, parallel=rng.choice((4, 8, 16, 32)), arrives=arrives))
     return Workload("whole and fractional burst", [8] * 8, jobs)
