@@ -95,7 +95,8 @@ class Controller:
         while True:
             wait = _BEAT if wakeup is None else min(_BEAT, max(0.0, wakeup - self._clock()))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
+                async with asyncio.timeout(wait):  # wait_for forgets a cancellation that comes with the change
+                    await self._changed.wait()
             self._changed.clear()
             wakeup = self._cycle()
             self._beat = time.monotonic()
