@@ -29,11 +29,12 @@ class Held(NamedTuple):
     """Which ones, where the place is on certain ones; each gives an equal part."""
 
     @classmethod
-    def by(cls, place: Place | Placement) -> Self | None:
-        """What a place gives; None where that is no GPU of a certain node."""
-        if place.node is None or place.resource is None:
+    def by(cls, place: Place | Placement, node: str | None = None) -> Self | None:
+        """What a place gives; None where that is no GPU of a certain node: of its own, or else of this one."""
+        node = place.node or node
+        if node is None or place.resource is None:
             return None
-        return cls(place.node, place.resource, place.gpus, tuple(place.devices or ()))
+        return cls(node, place.resource, place.gpus, tuple(place.devices or ()))
 
     @property
     def units(self) -> int:
@@ -93,6 +94,8 @@ class Share(NamedTuple):
     hold: Hold | None = None
     pending: float | None = None
     """The time from which it may be placed; None: it does not wait for a place."""
+    unplaced: bool = False
+    """Whether it waits for a node that is yet to come."""
 
 
 class TrialBook:
@@ -112,12 +115,20 @@ class TrialBook:
         self.holding: Holding | None = None
         """What it could be told to give back."""
 
+    def held(self) -> Held | None:
+        """The GPUs that go with its place, once it has a node: its own, or that which took its pod."""
+        place = self.view.placement if self.view is not None else None
+        if place is None:
+            return None
+        return Held.by(place, next((pod.node for pod in self.pods.values() if pod.node is not None), None))
+
     def could_give(self) -> Holding | None:
         """What it could be told to give back now."""
         view = self.view
         if view is None or view.placement is None or self.leaving is not None or not self.share.gpus:
             return None
-        held = Held.by(view.placement)
+        told = view.placement.reclaim is not None and not view.placement.reclaim.trial
+        held = None if told else self.held()
         if view.phase not in (Phase.PLACED, Phase.RUNNING) or held is None:
             return None
         return Holding((-view.since, -view.index), held)
@@ -144,9 +155,8 @@ class TrialBook:
         waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
         pending = (view.not_before or 0.0) if waits and view is not None else None
         if not self.pods and not self.ended:  # as most are
-            hold = _hold(claim, study)
-            gpus = claim.gpus if claim is not None and hold is not None else 0.0
-            return Share(int(claim is not None), gpus, hold, pending)
+            gpus = claim.gpus if claim is not None else 0.0
+            return Share(int(claim is not None), gpus, _hold(claim, study), pending, _is_unplaced(claim))
         return self._count_pods(claim, view, study, pending)
 
     def _count_pods(
@@ -160,19 +170,23 @@ class TrialBook:
         others = len({(pod.trial, pod.attempt) for pod in pods if not _of_trial(pod, view)})
         attempts = _attempts(own)
         gpus = sum(pod.taken.charge for pod in pods)
-        hold = None
+        hold, unplaced = None, False
         if claim is not None:
             attempts.add(claim.attempt)
             if claim.attempt not in _attempts(pod for pod in own if pod.node is not None):
-                hold = _hold(claim, study)
-                gpus += claim.gpus if hold is not None else 0.0
-        return Share(len(attempts) + others, amount(gpus), hold, pending)
+                hold, unplaced = _hold(claim, study), _is_unplaced(claim)
+                gpus += claim.gpus
+        return Share(len(attempts) + others, amount(gpus), hold, pending, unplaced)
 
 
 def _hold(claim: Place | Placement | None, study: StudyView | None) -> Hold | None:
     if claim is None or claim.node is None:
         return None
     return Hold(claim.node, taken(claim, study))
+
+
+def _is_unplaced(claim: Place | Placement | None) -> bool:
+    return claim is not None and claim.node is None and claim.resource is not None
 
 
 def _attempts(pods: Iterable[PodView]) -> set[int]:

@@ -35,6 +35,7 @@ from tuneyard_scheduler.views import (
     Preempt,
     QueueView,
     StudyView,
+    TakeBack,
     Taken,
     TrialView,
     Waiting,
@@ -300,6 +301,8 @@ def queue(item: Object) -> QueueView:
         weight=spec.get("weight", 1.0),
         parent=spec.get("parent"),
         reclaim=(spec.get("preemption") or {}).get("reclaim", "Any"),
+        unplaced=(spec.get("elastic") or {}).get("unplaced", 0),
+        patience=seconds((spec.get("elastic") or {}).get("timeout", "10m")),
         generation=meta.get("generation"),
         conditions=tuple((item.get("status") or {}).get("conditions") or ()),
     )
@@ -315,7 +318,7 @@ def placed(place: Place, version: str | None, now: float, uuid: str | None = Non
     return _patch(version, {"phase": Phase.PLACED, "placement": placement, **told})
 
 
-def told_to_leave(told: Preempt, version: str | None, now: float) -> Object:
+def told_to_leave(told: Preempt | TakeBack, version: str | None, now: float) -> Object:
     """The patch that has a trial's attempt stopped, if its object is still the one that was decided on."""
     reclaim = told.reclaim(now).model_dump(mode="json", by_alias=True)
     return _patch(version, {"placement": {"reclaim": reclaim}})

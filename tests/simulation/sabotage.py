@@ -21,7 +21,7 @@ from tuneyard_operator.trial_state import TrialState
 from tuneyard_operator.worlds.simulation import Faults, Simulation
 from tuneyard_operator.worlds.simulation.strategies import SeededStrategies, configuration
 from tuneyard_scheduler import inventory, memory, selection, translate
-from tuneyard_scheduler.policies import quota, reclaim
+from tuneyard_scheduler.policies import elastic, nodes, quota, reclaim
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import TrialView
 from tuneyard_strategy import stopping
@@ -242,7 +242,7 @@ def a_backoff_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
 
 @partial(sabotage, faults=Faults())
 def nobody_gives_way(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reclaim._Plan, "victims", lambda *_: [])
+    patch.setattr(reclaim._Plan, "find", lambda *_: (None, []))
 
 
 @partial(sabotage, faults=Faults())
@@ -253,7 +253,12 @@ def whoever_is_told_to_go_stays(patch: pytest.MonkeyPatch) -> None:
 @sabotage
 def more_go_than_are_needed(patch: pytest.MonkeyPatch) -> None:
     enough = reclaim._Plan._enough
-    patch.setattr(reclaim._Plan, "_enough", lambda self, victims, need, gpus: enough(self, victims, need, gpus + 1))
+
+    def more_than_enough(self: reclaim._Plan, groups: Any, lacks: reclaim.Amounts, need: reclaim.Need) -> Any:
+        gpus, charge, cpu, memory = lacks
+        return enough(self, groups, (gpus + 1, charge, cpu, memory), need)
+
+    patch.setattr(reclaim._Plan, "_enough", more_than_enough)
 
 
 @sabotage
@@ -264,6 +269,7 @@ def those_who_are_within_their_guarantee_go(patch: pytest.MonkeyPatch) -> None:
 @sabotage
 def limits_bind_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(quota, "over_limit", lambda *_: None)
+    patch.setattr(nodes, "headroom", lambda _: (None, math.inf))
 
 
 @partial(sabotage, faults=Faults())
@@ -316,3 +322,16 @@ def trials_that_are_let_go_on_are_forgotten(patch: pytest.MonkeyPatch) -> None:
         return [verdict for record in running for verdict in judge(self, [record])]
 
     patch.setattr(stopping.Halving, "judge", judge_alone)
+
+
+@sabotage
+def as_many_go_out_without_a_node_as_like(patch: pytest.MonkeyPatch) -> None:
+    let_out = elastic.let_out
+
+    def as_if_nobody_were(state: ClusterState, *args: Any) -> Any:
+        before, state.unplaced = state.unplaced, {}
+        given = let_out(state, *args)
+        state.unplaced = before | state.unplaced
+        return given
+
+    patch.setattr(elastic, "let_out", as_if_nobody_were)

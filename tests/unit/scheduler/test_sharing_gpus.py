@@ -188,6 +188,27 @@ class TestReclaim:
             shared.trial(index, "ns/b", Phase.FAILED)
         assert shared.cycle() == [("ns/a", 0, "n1")]
 
+    def test_nobody_nibbles_at_a_part_that_is_given_back(self, shared: Any) -> None:
+        shared.study("ns/a", share=0.5, trials=1, queue="mine")
+        assert len(shared.preempted()) == 2
+        shared.trial(7, "ns/b", Phase.FAILED)
+        shared.study("ns/c", share=0.25, trials=1, queue="theirs")
+        assert shared.cycle() == []
+        shared.trial(6, "ns/b", Phase.FAILED)
+        assert shared.cycle() == [("ns/a", 0, "n1")]
+
+    def test_who_has_a_place_before_all_are_gone_who_made_room_needs_no_other(self, shared: Any) -> None:
+        shared.study("ns/a", share=0.5, trials=2, queue="mine")
+        assert shared.preempted() == [
+            f"ns/b-{victim} for ns/a-{trial}" for victim, trial in ((7, 0), (6, 0), (5, 1), (4, 1))
+        ]
+        shared.trial(3, "ns/b", Phase.SUCCEEDED)
+        shared.trial(2, "ns/b", Phase.SUCCEEDED)
+        self.hold(shared, 0, "0", 0.5, "ns/a")
+        shared.study("ns/a", share=0.5, trials=0, queue="mine", parallel=1000)
+        shared.trial(2, "ns/a")
+        assert shared.preempted() == []  # what 7 and 6 give back is enough for it
+
     def test_a_gpu_that_somebody_shares_who_may_not_be_stopped_is_not_emptied(self, shared: Any) -> None:
         shared.queue("others", guaranteed=0.25)
         shared.study("ns/o", share=0.25, queue="others")

@@ -267,6 +267,9 @@ class Invariants:
         parallel = spec["trials"]["parallel"]
         _must(running <= parallel, f"{place} makes {running} attempts at a time, and parallel is {parallel}")
         if place.gpus:
+            if place.node is None:
+                out = [claim.study for claim in taken.values() if claim.node is None and claim.taken.gpus]
+                self._quotas.judge_unplaced(str(place), study, out)
             self._quotas.judge(str(place), study, ((claim.study, claim.taken.gpus) for claim in taken.values()))
 
     def _judge_node(self, place: Place, claim: Claim, before: list[Taken], demand: Demand) -> None:

@@ -116,7 +116,7 @@ class Machines:
         self._set_ready(machine, False)
         self.kernel.after(self.kernel.jitter(*_EVICTED_AFTER), self._evict_all, machine)
         after = self.kernel.jitter(*_BACK_AFTER)
-        self.kernel.after(after, self._remove if for_good else self._back, machine)
+        self.kernel.after(after, self.remove if for_good else self._back, machine)
 
     def _set_ready(self, machine: Machine, ready: bool) -> None:
         machine.ready, machine.changed = ready, self.kernel.now
@@ -128,6 +128,8 @@ class Machines:
                 self.evict(pod, "DeletionByTaintManager")
 
     def _back(self, machine: Machine) -> None:
+        if machine.gone:
+            return
         self._set_ready(machine, True)
         for pod in list(machine.pods.values()):
             # What came to pass on the node while nobody heard of it is told now.
@@ -139,7 +141,10 @@ class Machines:
                 self._kill(pod)
         self._kick()
 
-    def _remove(self, machine: Machine) -> None:
+    def remove(self, machine: Machine) -> None:
+        """A node goes for good."""
+        if machine.gone:
+            return
         machine.gone, machine.changed = True, self.kernel.now
         self.api.delete("nodes", machine.name, "cluster")
         del self.machines[machine.name]
@@ -233,6 +238,10 @@ class Machines:
             self._kick()
 
     # Endings that are not the pod's own ------------------------------------------------------------------------
+
+    def waiting(self) -> list[Pod]:
+        """The pods that no node has taken yet."""
+        return list(self._waiting.values())
 
     def alive(self) -> list[Pod]:
         """The pods that have not ended."""

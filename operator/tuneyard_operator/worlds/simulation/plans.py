@@ -38,12 +38,29 @@ class Plan:
 def draw_queues(rng: random.Random, gpus: int, most_gpus: int) -> dict[str, Object]:
     """The specs of the queues by name, for a cluster of so many GPUs, and so many on its largest node."""
     parent: Object = {"parent": LAB} if rng.random() < 0.5 else {}
-    shared = {"limit": most_gpus + rng.choice((0, 0.5, 1, 2, 3)), "weight": rng.choice((1.0, 3.0)), **parent}
+    shared: Object = {"limit": most_gpus + rng.choice((0, 0.5, 1, 2, 3)), "weight": rng.choice((1.0, 3.0)), **parent}
     shared["guaranteed"] = rng.choice((0, 0.5, 1))
-    reclaim = {"reclaim": rng.choice(("Any", "Any", "Any", "LowerPriority", "Never"))}
-    own = {"guaranteed": rng.randint(1, gpus) - rng.choice((0, 0, 0.4)), "preemption": reclaim, **parent}
+    reclaim = {"reclaim": rng.choice((*["Any"] * 6, "LowerPriority", "Never"))}
+    own: Object = {"guaranteed": rng.randint(1, gpus) - rng.choice((0, 0, 0.4)), "preemption": reclaim, **parent}
+    if rng.random() < 0.4:
+        shared["elastic"] = {"unplaced": rng.randint(1, 2), "timeout": rng.choice(("15s", "60s"))}
+        own["elastic"] = {"unplaced": rng.randint(1, 3)}
     lab = {"limit": gpus} if rng.random() < 0.3 else {}
     return {LAB: lab, SHARED: shared, OWN: own}
+
+
+def draw_plans(rng: random.Random, most_gpus: int, *, plain: bool) -> list[Plan]:
+    """Two or three studies; now and then one borrows for long what another is guaranteed."""
+    plans = [draw_plan(rng, f"s{number}", most_gpus, plain=plain) for number in range(rng.choice((2, 2, 3)))]
+    if rng.random() < 0.3:
+        borrower, owner = plans[:2]
+        trials = borrower.spec["trials"]
+        lent: Object = {"gpu": owner.spec.get("gpu", {"count": 1}), "priority": 0}
+        lent |= {"trials": {**trials, "parallel": min(8, trials["max"])}, "template": owner.spec["template"]}
+        spec = {key: value for key, value in borrower.spec.items() if key != "queue"} | lent
+        plans[0] = replace(borrower, spec=spec, temper=replace(borrower.temper, mean_seconds=60.0))
+        plans[1] = replace(owner, spec=owner.spec | {"queue": OWN, "gpu": lent["gpu"]})
+    return plans
 
 
 def draw_plan(rng: random.Random, name: str, most_gpus: int, *, plain: bool = True) -> Plan:
@@ -78,7 +95,7 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int, *, plain: bool = Tr
             spec["gpu"] = {rng.choice(("memory", "fraction")): "auto"}
     if rng.random() < 0.1:
         spec["maxDuration"] = "60s"
-    queue = rng.choice((None, SHARED, OWN))
+    queue = rng.choice((None, SHARED, OWN, OWN))
     if queue is not None:
         spec["queue"] = queue
     _draw_fidelity(rng, spec)
@@ -183,4 +200,4 @@ def _draw_temper(rng: random.Random, *, hangs: bool) -> Temper:
         "silent": rng.choice((0.0, 0.1)),
         "hangs": rng.choice((0.0, 0.1)) if hangs else 0.0,
     }
-    return Temper(rng.randrange(2**32), weights, rng.choice((1.0, 3.0, 6.0, 30.0)))
+    return Temper(rng.randrange(2**32), weights, rng.choice((1.0, 3.0, 6.0, 30.0, 30.0)))

@@ -38,6 +38,14 @@ class Quotas:
             limit, now = self._spec(queue).get("limit"), round(used[queue], 4)
             _must(limit is None or now <= limit, f"{place} makes {now} GPUs of {queue}, limit {limit}")
 
+    def judge_unplaced(self, place: str, study: Object, out: Iterable[str]) -> None:
+        """Whether no more trials wait for a node than their queue allows; `out` has the study of each."""
+        queues = {each["metadata"]["uid"]: _queue(each) for each in self._api.objects["studies"].values()}
+        name = _queue(study)
+        most = (self._spec(name).get("elastic") or {}).get("unplaced", 0)
+        waiting = sum(queues.get(each) == name for each in out)
+        _must(waiting <= most, f"{place} makes {waiting} of {name} that wait for a node, and it allows {most}")
+
     def spare(self, study: Object) -> float:
         """How many GPUs more the limits allow a study."""
         used = self._used_by_pods()
@@ -130,9 +138,11 @@ def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
         theirs = [
             state.giving.leaving[each.study, each.index].held.gpus for each in preempt if each.trial == told.trial
         ]
-        leaving = state.giving.leaving[told.study, told.index]
         # Pods of others may have come to the node after places on it were given: those places have to go as well.
-        lacking = told.gpus + max(0.0, -state.inventory.left(leaving.held.node, leaving.held.resource))
+        held, books = state.giving.leaving[told.study, told.index].held, state.inventory
+        over: list[float] = [books.left(held.node, held.resource)]
+        over += [books.part_left(held.node, held.resource, device) for device in held.devices]
+        lacking = told.gpus + max(0.0, -min(over))
         _must(sum(theirs) - min(theirs) < lacking - 1e-6, f"{told}: {theirs} GPUs are more than are needed")
     for name in {told.queue for told in preempt}:
         queue = state.queues.get(name)

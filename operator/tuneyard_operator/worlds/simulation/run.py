@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer
+from tuneyard_operator.worlds.simulation.autoscaler import Autoscaler
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.ending import check_end, settled
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.invariants import Invariants
 from tuneyard_operator.worlds.simulation.kernel import START, TAIL, Kernel, Violation
 from tuneyard_operator.worlds.simulation.operators import OperatorProcess
-from tuneyard_operator.worlds.simulation.plans import draw_plan, draw_queues, really
+from tuneyard_operator.worlds.simulation.plans import draw_plans, draw_queues, really
 from tuneyard_operator.worlds.simulation.process import Process
 from tuneyard_operator.worlds.simulation.reports import Reporting
 from tuneyard_operator.worlds.simulation.schedulers import SchedulerProcess
@@ -68,7 +69,7 @@ class Simulation:
         plain = rng.random() < 0.3
         builds = [draw_build(rng, plain=plain) for _ in range(rng.randint(1, 3))]
         gpus = [build.gpus for build in builds]
-        self.plans = [draw_plan(rng, f"s{number}", max(gpus), plain=plain) for number in range(rng.choice((2, 2, 3)))]
+        self.plans = draw_plans(rng, max(gpus), plain=plain)
         queues = draw_queues(rng, sum(gpus), max(gpus))
         self._quiet_at = rng.uniform(20.0, 90.0)
         if real_strategies:
@@ -86,6 +87,8 @@ class Simulation:
         )
         Reporting(self.kernel, self.cluster.machines, self.operator)
         self.scheduler = SchedulerProcess(self.kernel, self.api, self.faults, self.invariants.decided)
+        if any("elastic" in spec for spec in queues.values()):
+            Autoscaler(self.kernel, self.cluster.machines)
         self._enough = Build(max(gpus)) if plain else Build(max(gpus), "parts", 40960, selected=True)
         for name, spec in queues.items():
             self.api.create("gpuqueues", {"metadata": {"name": name}, "spec": spec}, "user")
