@@ -94,9 +94,16 @@ class LocalRunner:
         self._interrupts = 0
         self._ending: Ending | None = None
         for trial in store.trials(self.state.uid):
-            self.state.set_trial(trial, self._world.now())
-            self._scheduler.set_trial(trial)
+            self._begin(trial)
         self._world.adopt(self.state)
+
+    def _begin(self, trial: Object) -> None:
+        """Take in a trial of an earlier run. What failed is tried again at once: see `forgiven`."""
+        if "notBefore" in (trial.get("status") or {}):
+            version = int(trial["metadata"]["resourceVersion"])
+            trial = self._store.patch_trial(self.state.uid, trial["spec"]["index"], version, {"notBefore": None})
+        self.state.set_trial(trial, self._world.now())
+        self._scheduler.set_trial(trial)
 
     async def run(self) -> Ending:
         """Until the study has ended or is not to go on. Trials that run then are found by the next run."""
