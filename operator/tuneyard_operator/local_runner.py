@@ -124,7 +124,8 @@ class LocalRunner:
         return ending
 
     async def _close(self) -> None:
-        """Leave the strategy: an answer that is still to come is not waited for."""
+        """Leave the places that were not used, and the strategy: an answer that is still to come is not waited for."""
+        self._scheduler.close()
         if self._supplying is not None:
             self._supplying.cancel()
             await asyncio.gather(self._supplying, return_exceptions=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
+from tuneyard_api.trial import Phase
 from tuneyard_operator.worlds.leases import Holding, Lease
 from tuneyard_operator.worlds.machine import Machine
 from tuneyard_scheduler import translate
@@ -44,12 +45,23 @@ class LocalScheduler:
         self._held: set[str] = set()
         self._ended: set[tuple[int, int]] = set()
         self._leases: dict[tuple[int, int], Lease] = {}
+        """Of attempts that are to start."""
         self.waiting: Waiting | None = None
         """The next trial that waits, if one does, and why."""
 
     def set_trial(self, trial: Object) -> None:
-        """The trial is there, as given."""
-        self._cluster.set_trial(translate.trial(trial))
+        """The trial is there, as given; a place that it gave back before it was started is free again."""
+        view = translate.trial(trial)
+        self._cluster.set_trial(view)
+        for index, attempt in [key for key in self._leases if key[0] == view.index]:
+            if attempt != view.attempt or view.phase not in _HAS_A_PLACE:
+                self._leases.pop((index, attempt)).close()
+
+    def close(self) -> None:
+        """Let go of the places of which nothing was started."""
+        for lease in self._leases.values():
+            lease.close()
+        self._leases.clear()
 
     def set_process(self, index: int, attempt: int, *, ended: bool) -> None:
         """An attempt's process is seen. It counts against parallel for as long as it lives, also when told to end."""
@@ -136,4 +148,5 @@ def _gib(size: float | None) -> str:
 
 
 _NO_GPU: Final = Portion(None)
+_HAS_A_PLACE: Final = frozenset({Phase.PLACED, Phase.RUNNING})
 _HERE: Final = replace(DEFAULT, choose=_on_this_machine)
