@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Self
 
 from tuneyard_api.trial import Phase, Placement
@@ -47,11 +47,16 @@ class Held(NamedTuple):
         return amount(self.gpus / len(self.devices)) if self.devices else 0.0
 
 
+GivingOrder = tuple[float, float, int]
+Turn = tuple[float, int]
+"""Of a trial that is ready: its promise, with a minus, and its index. The smallest is the next one."""
+
+
 class Holding(NamedTuple):
     """A place on record, with GPUs that are held there: what a trial could give back."""
 
-    order: tuple[float, int]
-    """The smallest has its place for the shortest time."""
+    order: GivingOrder
+    """The smallest is the least promising; of those, the one that has its place for the shortest time."""
     held: Held
 
 
@@ -122,8 +127,8 @@ class TrialBook:
             return None
         return Held.by(place, next((pod.node for pod in self.pods.values() if pod.node is not None), None))
 
-    def could_give(self) -> Holding | None:
-        """What it could be told to give back now."""
+    def could_give(self, study: StudyView | None) -> Holding | None:
+        """What it could be told to give back now. Trials of different studies compare by their part of the fidelity."""
         view = self.view
         if view is None or view.placement is None or self.leaving is not None or not self.share.gpus:
             return None
@@ -131,7 +136,8 @@ class TrialBook:
         held = None if told else self.held()
         if view.phase not in (Phase.PLACED, Phase.RUNNING) or held is None:
             return None
-        return Holding((-view.since, -view.index), held)
+        most = study.fidelity if study is not None else None
+        return Holding((view.promise / most if most else 0.0, -view.since, -view.index), held)
 
     @property
     def blank(self) -> bool:
@@ -205,7 +211,7 @@ class StudyBook:
     """One study: its trials, and what they take together."""
 
     __slots__ = (
-        "_needs", "_of_need", "_plain", "attempts", "durations", "gpus", "holding", "key", "last_place", "pending",
+        "_of_need", "_plain", "_special", "attempts", "durations", "gpus", "holding", "key", "last_place", "pending",
         "queue", "ready", "trials", "view",
     )  # fmt: skip
 
@@ -220,13 +226,14 @@ class StudyBook:
         """The queue that is charged."""
         self.pending: MinSet[int] = MinSet()
         """Indices of the trials that wait for a place."""
-        self.ready: MinSet[int] = MinSet()
+        self.ready: MinSet[Turn] = MinSet()
         """Those of them whose backoff has passed; `make_ready` and `unready` keep them."""
-        self._plain: MinSet[int] = MinSet()
-        self._of_need: dict[Need, MinSet[int]] = {}
+        self._plain: MinSet[Turn] = MinSet()
+        self._of_need: dict[Need, MinSet[Turn]] = {}
         """Those that are ready, without and with a need of their own: each need is a request of its own."""
-        self._needs: dict[int, Need] = {}
-        self.holding: MinSet[tuple[float, int]] = MinSet()
+        self._special: dict[int, tuple[float, Need | None]] = {}
+        """Promise and need of those that are ready and have one of them."""
+        self.holding: MinSet[GivingOrder] = MinSet()
         """The trials that could give GPUs back, by `Holding.order`."""
         self.last_place = 0.0
         """When one of its trials last got a place, as far as is known."""
@@ -242,28 +249,35 @@ class StudyBook:
     def make_ready(self, index: int) -> None:
         """A trial may have a place."""
         self.unready(index)
-        self.ready.add(index)
         view = self.trials[index].view
-        need = view.need if view is not None else None
-        if need is None:
-            self._plain.add(index)
-        else:
-            self._needs[index] = need
-            self._of_need.setdefault(need, MinSet()).add(index)
+        promise, need = view.standing if view is not None else (0.0, None)
+        if promise or need is not None:
+            self._special[index] = promise, need
+        turn = -promise, index
+        self.ready.add(turn)
+        alike = self._plain if need is None else self._of_need.setdefault(need, MinSet())
+        alike.add(turn)
 
     def unready(self, index: int) -> None:
         """A trial does not wait for a place, or not yet."""
-        self.ready.discard(index)
-        self._plain.discard(index)
-        need = self._needs.pop(index, None)
-        if need is not None:
-            alike = self._of_need[need]
-            alike.discard(index)
-            if not alike:
-                del self._of_need[need]
+        promise, need = self._special.pop(index, (0.0, None))
+        turn = -promise, index
+        self.ready.discard(turn)
+        alike = self._plain if need is None else self._of_need[need]
+        alike.discard(turn)
+        if need is not None and not alike:
+            del self._of_need[need]
+
+    def is_ready(self, index: int) -> bool:
+        """Whether a trial may have a place."""
+        return (-self._special.get(index, (0.0, None))[0], index) in self.ready
+
+    def turns(self) -> Iterator[int]:
+        """The trials that may have a place: the most promising first, and of those the oldest."""
+        return (index for _, index in self.ready.ascending())
 
     def heads(self) -> list[int]:
         """The next trial of each request, in order; the next of all where none is ready."""
         found = [each.smallest() for each in (self._plain, *self._of_need.values())]
-        ready = sorted(index for index in found if index is not None)
+        ready = [index for _, index in sorted(turn for turn in found if turn is not None)]
         return ready or [index for index in (self.pending.smallest(),) if index is not None]

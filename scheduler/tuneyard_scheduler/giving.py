@@ -66,7 +66,7 @@ class Giving:
 
     def note(self, study: StudyBook, index: int, trial: TrialBook) -> None:
         """Keep those in order who could give GPUs back."""
-        old, new = trial.holding, trial.could_give()
+        old, new = trial.holding, trial.could_give(study.view)
         if new == old:
             return
         trial.holding = new

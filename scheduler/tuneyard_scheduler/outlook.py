@@ -80,7 +80,7 @@ class _Estimates:
         """The ends of a study's trials that hold GPUs, as far as they are known."""
         queue = self._state.queue_of(study)
         found = []
-        for _, negative in study.holding:
+        for *_, negative in study.holding:
             trial = study.trials[-negative]
             end = expected.end(study, trial, self._now, TYPICAL)
             if trial.holding is not None and end is not None:

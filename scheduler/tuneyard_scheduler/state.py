@@ -127,7 +127,7 @@ class ClusterState:
             self._note_place(study, view.since)
         changed = self._recount(study, view.index, trial)
         self._learn(study, view.index, trial)
-        if before is not None and before.need != view.need and view.index in study.ready:
+        if before is not None and before.standing != view.standing and study.is_ready(view.index):
             study.make_ready(view.index)
         heard = self.giving.hear(study, view.index, trial)
         self.giving.note(study, view.index, trial)

@@ -172,6 +172,7 @@ def study(item: Object) -> StudyView:
         phase=(item.get("status") or {}).get("phase"),
         deleting="deletionTimestamp" in meta,
         timeout=seconds(trials["timeout"]) if trials.get("timeout") else None,
+        fidelity=(spec.get("fidelity") or {}).get("max"),
     )
 
 
@@ -228,9 +229,15 @@ def trial(item: Object) -> TrialView:
         since=_waits_since(item) if phase is Phase.PENDING else _placed_at(placement),
         started=epoch_seconds(status["startTime"]) if status.get("startTime") else 0.0,
         run=_run(status.get("attempts")),
+        promise=_promise((item.get("spec") or {}).get("rung") or {}, status),
         preempted=sum(attempt["outcome"] == Outcome.PREEMPTED for attempt in status.get("attempts") or ()),
         version=meta.get("resourceVersion"),
     )
+
+
+def _promise(rung: Mapping[str, Any], status: Mapping[str, Any]) -> float:
+    """A trial on the first rung was let go nowhere yet."""
+    return max(float(rung["fidelity"]) if rung.get("level") else 0.0, float(status.get("judged") or 0))
 
 
 def _waits_since(item: Object) -> float:

@@ -109,6 +109,8 @@ class StudyView:
     deleting: bool = False
     timeout: float | None = None
     """Seconds that an attempt may run at most."""
+    fidelity: float | None = None
+    """How much of the fidelity a trial may have at most, where the study has one."""
 
 
 def fitted(study: StudyView, need: Need | None) -> StudyView:
@@ -146,10 +148,17 @@ class TrialView:
     """When its current attempt began to run. 0: it has not, or that is not known."""
     run: Run | None = None
     """Its last attempt, where that ran to its own end."""
+    promise: float = 0.0
+    """How far its strategy has let it go, by fidelity: that of its rung, or up to which it was let go on."""
     preempted: int = 0
     """How many of its attempts were stopped for others."""
     version: str | None = None
     """The object's version, for whoever writes the placement; the cycle does not look at it."""
+
+    @property
+    def standing(self) -> tuple[float, Need | None]:
+        """What tells it from others of its study that wait."""
+        return self.promise, self.need
 
     @property
     def age(self) -> tuple[int, int]:

@@ -55,7 +55,7 @@ def _places(state: ClusterState, study: StudyBook, view: StudyView) -> Iterator[
     gpu = view.gpu
     if gpu is None or not gpu.count or gpu.backend not in {None, _BACKEND}:
         return
-    for index in list(study.ready.ascending()):
+    for index in list(study.turns()):
         trial = study.trials[index].view
         if trial is not None and trial.preempted < OFTEN:
             yield Place(view.key, index, trial.attempt, None, gpu.count, gpu.resource, _BACKEND)

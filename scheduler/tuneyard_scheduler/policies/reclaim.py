@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 
-from tuneyard_scheduler.books import Held, StudyBook
+from tuneyard_scheduler.books import GivingOrder, Held, StudyBook
 from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.inventory import Offer
 from tuneyard_scheduler.policies import nodes
@@ -31,9 +31,9 @@ _HELPED: Final = frozenset({Reason.NO_NODE_FITS, Reason.HELD, Reason.QUEUE_LIMIT
 
 
 class Victim(NamedTuple):
-    """A trial that may be stopped. The smallest is the least advanced: it had its place last."""
+    """A trial that may be stopped. The smallest is the least promising; of those, the one that got its place last."""
 
-    order: tuple[float, int]
+    order: GivingOrder
     study: str
     trial: int
     attempt: int
@@ -146,8 +146,7 @@ def _unhelped(state: ClusterState, study: StudyBook, view: StudyView) -> Iterato
     """The trials of a study that could run, if only they had a place, and for whom nobody gives way yet."""
     helped = {leaving.trial for leaving in state.giving.leaving.values() if leaving.study == study.key}
     more = max(0, min(len(study.ready), view.parallel - study.attempts) - len(helped))
-    trials = study.ready.ascending()
-    return islice((index for index in trials if f"{study.key}-{index}" not in helped), more)
+    return islice((index for index in study.turns() if f"{study.key}-{index}" not in helped), more)
 
 
 class _Plan:
@@ -244,7 +243,7 @@ class _Plan:
         return heapq.merge(*studies)
 
     def _holders(self, study: StudyBook) -> Iterator[Victim]:
-        for _, negative in study.holding.ascending():
+        for *_, negative in study.holding.ascending():
             victim = self._victim(study, -negative)
             if victim is not None:
                 yield victim
