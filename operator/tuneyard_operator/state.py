@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
-from tuneyard_api.common import seconds
+from tuneyard_api.common import epoch_seconds, seconds
 from tuneyard_api.study import Objective, StudySpec
 from tuneyard_api.trial import Outcome, Phase
 from tuneyard_api.validation import validate_study
@@ -146,8 +146,13 @@ class StudyState:
             self._rank_anew(self.trials.values())
 
     def _take_up(self, status: Object) -> None:
-        """Go on from what an earlier process wrote: a space that was found to be exhausted still is."""
+        """Go on from what an earlier process wrote: a space that was found to be exhausted still is.
+
+        Its start counts, too, though the first trials may have been deleted since.
+        """
         self.status = status
+        if status.get("startTime"):
+            self.started_at = epoch_seconds(status["startTime"])
         self.peaks = Peaks.resumed(status.get("sizing"))
         if self.told_end is not None:
             self.recommended = status.get("recommended")

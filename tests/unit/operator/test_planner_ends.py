@@ -3,7 +3,7 @@
 import pytest
 from operator_objects import NOW, Yard
 
-from tuneyard_api.common import micro_timestamp
+from tuneyard_api.common import micro_timestamp, timestamp
 
 # The end of a study ----------------------------------------------------------------------------------------------
 
@@ -94,6 +94,12 @@ def test_the_duration_counts_from_the_first_trial() -> None:
     assert yard.tick(599).end() is None
     assert yard.tick(1).end() == ("Complete", "MaxDurationReached")
     assert yard.edit(maxDuration="11m").end() is None
+
+
+def test_after_a_restart_it_still_does_though_that_trial_is_gone() -> None:
+    yard = Yard(maxDuration="10m", status={"startTime": timestamp(NOW - 590)}).pending(1)
+    assert yard.end() is None
+    assert yard.tick(10).end() == ("Complete", "MaxDurationReached")
 
 
 def test_too_many_failures_end_a_study_until_more_are_allowed() -> None:
