@@ -9,7 +9,7 @@ from argparse import Namespace
 from functools import partial
 from typing import Any, Final
 
-from tuneyard.cli import words
+from tuneyard.cli import tables, words
 from tuneyard.cli.places import find_study, opened
 from tuneyard.cli.problem import Problem
 from tuneyard_api.common import UID_LABEL
@@ -72,10 +72,8 @@ def _in_cluster(options: Namespace) -> tuple[Object, list[Object]]:
 
 
 def _print_importances(found: Explanation) -> None:
-    width = max(9, *(len(each.name) for each in found.importances))
-    print(f"{'PARAMETER':<{width}}   IMPORTANCE   ALONE")
-    for each in found.importances:
-        print(f"{each.name:<{width}}   {each.total:>10.2f}   {each.main:>5.2f}")
+    headings = [tables.Heading("Parameter"), tables.Heading("Importance", True), tables.Heading("Alone", True)]
+    tables.write(headings, [[each.name, f"{each.total:.2f}", f"{each.main:.2f}"] for each in found.importances])
     about = f"of {found.metric}, by {words.count(found.observations, 'trial')}"
     print(f"\n{about}; the model explains {_percent(found.explained)} of their differences")
 
@@ -85,10 +83,17 @@ def _print_trials(found: Explanation, trials: list[Object]) -> None:
         trial["spec"]["index"]: ((trial.get("status") or {}).get("observation") or {}).get("metrics", {})
         for trial in trials
     }
-    print(f"TRIAL   {'OBSERVED':>10}   {'EXPECTED':>10}   {'+-':>8}")
-    for each in found.predictions:
-        observed = words.number(seen[each.index].get(found.metric))
-        print(f"{each.index:<5}   {observed:>10}   {words.number(each.mean):>10}   {each.deviation:>8.2g}")
+    headings = [tables.Heading("Trial"), *(tables.Heading(name, True) for name in ("Observed", "Expected", "+-"))]
+    rows = [
+        [
+            str(each.index),
+            words.number(seen[each.index].get(found.metric)),
+            words.number(each.mean),
+            f"{each.deviation:.2g}",
+        ]
+        for each in found.predictions
+    ]
+    tables.write(headings, rows)
 
 
 def _percent(part: float) -> str:
