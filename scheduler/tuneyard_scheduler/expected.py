@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from operator import itemgetter
+from operator import attrgetter
+from typing import NamedTuple
 
 from tuneyard_scheduler.books import Held, StudyBook, TrialBook
 from tuneyard_scheduler.devices import Portion, amount
+from tuneyard_scheduler.inventory import Offer
 from tuneyard_scheduler.state import ClusterState
+from tuneyard_scheduler.views import StudyView
 
 
 def seconds(study: StudyBook, share: float, ran: float = 0.0) -> float | None:
@@ -30,8 +34,14 @@ def end(study: StudyBook, trial: TrialBook, now: float, share: float) -> float |
     return None if total is None else max(now, begun + total)
 
 
-End = tuple[float, Held]
-"""When a trial gives back what it holds; infinite where that is not known."""
+class End(NamedTuple):
+    """A trial gives back what it holds of a node."""
+
+    at: float
+    """Infinite where that is not known."""
+    held: Held
+    cpu: float
+    memory: float
 
 
 def ends(state: ClusterState, node: str, resource: str, now: float, share: float) -> list[End]:
@@ -40,17 +50,20 @@ def ends(state: ClusterState, node: str, resource: str, now: float, share: float
     for key, index, held in state.occupants(node, resource):
         study, trial = state.study(key), state.trial(key, index)
         at = end(study, trial, now, share) if study is not None and trial is not None else None
-        found.append((float("inf") if at is None else at, held))
-    return sorted(found, key=itemgetter(0))
+        view = study.fitted(index) if study is not None else None
+        cpu, memory = (view.cpu, view.memory) if view is not None else (0.0, 0.0)
+        found.append(End(math.inf if at is None else at, held, cpu, memory))
+    return sorted(found, key=attrgetter("at"))
 
 
 class Emptying:
-    """The GPUs of a node as its trials end."""
+    """A node's GPUs of one resource name, and its CPU and memory, as trials end."""
 
     def __init__(self, state: ClusterState, node: str, resource: str) -> None:
         self._inventory, self._node, self._resource = state.inventory, node, resource
         self.units: float = state.inventory.left(node, resource)
         """GPUs of which nobody has anything."""
+        self.cpu, self.memory = state.inventory.spare(node)
         self._parts: dict[str, float] = {}
         """What is left of the GPUs that are divided."""
 
@@ -75,23 +88,30 @@ class Emptying:
             self.units += left >= 1.0
         self.units += held.units
 
-    def fits(self, portion: Portion) -> bool:
-        """Whether there is room for a trial that takes this."""
+    def end(self, end: End) -> None:
+        """A trial gives back all that it holds."""
+        self.give(end.held)
+        self.cpu, self.memory = self.cpu + end.cpu, self.memory + end.memory
+
+    def fits(self, portion: Portion, view: StudyView) -> bool:
+        """Whether there is room for a trial of the study, which takes this of the GPUs."""
+        if view.cpu > amount(self.cpu) or view.memory > self.memory:
+            return False
         if portion.units:
             return self.units >= portion.units
         return self.units >= 1 or any(left >= portion.share for left in self._parts.values())
 
 
-def room(state: ClusterState, node: str, resource: str, portion: Portion, known: Iterable[End]) -> float | None:
-    """When a node that has no room for this is expected to have it (infinite: not known).
+def room(state: ClusterState, node: str, offer: Offer, view: StudyView, known: Iterable[End]) -> float | None:
+    """When a node that has no room for a trial of the study is expected to have it (infinite: not known).
 
     None where it would not have it even if all trials on it ended, or has it now: then something else is lacking.
     """
-    emptying = Emptying(state, node, resource)
-    if emptying.fits(portion):
+    emptying = Emptying(state, node, offer.resource)
+    if emptying.fits(offer.portion, view):
         return None
-    for at, held in known:
-        emptying.give(held)
-        if emptying.fits(portion):
-            return at
+    for end in known:
+        emptying.end(end)
+        if emptying.fits(offer.portion, view):
+            return end.at
     return None

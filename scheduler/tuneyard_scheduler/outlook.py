@@ -131,7 +131,7 @@ class _Estimates:
         """
         held = self._state.reservation
         if held is not None and held.study == view.key:
-            return self._room_on(held, offers)
+            return self._room_on(held, view, offers)
         turns = self._ahead[view.gpu.resource if view.gpu is not None else ""]
         self._ahead[view.gpu.resource if view.gpu is not None else ""] += 1
         for end in self._ends:
@@ -145,11 +145,11 @@ class _Estimates:
                     return end.at
         return None
 
-    def _room_on(self, held: Reservation, offers: list[Offer]) -> float | None:
+    def _room_on(self, held: Reservation, view: StudyView, offers: list[Offer]) -> float | None:
         """When the node has room that is kept, as it looks now."""
         known = expected.ends(self._state, held.node, held.resource, self._now, TYPICAL)
-        portion = next((offer.portion for offer in offers if offer.resource == held.resource), None)
-        at = expected.room(self._state, held.node, held.resource, portion, known) if portion is not None else None
+        offer = next((offer for offer in offers if offer.resource == held.resource), None)
+        at = expected.room(self._state, held.node, offer, view, known) if offer is not None else None
         return None if at == math.inf else at
 
 

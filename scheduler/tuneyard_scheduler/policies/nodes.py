@@ -84,6 +84,11 @@ def _left_alone(state: ClusterState, node: str) -> Refusal:
     return Refusal(Reason.NODES_AVOIDED, said)
 
 
+def is_narrow(inventory: Inventory, view: StudyView) -> bool:
+    """Whether some node has the GPUs free for a trial that fits nowhere: then it lacks CPU or memory."""
+    return view.gpu is not None and _best(inventory.offers(view.gpu, view.needs), view.gpu, None) is not None
+
+
 def has_room(inventory: Inventory, offers: list[Offer], view: StudyView) -> bool:
     """Whether a further trial of the study fits somewhere."""
     return view.gpu is not None and _best(offers, view.gpu, _roomy(inventory, view)) is not None

@@ -1,10 +1,11 @@
 """A node is kept for the first in line that fits nowhere, and others fill in what they give back in time.
 
-A trial that needs several GPUs of one node, or a whole one beside shares, would else wait for ever: whatever falls free
-goes to smaller ones at once. So the node that is expected to have room for it first is kept for it, from when that is
-decided until the trial has a place, wherever that is. Another trial may use the node meanwhile if it is expected to end
-before, or needs only what is left beside. Source (EASY): A. Mu'alem, D. Feitelson, "Utilization, Predictability,
-Workloads, and User Runtime Estimates in Scheduling the IBM SP2 with Backfilling", IEEE TPDS 12(6), 2001.
+A trial that needs several GPUs of one node, or a whole one beside shares, or more CPU or memory than others, would else
+wait for ever: whatever falls free goes to smaller ones at once. So the node that is expected to have room for it first
+is kept for it, from when that is decided until the trial has a place, wherever that is. Another trial may use the node
+meanwhile if it is expected to end before, or needs only what is left beside. Source (EASY): A. Mu'alem, D. Feitelson,
+"Utilization, Predictability, Workloads, and User Runtime Estimates in Scheduling the IBM SP2 with Backfilling", IEEE
+TPDS 12(6), 2001.
 
 There is one such reservation at a time. Its time does not move: once it has passed, nobody fills in any more, so that
 the node empties however wrong the estimates were. The reservation goes to whoever is first in line, but an hour of
@@ -16,12 +17,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from operator import gt
 from typing import Final, NamedTuple
 
 from tuneyard_scheduler import expected
 from tuneyard_scheduler.books import Reservation, StudyBook
+from tuneyard_scheduler.devices import GpuRequest
 from tuneyard_scheduler.durations import CAUTIOUS, TYPICAL
 from tuneyard_scheduler.inventory import Offer
+from tuneyard_scheduler.policies import nodes
 from tuneyard_scheduler.policies.nodes import Spot
 from tuneyard_scheduler.policies.ordering import AGING, rank, waited
 from tuneyard_scheduler.reasons import Reason
@@ -37,6 +41,10 @@ _NODES: Final = 32
 """So many nodes of a kind are looked at, those with the most free GPUs."""
 _STUDIES: Final = 4
 """So many studies are looked at, until a node is found for one."""
+
+
+_Asks = tuple[float, float, float]
+"""GPUs, cores and bytes of memory of a trial."""
 
 
 class _Room(NamedTuple):
@@ -75,7 +83,11 @@ def _can_have_room(state: ClusterState, held: Reservation, view: StudyView) -> b
     if offer is None or node is None or state.giving.leaving_from(held.node, held.resource):
         return False
     ours = node.capacity.get(held.resource, 0) - state.foreign(held.node, held.resource)
-    return ours >= max(offer.portion.units, offer.portion.share)
+    emptied = expected.Emptying(state, held.node, held.resource)
+    for end in expected.ends(state, held.node, held.resource, 0.0, TYPICAL):
+        emptied.end(end)
+    narrow = view.cpu > emptied.cpu or view.memory > emptied.memory
+    return ours >= max(offer.portion.units, offer.portion.share) and not narrow
 
 
 def _offer(state: ClusterState, held: Reservation, view: StudyView) -> Offer | None:
@@ -100,18 +112,16 @@ def is_no_delay(state: ClusterState, held: Reservation, study: StudyBook, spot: 
         return True
     view = owner.fitted(held.trial)
     offer = _offer(state, held, view) if view is not None else None
-    return offer is not None and _fits_beside(state, held, offer, spot, now)
-
-
-def _fits_beside(state: ClusterState, held: Reservation, offer: Offer, spot: Spot, now: float) -> bool:
-    """Whether the trial that the node is kept for fits there at its time, though the spot is taken for good."""
+    if offer is None or view is None or study.view is None:
+        return False
     emptying = expected.Emptying(state, held.node, held.resource)
+    emptying.cpu, emptying.memory = emptying.cpu - study.view.cpu, emptying.memory - study.view.memory
     if spot.resource == held.resource:
         emptying.take(spot.portion.units, spot.portion.share, spot.devices)
-    for at, gives in expected.ends(state, held.node, held.resource, now, CAUTIOUS):
-        if at <= held.at:
-            emptying.give(gives)
-    return emptying.fits(offer.portion)
+    for end in expected.ends(state, held.node, held.resource, now, CAUTIOUS):
+        if end.at <= held.at:
+            emptying.end(end)
+    return emptying.fits(offer.portion, view)
 
 
 def _goes_before(state: ClusterState, study: StudyBook, owner: StudyBook, now: float) -> bool:
@@ -162,7 +172,10 @@ def _candidates(
     books = [(state.study(each.study), each.index) for each in lacking if each.study not in helped]
     known = [(s, view, index) for s, index in books if s is not None and (view := s.fitted(index)) is not None]
     for study, view, index in sorted(known, key=lambda each: -(waited(each[0], now) // AGING)):
-        if view.gpu is not None and state.inventory.least(view.gpu, view.needs) > smallest[view.gpu.resource]:
+        if view.gpu is None:
+            continue
+        gpus, *more = map(gt, _asks(state, view, view.gpu), smallest[view.gpu.resource])
+        if gpus or (any(more) and nodes.is_narrow(state.inventory, view)):
             yield study, view, index
 
 
@@ -171,14 +184,19 @@ def _helped(state: ClusterState) -> set[str]:
     return {leaving.study for leaving in state.giving.leaving.values()}
 
 
-def _smallest(state: ClusterState) -> dict[str, float]:
-    """By vendor, the least that a trial takes of those that run or wait."""
-    found: dict[str, float] = {}
+def _asks(state: ClusterState, view: StudyView, gpu: GpuRequest) -> _Asks:
+    return state.inventory.least(gpu, view.needs), view.cpu, view.memory
+
+
+def _smallest(state: ClusterState) -> dict[str, _Asks]:
+    """By vendor, the least that a trial takes of each of those that run or wait."""
+    found: dict[str, _Asks] = {}
     for study in state.studies():
         view = study.view
         if view is not None and view.gpu is not None and (study.gpus or study.pending):
-            least = state.inventory.least(view.gpu, view.needs)
-            found[view.gpu.resource] = min(least, found.get(view.gpu.resource, math.inf))
+            gpus, cpu, memory = _asks(state, view, view.gpu)
+            least = found.get(view.gpu.resource, (math.inf, math.inf, math.inf))
+            found[view.gpu.resource] = min(gpus, least[0]), min(cpu, least[1]), min(memory, least[2])
     return found
 
 
@@ -199,10 +217,10 @@ class _Search:
         avoid = trial.avoid if trial is not None else ()
         offers = self._state.inventory.offers(view.gpu, view.needs) if view.gpu is not None else []
         looked_at = ((offer, node) for offer in offers for node in offer.free.roomiest(_NODES))
-        rooms = [room for offer, node in looked_at if (room := self._room(node, offer, patient)) is not None]
+        rooms = [room for offer, node in looked_at if (room := self._room(node, offer, view, patient)) is not None]
         return min(rooms, key=lambda room: (room.node in avoid, room), default=None)
 
-    def _room(self, node: str, offer: Offer, patient: bool) -> _Room | None:
+    def _room(self, node: str, offer: Offer, view: StudyView, patient: bool) -> _Room | None:
         """When a node is expected to have room; None where it would not even if all trials on it ended."""
         resource = offer.resource
         if self._state.giving.leaving_from(node, resource):
@@ -210,9 +228,9 @@ class _Search:
         known = self._ends.get((node, resource))
         if known is None:
             known = self._ends[node, resource] = expected.ends(self._state, node, resource, self._now, TYPICAL)
-        if patient and (not known or known[0][0] == math.inf):
+        if patient and (not known or known[0].at == math.inf):
             return None
-        at = expected.room(self._state, node, resource, offer.portion, known)
+        at = expected.room(self._state, node, offer, view, known)
         if at is None or (patient and at == math.inf):
             return None
         return _Room(at, -self._state.inventory.left(node, resource), node, resource)

@@ -320,6 +320,48 @@ class TestReclaim:
         assert bench.state.reservation is None
 
 
+class TestCpu:
+    """Six GPUs and eight cores: GPUs are free, and what trials of two cores give back is kept for one of six."""
+
+    @pytest.fixture
+    def narrow(self, bench: Any) -> Any:
+        bench.node("n1", 6, cpu=8.0)
+        bench.study("ns/small", 1, created=1.0, cpu=2.0)
+        took(bench, 100.0, "ns/small")
+        for index, ago in enumerate([40, 30, 20, 10]):
+            bench.placed(index, "n1", key="ns/small", since=NOW - ago, started=NOW - ago)
+        bench.study("ns/big", 1, created=2.0, cpu=6.0)
+        bench.trial(0, "ns/big", since=NOW)
+        bench.trial(10, "ns/small", since=NOW)
+        return bench
+
+    def test_cores_are_kept(self, narrow: Any) -> None:
+        assert narrow.cycle(NOW) == []
+        assert narrow.state.reservation[:5] == ("ns/big", 0, "n1", "nvidia.com/gpu", NOW + 80)
+        for index in (0, 1):
+            narrow.trial(index, "ns/small", Phase.SUCCEEDED)
+            assert narrow.cycle(NOW + 1) == []
+        assert narrow.reasons(NOW + 1)["ns/small"] == "HeldForBiggerTrial"
+        narrow.trial(2, "ns/small", Phase.SUCCEEDED)
+        assert narrow.cycle(NOW + 2) == [("ns/big", 0, "n1")]
+
+    def test_who_needs_few_of_them_fills_in(self, narrow: Any) -> None:
+        narrow.cycle(NOW)
+        narrow.trial(0, "ns/small", Phase.SUCCEEDED)
+        narrow.study("ns/tiny", 1, created=3.0, trials=1)
+        assert narrow.cycle(NOW + 1) == [("ns/tiny", 0, "n1")]
+
+    def test_not_where_others_have_them_for_good(self, narrow: Any) -> None:
+        narrow.node("n1", 6, cpu=5.0)
+        assert narrow.cycle(NOW) == []
+        assert narrow.state.reservation is None
+
+    def test_who_lacks_gpus_only_is_no_bigger_for_asking_for_more_cores(self, narrow: Any) -> None:
+        narrow.node("n1", 4, cpu=64.0)
+        assert narrow.cycle(NOW) == []
+        assert narrow.state.reservation is None
+
+
 class TestParts:
     """A GPU that is shared is kept for one who needs all of it, and a whole node for one who needs several."""
 
