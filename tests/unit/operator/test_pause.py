@@ -77,6 +77,13 @@ def test_one_success_is_enough_to_go_on() -> None:
     assert yard.wanted()
 
 
+def test_one_that_was_stopped_early_has_a_result() -> None:
+    yard = failed(busy(), *range(5))
+    stopped = {"phase": "Stopped", "attempts": [attempt(outcome="EarlyStopped")]}
+    assert reason(yard.set(7, stopped)) == "NoTrialSucceeds", "it was stopped with something else"
+    assert reason(yard.set(8, {**stopped, "value": 0.5})) is None
+
+
 def test_a_success_ends_the_pause() -> None:
     yard = failed(busy(), *range(5))
     assert reason(yard.runs(7)) == "NoTrialSucceeds"

@@ -112,10 +112,16 @@ def valley(count: int, seed: int) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("strategy", ["tpe", "bayesian", "auto", "cmaes"])
+@pytest.mark.parametrize("strategy", ["tpe", "bayesian", "auto", "cmaes", "asha", "bohb"])
 def test_strategies_begin_where_earlier_observations_are_best(strategy: str) -> None:
     square = [{"name": name, "double": {"min": 0, "max": 1}} for name in ("x", "y")]
-    common = {"parameters": square, "constraints": [], "objectives": [{"metric": "loss", "goal": "minimize"}]}
+    common: dict[str, Any] = {
+        "parameters": square,
+        "constraints": [],
+        "objectives": [{"metric": "loss", "goal": "minimize"}],
+    }
+    if strategy in {"asha", "bohb"}:
+        common["fidelity"] = {"parameter": "epochs", "min": 1, "max": 9}
     warm = definition(strategy, **common, earlier=valley(60, 1), initial=[{"x": 0.9}])
     first, *others = create(warm).suggest(range(13))
     assert first.parameters["x"] == 0.9
@@ -126,5 +132,5 @@ def test_strategies_begin_where_earlier_observations_are_best(strategy: str) -> 
 
     assert distance(others) < distance(cold) / 2
     again = create(warm)
-    again.update([TrialRecord(index=0, parameters=first.parameters)])
+    again.update([TrialRecord(index=0, parameters=first.parameters, rung=first.rung)])
     assert again.suggest([5])[0] == others[4]
