@@ -17,6 +17,7 @@ from tuneyard_operator.state import StudyState
 from tuneyard_operator.strategy_client import InProcess, StrategyError, learns
 from tuneyard_operator.strategy_services import AGAIN_SECONDS, MAX_ANSWER, WithServices, allows
 from tuneyard_operator.world import WorldError
+from tuneyard_strategy.contract import TrialRecord
 from tuneyard_strategy.space import Space
 
 
@@ -288,3 +289,19 @@ async def test_a_study_that_falls_back_says_so(client: WithServices) -> None:
         assert (available["status"], available["reason"]) == ("False", "FellBack")
         assert "no JSON object" in available["message"]
     assert "StrategyAvailable" not in conditions(Yard().state)
+
+
+async def test_whoever_proposes_the_rules_that_stop_trials_are_ours(client: WithServices) -> None:
+    """The service is not there, and need not be."""
+    rule = {"rule": "median", "warmup": 2, "minTrials": 3}
+    study = asking("http://127.0.0.1:1", earlyStopping=rule)
+    for index in range(3):
+        curve = [{"step": step, "metrics": {"accuracy": 0.9}} for step in range(4)]
+        observed = {"value": 0.9, "observation": {"metrics": {"accuracy": 0.9}}, "curve": curve}
+        study.set(index, {"phase": "Succeeded", **observed})
+    good, bad = (
+        TrialRecord(index=index, parameters={"lr": 0.01}, state="running", curve=[(1, value), (2, value), (3, value)])
+        for index, value in ((3, 0.95), (4, 0.2))
+    )
+    found = await client.judge(study.state, [good, bad])
+    assert [(verdict.index, verdict.stop) for verdict in found] == [(4, True)]
