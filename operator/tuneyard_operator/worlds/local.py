@@ -186,8 +186,7 @@ class LocalWorld:
         what = program.program(state.spec, state.name, *key, given, cwd)
         lease = self._lease(trial)
         process = Process(self._home.attempt(state.uid, *key))
-        state_folder = self._home.checkpoint(state.uid, render.checkpoint_name(trial.parameters))
-        ours = process.environment | {render.CHECKPOINT_DIR: str(state_folder)}
+        ours = process.environment | render.checkpoints(str(self._home.checkpoints(state.uid)), state, trial)
         env = what.env | ours | lease.environment
         try:
             process.start(what.argv, env, cwd, keep_open=lease.descriptors)
