@@ -66,7 +66,7 @@ class PbtStrategy(RungStrategy):
     def _next(self, index: int, member: int, level: int) -> tuple[Rung, Configuration] | None:
         """A member's next trial, by what became of the last one; None where it trains, is done, or cannot begin."""
         here = sorted(self._rungs[member, level])
-        if any(self.history.fates[trial] == Fate.PENDING for trial in here):
+        if any(self._trains(trial) for trial in here):
             return None
         own = next((trial for trial in here if self._is_sound(trial)), None)
         if own is not None and level == self._last:
@@ -112,6 +112,9 @@ class PbtStrategy(RungStrategy):
     def _rung(self, member: int, level: int, continues: int | None = None) -> Rung:
         fidelity = min((level + 1) * self.fidelity.min, self.fidelity.max)
         return Rung(fidelity=fidelity, level=level, bracket=member, continues=continues)
+
+    def _trains(self, trial: int) -> bool:
+        return bool(self.history.fates[trial] == Fate.PENDING)
 
     def _is_sound(self, trial: int) -> bool:
         """Whether there is a checkpoint to go on from."""
