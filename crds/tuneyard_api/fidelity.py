@@ -56,6 +56,11 @@ class FidelitySpec(Model):
         "there. asha then runs trials to a rung, and continues the best of them later; pbt needs it.",
     )
 
+    @property
+    def generations(self) -> int:
+        """How many parts of `min` all of it has, the last one maybe a smaller one."""
+        return -(-self.max // self.min)
+
 
 class EarlyStoppingSpec(Model):
     """A rule that stops trials."""

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from tuneyard_api.common import seconds
-from tuneyard_api.study import Objective, StudySpec
+from tuneyard_api.study import POPULATION, Objective, StudySpec
 from tuneyard_api.trial import Outcome, Phase
 from tuneyard_api.validation import validate_study
 from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
@@ -381,6 +381,14 @@ class StudyState:
         if self.spec.strategy.name == "manual":
             allowed = min(allowed, len(self.spec.initial))
         return allowed
+
+    @property
+    def expected(self) -> float:
+        """How many trials there will be, as far as that is known: of a population as many, and more where some fail."""
+        strategy, fidelity = self.spec.strategy, self.spec.fidelity
+        if strategy.name != "pbt" or fidelity is None:
+            return self.limit
+        return min(self.limit, (strategy.population or POPULATION) * fidelity.generations)
 
     @property
     def problem(self) -> str | None:

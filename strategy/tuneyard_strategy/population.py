@@ -43,7 +43,7 @@ class PbtStrategy(RungStrategy):
         self._heights: dict[int, int] = {}
         """By member, a level above which it has no trial."""
         super().__init__(definition, space)
-        self._last = -(-self.fidelity.max // self.fidelity.min) - 1
+        self._last = self.fidelity.generations - 1
 
     def ranked(self, index: int) -> Iterator[Configuration]:
         """See LearningStrategy: members begin with the initial configurations and points of the Sobol sequence."""

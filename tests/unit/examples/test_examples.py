@@ -126,13 +126,11 @@ def test_digits_gives_the_same_result_again(tmp_path: Path) -> None:
 
 def test_population_goes_on_from_a_checkpoint_with_another_configuration(tmp_path: Path) -> None:
     config = {"lr": 0.3, "momentum": 0.2, "batch": 32}
-    kept, copied = (
-        {"TUNEYARD_CHECKPOINT_DIR": str(tmp_path / "kept")},
-        {"TUNEYARD_CHECKPOINT_DIR": str(tmp_path / "new")},
-    )
-    _, points, _ = run("population.py", files=tmp_path, parameters={**config, "epochs": 10}, **kept)
+    kept, new = str(tmp_path / "kept"), str(tmp_path / "new")
+    known = {**config, "epochs": 10}
+    _, points, _ = run("population.py", files=tmp_path, parameters=known, TUNEYARD_CHECKPOINT_DIR=kept)
     assert [point["step"] for point in points] == list(range(10))
-    source = {**copied, "TUNEYARD_CHECKPOINT_FROM": kept["TUNEYARD_CHECKPOINT_DIR"]}
+    source = {"TUNEYARD_CHECKPOINT_DIR": new, "TUNEYARD_CHECKPOINT_FROM": kept}
     (tmp_path / "reports.jsonl").unlink()
     _, more, _ = run("population.py", files=tmp_path, parameters={**config, "lr": 0.03, "epochs": 15}, **source)
     assert [point["step"] for point in more] == list(range(10, 15))
