@@ -200,6 +200,7 @@ class StudyState:
         self.strays = {stray: at for stray, at in self.strays.items() if stray[0] != trial.index}
         del self.trials[trial.index]
         self.holes.add(trial.index)
+        self.waits_since = None  # what nobody had to propose may be this one again
         self.touched.discard(trial.index)
 
     def _forget(self, trial: TrialState) -> None:

@@ -69,7 +69,7 @@ class PbtStrategy(RungStrategy):
         if any(self._trains(trial) for trial in here):
             return None
         own = next((trial for trial in here if self._is_sound(trial)), None)
-        if own is not None and level == self._last:
+        if own is not None and level >= self._last:
             return None
         source = self._source(index, own, level)
         if source is None:
@@ -124,7 +124,7 @@ class PbtStrategy(RungStrategy):
     def _height(self, member: int) -> int:
         """The highest level at which a member has a trial; -1 where it has none."""
         level = self._heights.get(member, -1)
-        while level >= 0 and not self._rungs[member, level]:
+        while level >= 0 and not self._rungs.get((member, level)):
             level -= 1
         self._heights[member] = level
         return level
