@@ -8,7 +8,8 @@ waits for the others, and from the trial's index, so that whoever asks again get
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -51,9 +52,18 @@ class PbtStrategy(RungStrategy):
         return iter(())
 
     def place(self, index: int) -> tuple[Rung, Configuration] | None:
-        """See RungStrategy: the next generation of the member that has come least far, of those that do not train."""
-        by_progress = sorted((self._height(member), member) for member in self._members)
-        found = (self._next(index, member, level) for level, member in by_progress)
+        """See RungStrategy: the next generation of the member that has come least far, of those that do not train.
+
+        Of several the best goes first: the worse one is, the more depends on the others' results.
+        """
+        by_level: dict[int, list[int]] = defaultdict(list)
+        for member in self._members:
+            by_level[self._height(member)].append(member)
+        found = (
+            self._next(index, member, level)
+            for level in sorted(by_level)
+            for member in self._best_first(level, by_level[level])
+        )
         return next((place for place in found if place is not None), None)
 
     @property
@@ -62,6 +72,20 @@ class PbtStrategy(RungStrategy):
         if any(self._height(member) < 0 for member in self._members):
             return self._start.exhausted_after(sum(len(self._rungs[member, 0]) for member in self._members))
         return f"all {len(self._members)} members of the population have come to their end"
+
+    def _best_first(self, level: int, members: Iterable[int]) -> list[int]:
+        """Members whose last trial is at this level; those without a result come last."""
+        ranks = {trial: rank for rank, trial in enumerate(self._generation(level))}
+
+        def turn(member: int) -> tuple[int, int]:
+            here = self._rungs.get((member, level), ())
+            return min((ranks.get(trial, len(ranks)) for trial in here), default=0), member
+
+        return sorted(members, key=turn)
+
+    def _generation(self, level: int) -> list[int]:
+        """The trials of all members that came to the end of a level, the best first."""
+        return self._best(*((member, level) for member in self._members))
 
     def _next(self, index: int, member: int, level: int) -> tuple[Rung, Configuration] | None:
         """A member's next trial, by what became of the last one; None where it trains, is done, or cannot begin."""
@@ -88,7 +112,7 @@ class PbtStrategy(RungStrategy):
             level: the member's.
         """
         for below in range(min(level, self._last - 1), -1, -1):
-            best = self._best(*((member, below) for member in self._members))
+            best = self._generation(below)
             count = int(len(best) * self._quantile + 1e-9)
             if own is not None and own not in best[len(best) - count :]:
                 return own, level

@@ -101,7 +101,9 @@ def test_the_worst_quarter_goes_on_from_the_best_one_and_all_others_as_they_are(
         study.end(index, loss)
     study.end(7, losses[7])
     new = study.start(8)
-    for member, each in enumerate(new):
+    assert [rung(each).bracket for each in new] == [3, 5, 1, 7, 0, 6, 4, 2], "the best first: the others may wait"
+    for each in new:
+        member = rung(each).bracket
         assert place(each)[:3] == (member, 1, 4)
         source = rung(each).continues
         if member in {2, 4}:
@@ -142,7 +144,7 @@ def test_those_within_bounds_are_better_and_larger_may_be_too() -> None:
     for index, (score, memory) in enumerate([(9.0, 5.0), (8.0, 4.0), (1.0, 1.0), (2.0, 3.0)]):
         ended = record(study.trials[index], "succeeded")
         study.strategy.update([ended.model_copy(update={"metrics": {"score": score, "memory": memory}})])
-    assert [rung(each).continues for each in study.start(4)] == [1, 1, 2, 3]
+    assert [place(each)[::3] for each in study.start(4)] == [(1, 1), (3, 3), (2, 2), (0, 1)]
 
 
 @pytest.mark.parametrize("state", ["failed", "infeasible", "unknown", "stopped"])
@@ -215,10 +217,15 @@ def test_each_member_is_trained_to_the_end_once(parallel: int) -> None:
             assert source.level == each.rung.level - 1
 
 
-def test_with_few_workers_the_population_keeps_step() -> None:
+def test_with_few_workers_the_population_keeps_step_and_the_worst_are_found() -> None:
     records, _ = run(define(8), 2, distance)
-    levels = [r.rung.level for r in records if r.rung]
-    assert levels == sorted(levels)
+    rungs = [r.rung for r in records if r.rung]
+    assert [each.level for each in rungs] == sorted(each.level for each in rungs)
+    before = {r.index: r.rung.bracket for r in records if r.rung}
+    copies = Counter(
+        each.level for each in rungs if each.continues is not None and before[each.continues] != each.bracket
+    )
+    assert copies == {1: 2, 2: 2}, "a quarter in each generation"
 
 
 def test_failures_here_and_there_are_made_up_for() -> None:
