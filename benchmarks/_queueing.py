@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tuneyard_api.trial import Phase, Placement
-from tuneyard_scheduler.devices import GpuRequest
+from tuneyard_api.trial import Phase
+from tuneyard_scheduler.devices import GpuRequest, Kind
 from tuneyard_scheduler.durations import Run
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import Decisions, Node, Place, Preempt, QueueView, StudyView, TrialView
@@ -30,9 +30,9 @@ class Job:
     durations: list[float]
 
     @property
-    def gpus(self) -> int:
-        """GPUs of each trial."""
-        return self.view.gpu.count if self.view.gpu is not None else 0
+    def gpus(self) -> float:
+        """GPUs of each trial; below 1: a part of one."""
+        return self.view.gpu.gpus if self.view.gpu is not None else 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Simulator:
         """From when a study could have a further place, as far as its own cap goes."""
         self._running = dict.fromkeys(self._jobs, 0)
         for number, gpus in enumerate(workload.nodes):
-            self.state.set_node(Node(f"n{number:04}", {GPU: gpus}))
+            self._back(f"n{number:04}", gpus)
         for queue in workload.queues:
             self.state.set_queue(queue)
         for job in workload.jobs:
@@ -140,8 +140,7 @@ class Simulator:
             self.state.set_trial(TrialView(job.view.key, index, since=self.now))
 
     def _start(self, place: Place) -> None:
-        placement = Placement(attempt=place.attempt, node=place.node, gpus=place.gpus, resource=place.resource)
-        key, now = place.study, self.now
+        placement, key, now = place.placement(self.now), place.study, self.now
         self.state.set_trial(
             TrialView(key, place.index, Phase.RUNNING, place.attempt, placement, since=now, started=now)
         )
@@ -191,7 +190,7 @@ class Simulator:
                 self._again(*key)
 
     def _back(self, node: str, gpus: int) -> None:
-        self.state.set_node(Node(node, {GPU: gpus}))
+        self.state.set_node(Node(node, {GPU: gpus}, kinds={GPU: Kind(GPU, parts="kai")}))
 
     def _ended(self, study: str) -> None:
         if self._running[study] == self._jobs[study].view.parallel:
@@ -211,12 +210,24 @@ class Simulator:
             return
         reserved = self.state.reservation
         kept = {leaving.held.node for leaving in self.state.giving.leaving.values()}
-        for node in self.state.inventory.nodes():
-            free = self.state.inventory.left(node.name, GPU)
-            if free >= smallest and node.name not in kept and node.ready:
-                self.out.idle_beside_fitting += seconds * free
-                if reserved is not None and reserved.node == node.name:
-                    self.out.kept += seconds * free
+        inventory, shared = self.state.inventory, self._shared_gpus() if smallest < 1 else {}
+        for node in inventory.nodes():
+            if node.name in kept or not node.ready:
+                continue
+            free = inventory.left(node.name, GPU)
+            idle: float = free if free >= smallest else 0
+            lefts = (inventory.part_left(node.name, GPU, device) for device in shared.get(node.name, ()))
+            idle += sum(left for left in lefts if left >= smallest)
+            self.out.idle_beside_fitting += seconds * idle
+            if reserved is not None and reserved.node == node.name:
+                self.out.kept += seconds * idle
+
+    def _shared_gpus(self) -> dict[str | None, set[str]]:
+        """The GPUs of which somebody has a part, by node."""
+        found: dict[str | None, set[str]] = {}
+        for place, _ in self._places.values():
+            found.setdefault(place.node, set()).update(place.devices)
+        return found
 
     def _may(self, key: str) -> bool:
         """Whether a further trial of a study may run by its cap and its queues' limits."""
@@ -240,7 +251,7 @@ class Simulator:
 
 def _alone(job: Job, gpus: int) -> float:
     """How long a study takes that has the cluster for itself: its trials one after the other on as many lanes."""
-    lanes = [0.0] * max(1, min(job.view.parallel, gpus // max(1, job.gpus)))
+    lanes = [0.0] * max(1, min(job.view.parallel, int(gpus / (job.gpus or 1))))
     for seconds in job.durations:
         heapq.heapreplace(lanes, lanes[0] + seconds)
     return max(lanes)
@@ -303,7 +314,7 @@ def job(
     trials: int,
     rng: random.Random,
     *,
-    gpus: int,
+    gpus: float,
     parallel: int,
     arrives: float = 0.0,
     queue: str | None = None,
@@ -312,7 +323,7 @@ def job(
     """A study whose trials take so many minutes, most of them few."""
     low, high = minutes
     durations = [60 * (low + (high - low) * rng.random() ** 2) for _ in range(trials)]
-    request = GpuRequest(GPU, gpus)
+    request = GpuRequest(GPU, int(gpus)) if gpus >= 1 else GpuRequest(GPU, share=gpus)
     view = StudyView(f"ns/{name}", name, "ns", created=round(arrives, 1), parallel=parallel, gpu=request, queue=queue)
     return Job(view, durations)
 

@@ -9,13 +9,13 @@ node is kept).
 """
 
 import argparse
-import dataclasses
 import itertools
 import random
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from _figures import save, show
@@ -33,6 +33,7 @@ from _queueing import (
     over_quota,
     percentile,
 )
+from _sharing import fractions, quarters
 
 from tuneyard_api.trial import Phase
 from tuneyard_scheduler.books import StudyBook, TrialBook
@@ -177,8 +178,8 @@ def by_arrival(study: StudyBook, view: StudyView, now: float) -> tuple[float, ..
 
 def emptiest(state: ClusterState, view: StudyView, trial: TrialBook) -> nodes.Spot | Refusal | None:
     """What schedulers do by default that spread pods over nodes: no packing."""
-    gpu = dataclasses.replace(view.gpu, spread=True) if view.gpu is not None else None
-    return nodes.fullest_that_fits(state, dataclasses.replace(view, gpu=gpu), trial)
+    gpu = replace(view.gpu, spread=True) if view.gpu is not None else None
+    return nodes.fullest_that_fits(state, replace(view, gpu=gpu), trial)
 
 
 FIFO = Policies(share=lambda _: (0.0,), order=by_arrival, reclaim=lambda *_: [], reserve=lambda *_: None)
@@ -207,7 +208,7 @@ SCHEDULERS: dict[str, Scheduler] = {
     "no backfill": partial(schedule, policies=Policies(backfill=lambda *_: False)),
     "no reservation": partial(schedule, policies=Policies(reserve=lambda *_: None)),
 }
-WORKLOADS: list[Callable[[random.Random], Workload]] = [one_large, mixed, burst, over_quota, failures]
+WORKLOADS: list[Callable[[random.Random], Workload]] = [one_large, mixed, burst, fractions, over_quota, failures]
 
 
 def worth() -> Figures:
@@ -258,12 +259,13 @@ def _row(name: str, out: Outcome) -> list[object]:
 def main() -> int:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=["costs", "worth"], help="only this one; nothing is saved then")
+    parts: dict[str, Callable[[], Figures]] = {"costs": costs, "worth": worth, "quarters": quarters}
+    parser.add_argument("--part", choices=list(parts), help="only this one; nothing is saved then")
     part = parser.parse_args().part
     if part is None:
-        save("scheduling", costs() | worth())
+        save("scheduling", {key: figure for measure in parts.values() for key, figure in measure().items()})
     else:
-        (costs if part == "costs" else worth)()
+        parts[part]()
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from tuneyard_api.common import Conditions, Model
+from tuneyard_api.common import Conditions, Duration, Model
 
 DEFAULT_QUEUE = "default"
 """The queue of studies that name none. It need not exist: then it has no guarantee and no limit."""
@@ -22,6 +22,22 @@ class PreemptionSpec(Model):
         default="Any",
         description="How the queue gets back what it is guaranteed and others borrow: by stopping the trials of any "
         "borrower; of those studies only that have a lower priority; or Never, then it waits for borrowers to end.",
+    )
+
+
+class ElasticSpec(Model):
+    """For clusters that add nodes when pods wait for one."""
+
+    unplaced: int = Field(
+        ge=1,
+        le=1000,
+        description="How many trials for which no node has room may have a pod that waits for one, so that the "
+        "cluster's autoscaler sees what is needed. They count as in use.",
+    )
+    timeout: Duration = Field(
+        default="10m",
+        description="How long such a trial waits for a node before it is taken back, to be tried again; twice as long "
+        "each further time.",
     )
 
 
@@ -48,6 +64,10 @@ class GpuQueueSpec(Model):
     )
     namespaces: list[Annotated[str, StringConstraints(min_length=1, max_length=63)]] | None = Field(
         default=None, max_length=1000, description="The namespaces whose studies may use it. Left out: all."
+    )
+    elastic: ElasticSpec | None = Field(
+        default=None,
+        description="For nodes that are added on demand: trials may wait for one. Left out: no pod before its node.",
     )
     preemption: PreemptionSpec = Field(
         default_factory=PreemptionSpec, description="Whose trials are stopped for this queue."

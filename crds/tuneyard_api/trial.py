@@ -67,10 +67,14 @@ class Needs(Model):
 
 
 class Reclaim(Model):
-    """Who is to have the GPUs of a placement instead: the attempt is stopped, and the trial runs again later."""
+    """Why a placement is taken back: the attempt is stopped, and the trial runs again later."""
 
-    queue: str = Field(max_length=253, description="The GpuQueue that is guaranteed them.")
-    trial: str = Field(max_length=317, description="Namespace and name of the trial that waits for them.")
+    queue: str = Field(max_length=253, description="The GpuQueue that is guaranteed the GPUs.")
+    trial: str = Field(
+        default="",
+        max_length=317,
+        description="Namespace and name of the trial that is to have them; empty: no node came for this one.",
+    )
     gpus: float = Field(default=0, ge=0, description="GPUs that are kept for it on the node.")
     time: Time | None = Field(default=None, description="When it was decided (RFC 3339).")
 
@@ -100,7 +104,9 @@ class Placement(Model):
 
     attempt: int = Field(ge=0, description="The attempt that this place is for.")
     node: str | None = Field(
-        default=None, max_length=253, description="The node; absent where Kubernetes may choose (no GPU)."
+        default=None,
+        max_length=253,
+        description="The node; absent where Kubernetes may choose: it needs no GPU, or waits for a node to be added.",
     )
     gpus: float = Field(default=0, ge=0, description="GPUs; below 1: a part of one.")
     resource: str | None = Field(

@@ -38,7 +38,7 @@ def blocked(state: StudyState, now: float) -> Block | None:
 
 def blocked_at(trial: TrialState) -> float:
     """When a trial's waiting begins to block its study; a lost place is no reason to."""
-    if trial.blocked_since is None or trial.seen is None or lost_place(trial):
+    if trial.blocked_since is None or trial.seen is None or lost_place(trial) or awaits_node(trial):
         return math.inf
     return trial.blocked_since + BLOCKED_AFTER.get(trial.seen.reason or "", BLOCKED_AFTER_DEFAULT)
 
@@ -47,6 +47,13 @@ def lost_place(trial: TrialState) -> bool:
     """Whether the node that the scheduler chose does not take the pod any more (cordoned, gone, filled by others)."""
     on_a_node = trial.placement is not None and trial.placement.get("node") is not None
     return on_a_node and trial.seen is not None and trial.seen.reason == "Unschedulable"
+
+
+def awaits_node(trial: TrialState) -> bool:
+    """Whether the pod is there to be seen by an autoscaler: it may wait for a node as long as the scheduler lets it."""
+    placement = trial.placement or {}
+    no_node = placement.get("node") is None and bool(placement.get("gpus"))
+    return no_node and trial.seen is not None and trial.seen.reason == "Unschedulable"
 
 
 def paused(state: StudyState, now: float) -> Block | None:

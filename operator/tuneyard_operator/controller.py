@@ -272,7 +272,8 @@ class _Runner:
             if heard is not None:
                 telemetry.RECONCILE_SECONDS.observe(time.monotonic() - heard)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wake.wait(), self._pause())
+                async with asyncio.timeout(self._pause()):  # wait_for forgets a cancellation that comes with the news
+                    await self.wake.wait()
 
     def _pause(self) -> float:
         """Seconds to the next time at which something is due."""

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import platform
 import signal
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
-from tuneyard_api.trial import Placement
-from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.engine import Engine
+from tuneyard_operator.local_scheduler import LocalScheduler
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.strategy_client import InProcess, StrategyClient
 from tuneyard_operator.world import Conflict, WorldError
-from tuneyard_operator.worlds.gpus import RESOURCE, Gpus
 from tuneyard_operator.worlds.home import Home
 from tuneyard_operator.worlds.local import LocalWorld, News
+from tuneyard_operator.worlds.machine import Machine
 from tuneyard_operator.worlds.store import Store
 from tuneyard_scheduler import translate
-from tuneyard_scheduler.cycle import schedule
-from tuneyard_scheduler.devices import Kind
-from tuneyard_scheduler.outlook import outlook
 from tuneyard_scheduler.reasons import Reason
-from tuneyard_scheduler.selection import ANY_NODE
-from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import NOTHING, AttemptKey, Node, Outlook, Place, PodView, StudyView, Waiting, taken
+from tuneyard_scheduler.views import Outlook
 from tuneyard_strategy.advisor import PATIENCE, Advisor
 
 Object = dict[str, Any]
@@ -74,25 +66,24 @@ class LocalRunner:
         store: where its objects are.
         home: where its folders are.
         study: its object.
-        gpus: what its trials may use; None if it needs none.
+        machine: what its trials may use.
         audience: whom to tell.
     """
 
-    def __init__(self, store: Store, home: Home, study: Object, gpus: Gpus | None, audience: Audience) -> None:
+    def __init__(self, store: Store, home: Home, study: Object, machine: Machine, audience: Audience) -> None:
         self._store = store
-        self._gpus = gpus
         self._audience = audience
         self._news: list[News] = []
-        self._world = LocalWorld(store, home, gpus, self._news.append)
-        self._world.on_trial = self._take_trial
+        meta = study["metadata"]
+        self._scheduler = LocalScheduler(machine, meta["uid"], translate.study_key(meta["namespace"], meta["name"]))
+        self._world = LocalWorld(store, home, machine, self._scheduler.lease, self._news.append)
+        self._world.on_trial = self._scheduler.set_trial
         self._strategies = _strategies(study)
         self._engine = Engine(self._world, self._strategies)
         self._supplying: asyncio.Task[None] | None = None
         self.state = self._engine.set_study(study)
         # Whoever runs a study again has mended what failed, maybe in a program of which the manifest says nothing.
         self.state.forgiven = self._world.now()
-        self._cluster = ClusterState()
-        self._waits: str | None = None
         self._waits_for: tuple[int, str] | None = None
         """The next trial and its reason; and since when that is so, until it is written."""
         self._waits_since: float | None = None
@@ -103,9 +94,16 @@ class LocalRunner:
         self._interrupts = 0
         self._ending: Ending | None = None
         for trial in store.trials(self.state.uid):
-            self.state.set_trial(trial, self._world.now())
-            self._take_trial(trial)
+            self._begin(trial)
         self._world.adopt(self.state)
+
+    def _begin(self, trial: Object) -> None:
+        """Take in a trial of an earlier run. What failed is tried again at once: see `forgiven`."""
+        if "notBefore" in (trial.get("status") or {}):
+            version = int(trial["metadata"]["resourceVersion"])
+            trial = self._store.patch_trial(self.state.uid, trial["spec"]["index"], version, {"notBefore": None})
+        self.state.set_trial(trial, self._world.now())
+        self._scheduler.set_trial(trial)
 
     async def run(self) -> Ending:
         """Until the study has ended or is not to go on. Trials that run then are found by the next run."""
@@ -126,7 +124,8 @@ class LocalRunner:
         return ending
 
     async def _close(self) -> None:
-        """Leave the strategy: an answer that is still to come is not waited for."""
+        """Leave the places that were not used, and the strategy: an answer that is still to come is not waited for."""
+        self._scheduler.close()
         if self._supplying is not None:
             self._supplying.cancel()
             await asyncio.gather(self._supplying, return_exceptions=True)
@@ -142,7 +141,7 @@ class LocalRunner:
             return None
         for index, seen in changed:
             self.state.set_attempt(index, seen, now)
-            self._take_process(index, seen)
+            self._scheduler.set_process(index, seen.attempt, ended=seen.state == "ended")
         await self._plan(now)
         return self._ending if self._ending is Ending.LEFT else self._end()
 
@@ -164,7 +163,8 @@ class LocalRunner:
             await self._act()
         news = self._news[:]
         self._news.clear()
-        self._audience.show(self.state, news, self._waits)
+        waiting = self._scheduler.waiting
+        self._audience.show(self.state, news, waiting.message if waiting is not None else None)
 
     async def _act(self) -> None:
         """Do what the engine plans, until nothing more follows from it."""
@@ -202,78 +202,36 @@ class LocalRunner:
 
     def _schedule(self, now: float) -> None:
         """Give places to waiting trials."""
-        self._cluster.set_study(self._view())
-        if self._gpus is not None and self._gpus.all:
-            self._cluster.set_node(self._node(self._gpus))
-        decisions = schedule(self._cluster, now)
-        if decisions.next_wakeup is not None:
-            self._plan_at = min(self._plan_at, decisions.next_wakeup)
-        waiting = next(iter(decisions.waiting), None)
-        self._waits = waiting.message if waiting is not None else None
-        self._explain(waiting, now)
-        for place in decisions.placements:
-            self._place(place, now)
-
-    def _view(self) -> StudyView:
-        """The study for the scheduler: there are no queues here, and GPUs only where it is to use them."""
         state = self.state
-        view = translate.study({**state.object, "status": state.status_written or state.status})
-        gpu = view.gpu if self._gpus is not None and self._gpus.all else None
-        return dataclasses.replace(
-            view, queue=None, gpu=gpu, needs=ANY_NODE, cpu=0.0, memory=0.0, suspended=state.spec.suspend
-        )
+        study = {**state.object, "status": state.status_written or state.status}
+        wakeup = self._scheduler.schedule(study, now, self._write, suspended=state.spec.suspend)
+        if wakeup is not None:
+            self._plan_at = min(self._plan_at, wakeup)
+        self._explain(now)
 
-    def _node(self, gpus: Gpus) -> Node:
-        """This machine, with the GPUs that no other study uses."""
-        study = self._cluster.study(translate.study_key(self.state.namespace, self.state.name))
-        capacity = gpus.free() + (study.gpus if study is not None else 0)
-        kind = Kind(RESOURCE, gpus.all[0].model)
-        return Node(platform.node(), {RESOURCE: min(int(capacity), len(gpus.all))}, kinds={RESOURCE: kind})
-
-    def _explain(self, waiting: Waiting | None, now: float) -> None:
+    def _explain(self, now: float) -> None:
         """Write why the next trial waits, where that lasts, for `tuneyard queue` to show. There is no line here."""
+        waiting = self._scheduler.waiting
         if waiting is None or waiting.reason == Reason.PARALLEL_LIMIT:
             self._waits_for = None
         elif self._waits_for != (waiting.index, waiting.reason):
             self._waits_for, self._waits_since = (waiting.index, waiting.reason), now
         elif self._waits_since is not None and now >= self._waits_since + _WAITED_SECONDS:
             self._waits_since = None
-            start = outlook(self._cluster, [waiting], now)[waiting.study].start
-            with contextlib.suppress(Conflict):  # it has changed: then there is other news soon
-                self._write(waiting, translate.waits(waiting, Outlook(start=start), None)["status"], now)
+            outlook = Outlook(start=self._scheduler.start(waiting, now))
+            # Where it has changed meanwhile, there is other news soon.
+            status = translate.waits(waiting, outlook, None)["status"]
+            self._write(waiting.index, self._scheduler.version(waiting), status)
 
-    def _place(self, place: Place, now: float) -> None:
+    def _write(self, index: int, version: int, status: Object) -> bool:
+        """Write a place, or why it waits, into a trial; False where that has changed meanwhile."""
         try:
-            self._write(place, translate.placed(place, None, now)["status"], now)
+            after = self._store.patch_trial(self.state.uid, index, version, status)
         except Conflict:
-            self._cluster.forget(place)
-
-    def _write(self, about: Place | Waiting, status: Object, now: float) -> None:
-        """Change a trial's status, if it is still the one that was decided on.
-
-        Raises:
-            Conflict: it is not.
-        """
-        trial = self._cluster.trial(about.study, about.index)
-        version = int(trial.view.version or 0) if trial is not None and trial.view is not None else 0
-        after = self._store.patch_trial(self.state.uid, about.index, version, status)
-        self.state.set_trial(after, now)
-        self._take_trial(after)
-
-    def _take_trial(self, trial: Object) -> None:
-        self._cluster.set_trial(translate.trial(trial))
-
-    def _take_process(self, index: int, seen: AttemptSeen) -> None:
-        """A process counts against parallel and holds its GPUs for as long as it lives, also when it is told to end."""
-        uid = f"{index}/{seen.attempt}"
-        if seen.state == "ended":
-            self._cluster.remove_pod(uid)
-            return
-        key = AttemptKey(translate.study_key(self.state.namespace, self.state.name), index, seen.attempt)
-        trial = self.state.trials.get(index)
-        place = Placement.model_validate(trial.placement) if trial is not None and trial.placement else None
-        held = taken(place, None) if place is not None else NOTHING
-        self._cluster.set_pod(PodView(uid, place.node if place else None, held, key, self.state.uid))
+            return False
+        self.state.set_trial(after, self._world.now())
+        self._scheduler.set_trial(after)
+        return True
 
     # The end ---------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from tuneyard_operator.actions import (
     WriteTrial,
 )
 from tuneyard_operator.attempts import AttemptSeen, End, classify
-from tuneyard_operator.blocking import BLOCKED_AFTER, blocked, blocked_at, lost_place, paused
+from tuneyard_operator.blocking import BLOCKED_AFTER, awaits_node, blocked, blocked_at, lost_place, paused
 from tuneyard_operator.metrics import BadMetrics, from_termination_message, observe, usable
 from tuneyard_operator.needs import Growth, after_out_of_memory
 from tuneyard_operator.state import StudyState
@@ -244,10 +244,12 @@ def _plan_leaving(
 def _leaves(trial: TrialState) -> End | None:
     """Why the scheduler takes the current attempt's place back, if it does."""
     told = trial.reclaim
-    if told is not None:
-        whom = f"trial {told.get('trial')} of GpuQueue '{told.get('queue')}', which is guaranteed them"
-        return End(Outcome.PREEMPTED, "Reclaimed", f"gave its GPUs back for {whom}")
-    return End(Outcome.INFRASTRUCTURE, "PlaceLost", trial.lost) if trial.lost else None
+    if told is None:
+        return End(Outcome.INFRASTRUCTURE, "PlaceLost", trial.lost) if trial.lost else None
+    if not told.get("trial"):
+        return End(Outcome.PREEMPTED, "NoNodeCame", "no node was added for it in time; it is tried again")
+    whom = f"trial {told['trial']} of GpuQueue '{told.get('queue')}', which is guaranteed them"
+    return End(Outcome.PREEMPTED, "Reclaimed", f"gave its GPUs back for {whom}")
 
 
 def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction | None:
@@ -260,6 +262,8 @@ def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: 
             return _conclude(state, trial, End(Outcome.INFRASTRUCTURE, "PlaceLost", seen.waits_for[:1000]), seen, now)
         state.wake(trial.index, at)
         return None
+    if awaits_node(trial):
+        return _tell(trial, "AwaitsNode", "no node has room for it: its pod waits for one to be added")
     at = blocked_at(trial)
     if now < at:
         state.wake(trial.index, at)
@@ -267,11 +271,15 @@ def _plan_waiting(state: StudyState, trial: TrialState, seen: AttemptSeen, now: 
     if seen.generation is not None and seen.generation < state.generation:
         corrected = End(Outcome.BLOCKED, seen.reason or "Blocked", "started anew because the study was changed")
         return _conclude(state, trial, corrected, seen, now)
-    why = seen.waits_for[:1000]
-    if trial.told != why:
-        trial.told = why
-        return WriteTrial(trial.index, trial.version, {"reason": seen.reason, "message": why})
-    return None
+    return _tell(trial, seen.reason, seen.waits_for[:1000])
+
+
+def _tell(trial: TrialState, reason: str | None, why: str) -> WriteTrial | None:
+    """Say why it waits, once."""
+    if trial.told == why:
+        return None
+    trial.told = why
+    return WriteTrial(trial.index, trial.version, {"reason": reason, "message": why})
 
 
 def _plan_running(state: StudyState, trial: TrialState, seen: AttemptSeen, now: float) -> TrialAction | None:

@@ -13,7 +13,7 @@ from tuneyard_api.study import StudySpec
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler import memory
-from tuneyard_scheduler.backends import catalog
+from tuneyard_scheduler.backends import VENDORS, catalog
 
 Object = dict[str, Any]
 
@@ -174,11 +174,13 @@ def objects(
     _add_checkpoints(state, of, pod, main)
     memory.render(of.needs.get("memory"), main)
     needed: list[Object] = []
-    if of.placement and of.placement.get("node"):
+    if of.placement and (of.placement.get("node") or of.placement.get("gpus")):
         vendor = state.spec.gpu.vendor if state.spec.gpu is not None else "nvidia"
         needed = catalog.render(of.placement, template, main, vendor=vendor, name=state.name, uid=state.uid)
         if gpu_runtime_class and (of.placement.get("resource") or "").startswith("nvidia.com/"):
             pod.setdefault("runtimeClassName", gpu_runtime_class)
+        if not of.placement.get("node"):
+            _select_model(state.spec, pod)
     ours = {STUDY_LABEL: state.name, UID_LABEL: state.uid}
     for each in needed:
         each["metadata"] |= {"namespace": state.namespace, "labels": ours}
@@ -201,6 +203,13 @@ def objects(
         },
     }
     return [*needed, job]
+
+
+def _select_model(spec: StudySpec, pod: Object) -> None:
+    """Where any node may take the pod, it is one with the GPUs that were asked for."""
+    if spec.gpu is not None and spec.gpu.model is not None:
+        selector = {VENDORS[spec.gpu.vendor].model_label: spec.gpu.model}
+        pod["nodeSelector"] = {**(pod.get("nodeSelector") or {}), **selector}
 
 
 def measuring(spec: StudySpec, placement: Object | None) -> dict[str, str]:

@@ -144,7 +144,7 @@ class TrialState:
 
     @property
     def gpus(self) -> float:
-        """GPUs that the current attempt holds."""
+        """GPUs that the current attempt holds; a part of one counts as a part."""
         return float(self.placement.get("gpus", 0)) if self.placement and not self.phase.terminal else 0
 
     def trouble(self, generation: int, since: float) -> float | None:

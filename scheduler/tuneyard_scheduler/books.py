@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Self
 
 from tuneyard_api.trial import Phase, Placement
@@ -29,11 +29,12 @@ class Held(NamedTuple):
     """Which ones, where the place is on certain ones; each gives an equal part."""
 
     @classmethod
-    def by(cls, place: Place | Placement) -> Self | None:
-        """What a place gives; None where that is no GPU of a certain node."""
-        if place.node is None or place.resource is None:
+    def by(cls, place: Place | Placement, node: str | None = None) -> Self | None:
+        """What a place gives; None where that is no GPU of a certain node: of its own, or else of this one."""
+        node = place.node or node
+        if node is None or place.resource is None:
             return None
-        return cls(place.node, place.resource, place.gpus, tuple(place.devices or ()))
+        return cls(node, place.resource, place.gpus, tuple(place.devices or ()))
 
     @property
     def units(self) -> int:
@@ -46,11 +47,16 @@ class Held(NamedTuple):
         return amount(self.gpus / len(self.devices)) if self.devices else 0.0
 
 
+GivingOrder = tuple[float, float, int]
+Turn = tuple[float, int]
+"""Of a trial that is ready: its promise, with a minus, and its index. The smallest is the next one."""
+
+
 class Holding(NamedTuple):
     """A place on record, with GPUs that are held there: what a trial could give back."""
 
-    order: tuple[float, int]
-    """The smallest has its place for the shortest time."""
+    order: GivingOrder
+    """The smallest is the least promising; of those, the one that has its place for the shortest time."""
     held: Held
 
 
@@ -93,6 +99,8 @@ class Share(NamedTuple):
     hold: Hold | None = None
     pending: float | None = None
     """The time from which it may be placed; None: it does not wait for a place."""
+    unplaced: bool = False
+    """Whether it waits for a node that is yet to come."""
 
 
 class TrialBook:
@@ -112,15 +120,24 @@ class TrialBook:
         self.holding: Holding | None = None
         """What it could be told to give back."""
 
-    def could_give(self) -> Holding | None:
-        """What it could be told to give back now."""
+    def held(self) -> Held | None:
+        """The GPUs that go with its place, once it has a node: its own, or that which took its pod."""
+        place = self.view.placement if self.view is not None else None
+        if place is None:
+            return None
+        return Held.by(place, next((pod.node for pod in self.pods.values() if pod.node is not None), None))
+
+    def could_give(self, study: StudyView | None) -> Holding | None:
+        """What it could be told to give back now. Trials of different studies compare by their part of the fidelity."""
         view = self.view
         if view is None or view.placement is None or self.leaving is not None or not self.share.gpus:
             return None
-        held = Held.by(view.placement)
+        told = view.placement.reclaim is not None and not view.placement.reclaim.trial
+        held = None if told else self.held()
         if view.phase not in (Phase.PLACED, Phase.RUNNING) or held is None:
             return None
-        return Holding((-view.since, -view.index), held)
+        most = study.fidelity if study is not None else None
+        return Holding((view.promise / most if most else 0.0, -view.since, -view.index), held)
 
     @property
     def blank(self) -> bool:
@@ -144,9 +161,8 @@ class TrialBook:
         waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
         pending = (view.not_before or 0.0) if waits and view is not None else None
         if not self.pods and not self.ended:  # as most are
-            hold = _hold(claim, study)
-            gpus = claim.gpus if claim is not None and hold is not None else 0.0
-            return Share(int(claim is not None), gpus, hold, pending)
+            gpus = claim.gpus if claim is not None else 0.0
+            return Share(int(claim is not None), gpus, _hold(claim, study), pending, _is_unplaced(claim))
         return self._count_pods(claim, view, study, pending)
 
     def _count_pods(
@@ -160,19 +176,23 @@ class TrialBook:
         others = len({(pod.trial, pod.attempt) for pod in pods if not _of_trial(pod, view)})
         attempts = _attempts(own)
         gpus = sum(pod.taken.charge for pod in pods)
-        hold = None
+        hold, unplaced = None, False
         if claim is not None:
             attempts.add(claim.attempt)
             if claim.attempt not in _attempts(pod for pod in own if pod.node is not None):
-                hold = _hold(claim, study)
-                gpus += claim.gpus if hold is not None else 0.0
-        return Share(len(attempts) + others, amount(gpus), hold, pending)
+                hold, unplaced = _hold(claim, study), _is_unplaced(claim)
+                gpus += claim.gpus
+        return Share(len(attempts) + others, amount(gpus), hold, pending, unplaced)
 
 
 def _hold(claim: Place | Placement | None, study: StudyView | None) -> Hold | None:
-    if claim is None or claim.node is None or claim.resource is None:
+    if claim is None or claim.node is None:
         return None
     return Hold(claim.node, taken(claim, study))
+
+
+def _is_unplaced(claim: Place | Placement | None) -> bool:
+    return claim is not None and claim.node is None and claim.resource is not None
 
 
 def _attempts(pods: Iterable[PodView]) -> set[int]:
@@ -191,7 +211,7 @@ class StudyBook:
     """One study: its trials, and what they take together."""
 
     __slots__ = (
-        "_needs", "_of_need", "_plain", "attempts", "durations", "gpus", "holding", "key", "last_place", "pending",
+        "_of_need", "_plain", "_special", "attempts", "durations", "gpus", "holding", "key", "last_place", "pending",
         "queue", "ready", "trials", "view",
     )  # fmt: skip
 
@@ -206,13 +226,14 @@ class StudyBook:
         """The queue that is charged."""
         self.pending: MinSet[int] = MinSet()
         """Indices of the trials that wait for a place."""
-        self.ready: MinSet[int] = MinSet()
+        self.ready: MinSet[Turn] = MinSet()
         """Those of them whose backoff has passed; `make_ready` and `unready` keep them."""
-        self._plain: MinSet[int] = MinSet()
-        self._of_need: dict[Need, MinSet[int]] = {}
+        self._plain: MinSet[Turn] = MinSet()
+        self._of_need: dict[Need, MinSet[Turn]] = {}
         """Those that are ready, without and with a need of their own: each need is a request of its own."""
-        self._needs: dict[int, Need] = {}
-        self.holding: MinSet[tuple[float, int]] = MinSet()
+        self._special: dict[int, tuple[float, Need | None]] = {}
+        """Promise and need of those that are ready and have one of them."""
+        self.holding: MinSet[GivingOrder] = MinSet()
         """The trials that could give GPUs back, by `Holding.order`."""
         self.last_place = 0.0
         """When one of its trials last got a place, as far as is known."""
@@ -228,28 +249,35 @@ class StudyBook:
     def make_ready(self, index: int) -> None:
         """A trial may have a place."""
         self.unready(index)
-        self.ready.add(index)
         view = self.trials[index].view
-        need = view.need if view is not None else None
-        if need is None:
-            self._plain.add(index)
-        else:
-            self._needs[index] = need
-            self._of_need.setdefault(need, MinSet()).add(index)
+        promise, need = view.standing if view is not None else (0.0, None)
+        if promise or need is not None:
+            self._special[index] = promise, need
+        turn = -promise, index
+        self.ready.add(turn)
+        alike = self._plain if need is None else self._of_need.setdefault(need, MinSet())
+        alike.add(turn)
 
     def unready(self, index: int) -> None:
         """A trial does not wait for a place, or not yet."""
-        self.ready.discard(index)
-        self._plain.discard(index)
-        need = self._needs.pop(index, None)
-        if need is not None:
-            alike = self._of_need[need]
-            alike.discard(index)
-            if not alike:
-                del self._of_need[need]
+        promise, need = self._special.pop(index, (0.0, None))
+        turn = -promise, index
+        self.ready.discard(turn)
+        alike = self._plain if need is None else self._of_need[need]
+        alike.discard(turn)
+        if need is not None and not alike:
+            del self._of_need[need]
+
+    def is_ready(self, index: int) -> bool:
+        """Whether a trial may have a place."""
+        return (-self._special.get(index, (0.0, None))[0], index) in self.ready
+
+    def turns(self) -> Iterator[int]:
+        """The trials that may have a place: the most promising first, and of those the oldest."""
+        return (index for _, index in self.ready.ascending())
 
     def heads(self) -> list[int]:
         """The next trial of each request, in order; the next of all where none is ready."""
         found = [each.smallest() for each in (self._plain, *self._of_need.values())]
-        ready = sorted(index for index in found if index is not None)
+        ready = [index for _, index in sorted(turn for turn in found if turn is not None)]
         return ready or [index for index in (self.pending.smallest(),) if index is not None]

@@ -78,7 +78,8 @@ class Controller:
             await self._run()
 
     async def _run(self) -> None:
-        self._mirror.parts = await self._divider()
+        divider = await self._divider()
+        self._mirror.parts = lambda _: divider
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:
                 group.create_task(self._watch(kind))

@@ -7,7 +7,7 @@ from typing import Final
 from tuneyard_api.common import timestamp
 from tuneyard_scheduler.books import Reservation, StudyBook, TrialBook
 from tuneyard_scheduler.line import Line
-from tuneyard_scheduler.policies import DEFAULT, Policies
+from tuneyard_scheduler.policies import DEFAULT, Policies, elastic
 from tuneyard_scheduler.policies.nodes import Spot
 from tuneyard_scheduler.policies.reservation import standing
 from tuneyard_scheduler.reasons import Reason, Refusal
@@ -39,10 +39,34 @@ def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, l
     state.release(now)
     # 2. Nobody is given anything of a node that is kept for somebody, unless it is sure to be no delay.
     held = kept = standing(state)
-    state.inventory.aside = held.node if held is not None else None
     # 3. Studies with waiting trials stand in line, in that of their queue.
     line = Line(state, policies, now)
-    # 4. Whose turn it is gets one place and stands in line again, or leaves with a reason.
+    with elastic.room_kept(state):
+        placements, waiting = _give(state, line, held, now, policies, limit)
+    # 4. Those that got nothing, and whose queue is guaranteed more, have borrowers stopped for them.
+    room = None if limit is None else limit - len(placements)
+    preempt = policies.reclaim(state, waiting, room)
+    # 5. For the first of the others that fits nowhere a node is kept.
+    state.reservation = policies.reserve(state, waiting, now)
+    # 6. A few go out without a node, where their queue says so; and those come back that waited for one in vain.
+    room = None if room is None else room - len(preempt)
+    placements += elastic.let_out(state, waiting, now, room)
+    back, due = elastic.take_back(state, now)
+    # 7. The next backoff (or wait) that passes is the next thing that can change without an event; what was kept until
+    #    now, and is not any more, can be given at once.
+    given_up = kept is not None and standing(state) != kept
+    wakeups = [at for at in (now if given_up else None, state.next_release(), due) if at is not None]
+    return Decisions(placements, waiting, preempt, back, min(wakeups, default=None))
+
+
+def _give(
+    state: ClusterState, line: Line, held: Reservation | None, now: float, policies: Policies, limit: int | None
+) -> tuple[list[Place], list[Waiting]]:
+    """Places for those in line, and why the others get none.
+
+    Whose turn it is gets one place and stands in line again, or leaves with a reason.
+    """
+    state.inventory.aside = held.node if held is not None else None
     placements: list[Place] = []
     waiting: list[Waiting] = []
     while (limit is None or len(placements) < limit) and (study := line.first()) is not None:
@@ -59,15 +83,7 @@ def schedule(state: ClusterState, now: float, *, policies: Policies = DEFAULT, l
                 state.inventory.aside = None
         line.settle(study, stays=isinstance(found, Place) and bool(study.pending))
     state.inventory.aside = None
-    # 5. Those that got nothing, and whose queue is guaranteed more, have borrowers stopped for them.
-    room = None if limit is None else limit - len(placements)
-    preempt = policies.reclaim(state, waiting, room)
-    # 6. For the first of the others that fits nowhere a node is kept.
-    state.reservation = policies.reserve(state, waiting, now)
-    # 7. The next backoff that passes is the next thing that can change without an event; what was kept until now, and
-    #    is not any more, can be given at once.
-    given_up = kept is not None and standing(state) != kept
-    return Decisions(placements, waiting, preempt, now if given_up else state.next_release())
+    return placements, waiting
 
 
 def _serve(
@@ -124,7 +140,7 @@ def _place(state: ClusterState, study: str, trial: TrialView, spot: Spot | None)
         return Place(study, trial.index, trial.attempt)
     node, resource, portion, devices = spot
     known = state.inventory.node(node)
-    form = known.claims.get(resource) if known is not None else None
+    form = known.claims.get(resource) if known is not None and resource is not None else None
     return Place(
         study,
         trial.index,

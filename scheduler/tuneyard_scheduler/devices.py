@@ -154,7 +154,7 @@ class GpuRequest:
 class Portion(NamedTuple):
     """What a request takes of one kind: so many as a whole, or a share of one."""
 
-    backend: str
+    backend: str | None
     units: int = 0
     share: float = 0.0
     gpus: float = 0.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from tuneyard_api.trial import Placement, Reclaim
-from tuneyard_scheduler.books import Held, Leaving, StudyBook, TrialBook
-from tuneyard_scheduler.devices import Slot
+from tuneyard_api.trial import Reclaim
+from tuneyard_scheduler.books import Leaving, StudyBook, TrialBook
+from tuneyard_scheduler.devices import Slot, amount
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.views import Preempt
 
@@ -35,16 +35,17 @@ class Giving:
 
     def tell(self, study: StudyBook, index: int, trial: TrialBook, told: Preempt | Reclaim) -> None:
         """A trial that has a place with GPUs is to give them back."""
-        placement = trial.view.placement if trial.view is not None else None
-        held = Held.by(placement) if placement is not None else None
-        assert held is not None, "only GPUs are given back"
+        held = trial.held()
+        assert held is not None, "only GPUs of a node are given back"
         self.leave(study, index, trial, Leaving(held, told.queue, told.trial, told.gpus))
 
     def hear(self, study: StudyBook, index: int, trial: TrialBook) -> bool:
         """The record may say that the trial is to give its GPUs back, told by this process or an earlier one."""
-        placement: Placement | None = trial.view.placement if trial.view is not None else None
+        placement = trial.view.placement if trial.view is not None else None
         if placement is None or placement.reclaim is None or trial.leaving is not None or not trial.share.gpus:
             return False
+        if not placement.reclaim.trial or trial.held() is None:
+            return False  # it waits for a node that does not come, and nobody gets anything of it
         self.tell(study, index, trial, placement.reclaim)
         return True
 
@@ -65,7 +66,7 @@ class Giving:
 
     def note(self, study: StudyBook, index: int, trial: TrialBook) -> None:
         """Keep those in order who could give GPUs back."""
-        old, new = trial.holding, trial.could_give()
+        old, new = trial.holding, trial.could_give(study.view)
         if new == old:
             return
         trial.holding = new
@@ -79,7 +80,22 @@ class Giving:
 
     def _keep_for_those_helped(self, node: str, resource: str) -> None:
         """What is free on a node beside GPUs that are given back is kept, as far as those need it who get them."""
-        here = self._leaving_on[node, resource].values()
-        needed = sum({each.trial: each.needs for each in here}.values())
-        closed = {device for each in here if each.needs >= 1 for device in each.held.devices}
-        self._inventory.keep(node, resource, max(0.0, needed - sum(each.held.gpus for each in here)), closed)
+        whole, parts, closed = 0.0, dict[str, float](), set[str]()
+        for leaving in _by_trial(self._leaving_on[node, resource].values()):
+            needs, first = leaving[0].needs, leaving[0].held
+            if needs < 1 and first.devices:
+                device = first.devices[0]
+                given = sum(each.held.share for each in leaving if device in each.held.devices)
+                parts[device] = amount(parts.get(device, 0.0) + max(0.0, needs - given))
+            else:
+                whole += max(0.0, needs - sum(each.held.gpus for each in leaving))
+                closed |= {device for each in leaving for device in each.held.devices if needs >= 1}
+        self._inventory.keep(node, resource, whole, closed, parts)
+
+
+def _by_trial(leaving: Iterable[Leaving]) -> Iterable[list[Leaving]]:
+    """Those who give way for the same trial, together."""
+    found: defaultdict[str, list[Leaving]] = defaultdict(list)
+    for each in leaving:
+        found[each.trial].append(each)
+    return found.values()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from tuneyard_scheduler.devices import GpuRequest, Kind, Portion, Slot, amount, portion
@@ -35,6 +36,7 @@ class _Pool:
     parts: dict[str, list[float]] = field(default_factory=dict)
     """The shares that are taken of each GPU; one that is held and of which nothing is taken has a share of 0."""
     kept: int = 0
+    kept_parts: Mapping[str, float] = field(default_factory=dict)
     closed: frozenset[str] = frozenset()
     """GPUs of which nobody gets a further part."""
     broken: frozenset[str] = frozenset()
@@ -42,7 +44,7 @@ class _Pool:
 
     @property
     def blank(self) -> bool:
-        return not (self.units or self.parts or self.kept or self.closed or self.broken)
+        return not (self.units or self.parts or self.kept or self.kept_parts or self.closed or self.broken)
 
     def left(self, device: str) -> float:
         """What is free of a GPU."""
@@ -54,9 +56,11 @@ class _Pool:
         return amount(sum(max(0.0, -self.left(device)) for device in self.parts))
 
     def open(self) -> dict[str, float]:
-        """What is left of the GPUs of which a part is taken."""
-        shut = self.closed | self.broken
-        return {device: self.left(device) for device in self.parts if device not in shut}
+        """What is left, and not kept, of the GPUs of which a part is taken."""
+        shut, kept = self.closed | self.broken, self.kept_parts
+        return {
+            device: amount(self.left(device) - kept.get(device, 0.0)) for device in self.parts if device not in shut
+        }
 
 
 @dataclass(slots=True)
@@ -135,14 +139,21 @@ class Inventory:
             self._file(entry, resource)
         self._drop_blank(name, entry)
 
-    def keep(self, name: str, resource: str, gpus: float, closed: Iterable[str] = ()) -> None:
-        """Give this many of the node's free GPUs to nobody, and no further part of those that are closed.
+    def keep(
+        self,
+        name: str,
+        resource: str,
+        gpus: float,
+        closed: Iterable[str] = (),
+        parts: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Give this many of the node's free GPUs to nobody, so much of some GPUs, and no further part of closed ones.
 
         They are on their way to somebody who needs more.
         """
         entry = self._entries.setdefault(name, _Entry())
         pool = entry.pool(resource)
-        pool.kept, pool.closed = math.ceil(gpus), frozenset(closed)
+        pool.kept, pool.kept_parts, pool.closed = math.ceil(gpus), parts, frozenset(closed)
         self._file(entry, resource)
         self._drop_blank(name, entry)
 
@@ -189,15 +200,18 @@ class Inventory:
         return (entry.node for entry in self._entries.values() if entry.node is not None)
 
     def fits(self, name: str, cpu: float, memory: float) -> bool:
-        """Whether the node is not set aside, and has so much CPU (cores) and memory (bytes) left."""
-        if name == self.aside:
-            return False
-        entry = self._entries[name]
-        node = entry.node
-        return node is not None and (
-            (node.cpu is None or entry.cpu + cpu <= node.cpu)
-            and (node.memory is None or entry.memory + memory <= node.memory)
-        )
+        """Whether the node is not set aside, and has left what is asked for: CPU (cores), memory (bytes)."""
+        cores, size = self.spare(name)
+        return name != self.aside and (not cpu or cpu <= cores) and (not memory or memory <= size)
+
+    def spare(self, name: str) -> tuple[float, float]:
+        """CPU (cores) and memory (bytes) that are left of the node; no end of them where it does not say."""
+        entry = self._entries.get(name)
+        node = entry.node if entry is not None else None
+        if entry is None or node is None:
+            return 0.0, 0.0
+        cores = math.inf if node.cpu is None else amount(node.cpu - entry.cpu)
+        return cores, math.inf if node.memory is None else node.memory - entry.memory
 
     def offers(self, request: GpuRequest, needs: NodeNeeds = ANY_NODE) -> list[Offer]:
         """The kinds of GPUs that can serve the request, on nodes that take new pods and that its template accepts."""
@@ -262,7 +276,8 @@ class Inventory:
             return
         pool = entry.pools.get(resource)
         free = entry.left(resource) - (pool.kept if pool is not None else 0)
-        parts = pool.open() if pool is not None and pool.parts else None
+        # Where more is taken than there is, one who is known to share a GPU may have gone, and a stranger be on it.
+        parts = pool.open() if pool is not None and pool.parts and entry.left(resource) >= 0 else None
         form = node.claims.get(resource)
         if pool is not None and form is not None and form.pin is None and (over := pool.over):
             # Whoever chooses among these GPUs did so otherwise than we thought. Until all pods that are on their way

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from tuneyard_scheduler import claims, translate
@@ -28,11 +28,11 @@ class Mirror:
         apart: The namespace of the pods that hold shared GPUs, which are taken in by `Reservations`.
 
     Attributes:
-        parts: The backend that divides whole NVIDIA GPUs on this cluster, if there is one; set before nodes are taken.
+        parts: The backend that divides the whole NVIDIA GPUs of a Node, if one does; set before nodes are taken.
     """
 
     def __init__(self, state: ClusterState, device_classes: Iterable[str] = (), *, apart: str | None = None) -> None:
-        self.parts: str | None = None
+        self.parts: Callable[[Object], str | None] = lambda _: None
         self._state = state
         self._claims = Claims(state, device_classes)
         self._apart = apart
@@ -77,7 +77,7 @@ class Mirror:
         self._uids[_name(kind, item)] = item["metadata"]["uid"]
         match kind:
             case "nodes":
-                return self._claims.set_node(translate.node(item, self.parts))
+                return self._claims.set_node(translate.node(item, self.parts(item)))
             case "gpuqueues":
                 return self._state.set_queue(translate.queue(item))
             case "studies":

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Container, Iterator
 from typing import Generic, TypeVar
 
-T = TypeVar("T", int, str, tuple[float, int])
+T = TypeVar("T", int, str, tuple[float, int], tuple[float, float, int])
 _SLACK = 64
 
 

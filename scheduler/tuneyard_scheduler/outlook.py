@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from tuneyard_scheduler import expected
@@ -71,7 +72,7 @@ class _Estimates:
     def __init__(self, state: ClusterState, now: float) -> None:
         self._state = state
         self._now = now
-        self._ends = sorted(end for study in state.studies() for end in self._of(study))
+        self._ends = sorted((end for study in state.studies() for end in self._of(study)), key=attrgetter("at"))
         self._ahead: defaultdict[str, int] = defaultdict(int)
         """Who stands before the next one in line, by resource."""
 
@@ -79,7 +80,7 @@ class _Estimates:
         """The ends of a study's trials that hold GPUs, as far as they are known."""
         queue = self._state.queue_of(study)
         found = []
-        for _, negative in study.holding:
+        for *_, negative in study.holding:
             trial = study.trials[-negative]
             end = expected.end(study, trial, self._now, TYPICAL)
             if trial.holding is not None and end is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from tuneyard_scheduler.books import Leaving
+from tuneyard_scheduler.books import Leaving, StudyBook
 from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.expected import Emptying
 from tuneyard_scheduler.queues import QueueBook
@@ -19,19 +19,26 @@ class Prospect:
         self._used: defaultdict[str, float] = defaultdict(float)
         self._nodes: dict[tuple[str, str], Emptying] = {}
         self._helped: set[str] = set()
-        for (key, _), leaving in state.giving.leaving.items():
-            study = state.study(key)
-            self.expect(leaving, state.queue_of(study) if study is not None else None)
+        self._cpu: defaultdict[str, float] = defaultdict(float)
+        self._memory: defaultdict[str, float] = defaultdict(float)
+        for (key, index), leaving in state.giving.leaving.items():
+            self.expect(leaving, state.study(key), index)
 
-    def expect(self, leaving: Leaving, holder: QueueBook | None) -> None:
-        """A trial, of the queue that is its holder, gives its GPUs back."""
+    def expect(self, leaving: Leaving, holder: StudyBook | None, index: int) -> None:
+        """A trial, of the study that is its holder, gives its GPUs back."""
         held, needs = leaving.held, leaving.needs
-        self._charge(holder, -held.gpus)
+        self._charge(self._state.queue_of(holder) if holder is not None else None, -held.gpus)
+        self._pod(held.node, holder, index, -1)
         node = self.on(held.node, held.resource)
         node.give(held)
         if leaving.trial not in self._helped:
             self._helped.add(leaving.trial)
+            study, number = self._state.study(leaving.study), int(leaving.trial.rpartition("-")[2])
+            trial = study.trials.get(number) if study is not None else None
+            if trial is None or trial.share.pending is None:
+                return  # it has a place by now, and counts there
             self._charge(self._state.queues.get(leaving.queue), needs)
+            self._pod(held.node, study, number, 1)
             if needs < 1 and held.devices:
                 node.take(0, needs, held.devices[:1])
             else:
@@ -40,6 +47,18 @@ class Prospect:
     def _charge(self, queue: QueueBook | None, gpus: float) -> None:
         for each in queue.path() if queue is not None else ():
             self._used[each.name] = amount(self._used[each.name] + gpus)
+
+    def _pod(self, node: str, study: StudyBook | None, index: int, sign: int) -> None:
+        """The pod of a trial comes to a node (or, sign -1, goes)."""
+        view = study.fitted(index) if study is not None else None
+        if view is not None:
+            self._cpu[node] += sign * view.cpu
+            self._memory[node] += sign * view.memory
+
+    def spare(self, node: str) -> tuple[float, float]:
+        """CPU (cores) and memory (bytes) of the node that nobody will ask for."""
+        cpu, memory = self._state.inventory.spare(node)
+        return amount(cpu - self._cpu[node]), memory - self._memory[node]
 
     def used(self, queue: QueueBook) -> float:
         """GPUs that the queue will use."""

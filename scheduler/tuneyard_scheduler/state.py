@@ -20,7 +20,17 @@ from tuneyard_scheduler.giving import Giving
 from tuneyard_scheduler.health import NodeHealth
 from tuneyard_scheduler.inventory import Inventory
 from tuneyard_scheduler.queues import QueueBook, QueueTree
-from tuneyard_scheduler.views import AttemptKey, Node, Place, PodView, Preempt, QueueView, StudyView, TrialView
+from tuneyard_scheduler.views import (
+    AttemptKey,
+    Node,
+    Place,
+    PodView,
+    Preempt,
+    QueueView,
+    StudyView,
+    TakeBack,
+    TrialView,
+)
 
 
 class ClusterState:
@@ -36,6 +46,8 @@ class ClusterState:
         self._waiting: dict[str, StudyBook] = {}
         self.queues = QueueTree()
         self.giving = Giving(self.inventory)
+        self.unplaced: dict[tuple[str, int], bool] = {}
+        """The trials that wait for a node that is yet to come, and whether each was told to come back."""
         self.reservation: Reservation | None = None
         """Whom a node is kept for. A plan, not on record: after a restart it is made anew."""
         self._pods: dict[str, PodView] = {}
@@ -115,7 +127,7 @@ class ClusterState:
             self._note_place(study, view.since)
         changed = self._recount(study, view.index, trial)
         self._learn(study, view.index, trial)
-        if before is not None and before.need != view.need and view.index in study.ready:
+        if before is not None and before.standing != view.standing and study.is_ready(view.index):
             study.make_ready(view.index)
         heard = self.giving.hear(study, view.index, trial)
         self.giving.note(study, view.index, trial)
@@ -204,6 +216,11 @@ class ClusterState:
         placement = trial.view.placement if trial.view is not None else None
         if placement is None or placement.reclaim is None:
             self.giving.leave(self._study(told.study), told.index, trial, None)
+
+    def leave_out(self, told: TakeBack) -> None:
+        """The decision could not be written: the trial may be told to come back again."""
+        if (told.study, told.index) in self.unplaced:
+            self.unplaced[told.study, told.index] = False
 
     def release(self, now: float) -> None:
         """It is now this time: make the trials ready whose backoff has passed."""
@@ -330,11 +347,15 @@ class ClusterState:
                 self._claims[resource].discard((study.key, index))
             for resource in _resources(new.hold):
                 self._claims[resource].add((study.key, index))
+        if new.unplaced:
+            self.unplaced.setdefault((study.key, index), False)
+        elif old.unplaced:
+            self.unplaced.pop((study.key, index), None)
         study.attempts += new.attempts - old.attempts
         study.gpus = amount(study.gpus + new.gpus - old.gpus)
         if not new.gpus and trial.leaving is not None:
             self.giving.leave(study, index, trial, None)
-        elif new.gpus and not old.gpus:
+        elif new.gpus and (not old.gpus or old.unplaced):
             self.giving.hear(study, index, trial)
         self.giving.note(study, index, trial)
         waiting = len(study.pending)

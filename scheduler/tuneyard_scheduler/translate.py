@@ -35,6 +35,7 @@ from tuneyard_scheduler.views import (
     Preempt,
     QueueView,
     StudyView,
+    TakeBack,
     Taken,
     TrialView,
     Waiting,
@@ -171,6 +172,7 @@ def study(item: Object) -> StudyView:
         phase=(item.get("status") or {}).get("phase"),
         deleting="deletionTimestamp" in meta,
         timeout=seconds(trials["timeout"]) if trials.get("timeout") else None,
+        fidelity=(spec.get("fidelity") or {}).get("max"),
     )
 
 
@@ -227,9 +229,15 @@ def trial(item: Object) -> TrialView:
         since=_waits_since(item) if phase is Phase.PENDING else _placed_at(placement),
         started=epoch_seconds(status["startTime"]) if status.get("startTime") else 0.0,
         run=_run(status.get("attempts")),
+        promise=_promise((item.get("spec") or {}).get("rung") or {}, status),
         preempted=sum(attempt["outcome"] == Outcome.PREEMPTED for attempt in status.get("attempts") or ()),
         version=meta.get("resourceVersion"),
     )
+
+
+def _promise(rung: Mapping[str, Any], status: Mapping[str, Any]) -> float:
+    """A trial on the first rung was let go nowhere yet."""
+    return max(float(rung["fidelity"]) if rung.get("level") else 0.0, float(status.get("judged") or 0))
 
 
 def _waits_since(item: Object) -> float:
@@ -300,6 +308,8 @@ def queue(item: Object) -> QueueView:
         weight=spec.get("weight", 1.0),
         parent=spec.get("parent"),
         reclaim=(spec.get("preemption") or {}).get("reclaim", "Any"),
+        unplaced=(spec.get("elastic") or {}).get("unplaced", 0),
+        patience=seconds((spec.get("elastic") or {}).get("timeout", "10m")),
         generation=meta.get("generation"),
         conditions=tuple((item.get("status") or {}).get("conditions") or ()),
     )
@@ -315,7 +325,7 @@ def placed(place: Place, version: str | None, now: float, uuid: str | None = Non
     return _patch(version, {"phase": Phase.PLACED, "placement": placement, **told})
 
 
-def told_to_leave(told: Preempt, version: str | None, now: float) -> Object:
+def told_to_leave(told: Preempt | TakeBack, version: str | None, now: float) -> Object:
     """The patch that has a trial's attempt stopped, if its object is still the one that was decided on."""
     reclaim = told.reclaim(now).model_dump(mode="json", by_alias=True)
     return _patch(version, {"placement": {"reclaim": reclaim}})

@@ -109,6 +109,8 @@ class StudyView:
     deleting: bool = False
     timeout: float | None = None
     """Seconds that an attempt may run at most."""
+    fidelity: float | None = None
+    """How much of the fidelity a trial may have at most, where the study has one."""
 
 
 def fitted(study: StudyView, need: Need | None) -> StudyView:
@@ -146,10 +148,17 @@ class TrialView:
     """When its current attempt began to run. 0: it has not, or that is not known."""
     run: Run | None = None
     """Its last attempt, where that ran to its own end."""
+    promise: float = 0.0
+    """How far its strategy has let it go, by fidelity: that of its rung, or up to which it was let go on."""
     preempted: int = 0
     """How many of its attempts were stopped for others."""
     version: str | None = None
     """The object's version, for whoever writes the placement; the cycle does not look at it."""
+
+    @property
+    def standing(self) -> tuple[float, Need | None]:
+        """What tells it from others of its study that wait."""
+        return self.promise, self.need
 
     @property
     def age(self) -> tuple[int, int]:
@@ -197,6 +206,10 @@ class QueueView:
     parent: str | None = None
     reclaim: Literal["Any", "LowerPriority", "Never"] = "Any"
     """Whose trials are stopped so that it gets what it is guaranteed."""
+    unplaced: int = 0
+    """How many of its trials may wait for a node that is yet to come."""
+    patience: float = 600.0
+    """For how many seconds, the first time."""
     generation: int | None = None
     """For whoever writes its conditions, as those that it has; the cycle looks at neither."""
     conditions: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
@@ -204,7 +217,7 @@ class QueueView:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A decision: this attempt may start there. `node` is None where it needs no GPU."""
+    """A decision: this attempt may start there. `node` is None where it needs no GPU, or is to wait for a new node."""
 
     study: str
     index: int
@@ -264,7 +277,21 @@ class Preempt:
         return Reclaim(queue=self.queue, trial=self.trial, gpus=self.gpus, time=micro_timestamp(now))
 
 
-Decision = Place | Preempt
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """A decision: this attempt has waited for a new node for long enough, and is stopped."""
+
+    study: str
+    index: int
+    attempt: int
+    queue: str
+
+    def reclaim(self, now: float) -> Reclaim:
+        """The decision as the trial's status holds it."""
+        return Reclaim(queue=self.queue, time=micro_timestamp(now))
+
+
+Decision = Place | Preempt | TakeBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,10 +321,11 @@ class Decisions:
     placements: list[Place]
     waiting: list[Waiting]
     preempt: list[Preempt]
+    take_back: list[TakeBack] = field(default_factory=list)
     next_wakeup: float | None = None
     """When the next backoff passes: run a cycle then even if nothing has happened."""
 
     @property
     def to_write(self) -> list[Decision]:
         """What has to be in the trials' records to come about."""
-        return [*self.placements, *self.preempt]
+        return [*self.placements, *self.preempt, *self.take_back]

@@ -13,7 +13,7 @@ from tuneyard_scheduler.books import TrialBook
 from tuneyard_scheduler.kube import MERGE_PATCH, Kube, KubeError, path
 from tuneyard_scheduler.mirror import Mirror
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Decision, Place
+from tuneyard_scheduler.views import Decision, Place, Preempt, TakeBack
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +123,10 @@ class DecisionWriter:
     def _drop(self, decision: Decision) -> None:
         if isinstance(decision, Place):
             self._state.forget(decision)
-        else:
+        elif isinstance(decision, Preempt):
             self._state.spare(decision)
+        else:
+            self._state.leave_out(decision)
 
     async def _read(self, namespace: str, name: str, uid: str | None) -> None:
         """See what the trial is now, so that it isn't decided on again as it was."""
@@ -141,6 +143,10 @@ def _stands(decision: Decision, trial: TrialBook) -> bool:
     """Whether the trial is still what the decision is about."""
     if isinstance(decision, Place):
         return trial.assumed == decision
+    if isinstance(decision, TakeBack):
+        view = trial.view
+        still = view is not None and view.attempt == decision.attempt and trial.share.unplaced
+        return still and view is not None and view.placement is not None and view.placement.reclaim is None
     leaving, place = trial.leaving, trial.view.placement if trial.view is not None else None
     told = leaving is not None and leaving.trial == decision.trial
     return told and place is not None and place.attempt == decision.attempt and place.reclaim is None
@@ -153,4 +159,6 @@ def _what(decision: Decision) -> str:
 def _said(decision: Decision) -> str:
     if isinstance(decision, Place):
         return f"placed on {decision.node or 'any node'}"
+    if isinstance(decision, TakeBack):
+        return "is taken back: no node has come for it"
     return f"is to be stopped for {decision.trial} of GpuQueue {decision.queue}"

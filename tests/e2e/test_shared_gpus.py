@@ -82,7 +82,7 @@ def test_trials_share_gpus_that_are_held_for_them_and_given_back(
     runs = said(studies, "halves")
     assert {run["NVIDIA_VISIBLE_DEVICES"] for run in runs} == gpus, "whatever the template says"
     assert {run["TUNEYARD_GPU_FRACTION"] for run in runs} == {"0.5"}
-    assert {run["XLA_PYTHON_CLIENT_MEM_FRACTION"] for run in runs} == {"0.5"}
+    assert {run["XLA_PYTHON_CLIENT_MEM_FRACTION"] for run in runs} == {"0.45"}
     assert set(most_at_once(runs).values()) == {1.0}, "two at a time on each GPU, and never more"
     assert len(seen) == len(gpus), "each GPU was held once for all of its trials"
     for pod in studies.objects("pods", "-l", "tuneyard.dev/study=halves"):

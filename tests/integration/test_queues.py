@@ -73,6 +73,7 @@ def studies(stack: Stack, cluster: Cluster, namespace: str) -> Iterator[Studies]
         ({"guaranteed": 5, "limit": 4}, "guaranteed must not be above limit; lower guaranteed, or raise limit"),
         ({"weight": 0}, "should be greater than 0"),
         ({"guaranteed": -1}, "should be greater than or equal to 0"),
+        ({"elastic": {"unplaced": 0}}, "should be greater than or equal to 1"),
         ({"preemption": {"reclaim": "Always"}}, 'supported values: "Any", "LowerPriority", "Never"'),
         ({"parent": "itself"}, "a queue is not a part of itself; name another parent, or leave parent out"),
     ],
@@ -110,6 +111,31 @@ def test_a_queue_gets_back_what_it_is_guaranteed(queues: Queues, studies: Studie
 
     studies.kubectl("delete", "study", "owed")
     until(lambda: queues.status("lent").get("used") == gpus, "what is idle is lent again", 30)
+
+
+def test_trials_wait_for_a_node_that_is_added(queues: Queues, studies: Studies, cluster: Cluster) -> None:
+    """An autoscaler sees two pods that wait; a node comes, takes them, and the others follow as usual."""
+    model = queues.create("elastic", elastic={"unplaced": 2})
+    gpu, trials = {"count": 1, "model": model}, {"max": 6, "parallel": 4}
+    studies.apply(study("patient", trials=trials, queue=model, gpu=gpu))
+    until(lambda: len(studies.objects("pods")) == 2, "two pods are to be seen", 30)
+    assert [pod["spec"].get("nodeName") for pod in studies.objects("pods")] == [None, None]
+    until(lambda: queues.status("elastic").get("used") == 2, "they count as in use", 30)
+    assert len(studies.objects("pods")) == 2
+
+    meta = {
+        "name": model,
+        "labels": {"kubernetes.io/hostname": model, "nvidia.com/gpu.product": model},
+        "annotations": {"kwok.x-k8s.io/node": "fake", "kwok.tuneyard.dev/gpus": "2"},
+    }
+    cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": meta})
+    try:
+        assert studies.wait("patient")["trials"]["succeeded"] == 6
+        attempts = [each for trial in studies.trials("patient") for each in trial["status"]["attempts"]]
+        assert {(each["node"], each["outcome"]) for each in attempts} == {(model, "Succeeded")}
+        until(lambda: queues.status("elastic").get("used") == 0, "nothing is in use", 30)
+    finally:
+        cluster.kubectl("delete", "node", model)
 
 
 def test_bad_queues_say_so_and_stop_nothing_else(queues: Queues, studies: Studies) -> None:

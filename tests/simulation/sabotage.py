@@ -20,8 +20,8 @@ from tuneyard_operator.strategy_client import Answer
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_operator.worlds.simulation import Faults, Simulation
 from tuneyard_operator.worlds.simulation.strategies import SeededStrategies, configuration
-from tuneyard_scheduler import memory, translate
-from tuneyard_scheduler.policies import quota, reclaim
+from tuneyard_scheduler import inventory, memory, selection, translate
+from tuneyard_scheduler.policies import elastic, nodes, quota, reclaim
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import TrialView
 from tuneyard_strategy import stopping
@@ -184,6 +184,32 @@ def no_gpu_is_kept_for_pods_that_are_not_seen(patch: pytest.MonkeyPatch) -> None
 
 
 @sabotage
+def a_gpu_that_is_shared_has_no_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(inventory._Pool, "left", lambda *_: 1.0)
+
+
+@sabotage
+def shared_gpus_are_given_as_whole_ones(patch: pytest.MonkeyPatch) -> None:
+    left = inventory._Entry.left
+
+    def left_beside_parts(self: inventory._Entry, resource: str) -> int:
+        pool = self.pools.get(resource)
+        return left(self, resource) + (len(pool.parts) if pool is not None else 0)
+
+    patch.setattr(inventory._Entry, "left", left_beside_parts)
+
+
+@partial(sabotage, faults=Faults())
+def cores_and_memory_have_no_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(inventory.Inventory, "fits", lambda *_: True)
+
+
+@partial(sabotage, faults=Faults())
+def taints_keep_nobody_away(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(selection, "taints", lambda _: ())
+
+
+@sabotage
 def a_refused_place_stays_booked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClusterState, "forget", lambda *_: None)
 
@@ -216,7 +242,7 @@ def a_backoff_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
 
 @partial(sabotage, faults=Faults())
 def nobody_gives_way(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reclaim._Plan, "victims", lambda *_: [])
+    patch.setattr(reclaim._Plan, "find", lambda *_: (None, []))
 
 
 @partial(sabotage, faults=Faults())
@@ -227,7 +253,12 @@ def whoever_is_told_to_go_stays(patch: pytest.MonkeyPatch) -> None:
 @sabotage
 def more_go_than_are_needed(patch: pytest.MonkeyPatch) -> None:
     enough = reclaim._Plan._enough
-    patch.setattr(reclaim._Plan, "_enough", lambda self, victims, need, gpus: enough(self, victims, need, gpus + 1))
+
+    def more_than_enough(self: reclaim._Plan, groups: Any, lacks: reclaim.Amounts, need: reclaim.Need) -> Any:
+        gpus, charge, cpu, memory = lacks
+        return enough(self, groups, (gpus + 1, charge, cpu, memory), need)
+
+    patch.setattr(reclaim._Plan, "_enough", more_than_enough)
 
 
 @sabotage
@@ -238,6 +269,7 @@ def those_who_are_within_their_guarantee_go(patch: pytest.MonkeyPatch) -> None:
 @sabotage
 def limits_bind_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(quota, "over_limit", lambda *_: None)
+    patch.setattr(nodes, "headroom", lambda _: (None, math.inf))
 
 
 @partial(sabotage, faults=Faults())
@@ -290,3 +322,16 @@ def trials_that_are_let_go_on_are_forgotten(patch: pytest.MonkeyPatch) -> None:
         return [verdict for record in running for verdict in judge(self, [record])]
 
     patch.setattr(stopping.Halving, "judge", judge_alone)
+
+
+@sabotage
+def as_many_go_out_without_a_node_as_like(patch: pytest.MonkeyPatch) -> None:
+    let_out = elastic.let_out
+
+    def as_if_nobody_were(state: ClusterState, *args: Any) -> Any:
+        before, state.unplaced = state.unplaced, {}
+        given = let_out(state, *args)
+        state.unplaced = before | state.unplaced
+        return given
+
+    patch.setattr(elastic, "let_out", as_if_nobody_were)

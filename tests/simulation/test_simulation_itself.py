@@ -63,6 +63,10 @@ def test_all_kinds_of_faults_happen() -> None:
     assert seen >= set(Faults.__dataclass_fields__) - rates - {"crash_at_call"}
 
 
+def test_nodes_are_added_for_trials_that_wait_for_one() -> None:
+    assert any(simulate(seed, faults=Faults()).faults.get("node_added") for seed in range(30))
+
+
 def test_a_report_shows_seed_step_cause_and_the_last_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     sabotage.SABOTAGES["configurations_by_count"].make(monkeypatch)
     report = next(report for report in map(simulate, range(20)) if report.violation)

@@ -1,6 +1,7 @@
 """The folder in which a laptop keeps its studies.
 
-`tuneyard.db` holds the objects; `studies/UID/INDEX/ATTEMPT/` what an attempt wrote; `gpus/` the locks of GPUs.
+`tuneyard.db` holds the objects; `studies/UID/INDEX/ATTEMPT/` what an attempt wrote; `leases/` what trials hold of this
+machine.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class Home:
         return cls(Path(data) / "tuneyard")
 
     @property
-    def gpus(self) -> Path:
-        """Where GPUs are locked."""
-        return self.root / "gpus"
+    def leases(self) -> Path:
+        """Where it is on record what trials hold of the machine."""
+        return self.root / "leases"
 
     @property
     def error_log(self) -> Path:

@@ -17,10 +17,12 @@ from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_operator.world import NO_RUNGS, Conflict, Rejected, WorldError
 from tuneyard_operator.worlds import program
-from tuneyard_operator.worlds.gpus import Gpus, Lease
 from tuneyard_operator.worlds.home import Home
+from tuneyard_operator.worlds.leases import Lease
+from tuneyard_operator.worlds.machine import Machine, visible
 from tuneyard_operator.worlds.processes import LOG, Look, Process, tail
 from tuneyard_operator.worlds.store import Store
+from tuneyard_scheduler.backends import limits
 
 Object = dict[str, Any]
 
@@ -73,14 +75,24 @@ class LocalWorld:
     Args:
         store: the objects.
         home: the folders.
-        gpus: what to lend to trials; None: the study needs none, and its programs see what this process sees.
+        machine: what trials may use.
+        lease: what holds the place of an attempt (trial and number, its placement, the study) until its process does;
+            None while others hold it.
         hear: is told the news.
     """
 
-    def __init__(self, store: Store, home: Home, gpus: Gpus | None, hear: Callable[[News], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        home: Home,
+        machine: Machine,
+        lease: Callable[[int, int, Object, Object], Lease | None],
+        hear: Callable[[News], None],
+    ) -> None:
         self._store = store
         self._home = home
-        self._gpus = gpus
+        self._machine = machine
+        self._lease = lease
         self._hear = hear
         self._live: dict[tuple[int, int], _Live] = {}
         self.on_trial: Callable[[Object], None] = lambda _: None
@@ -182,12 +194,17 @@ class LocalWorld:
         key, cwd = (trial.index, trial.attempt), _folder(state)
         if key in self._live:
             return
+        placement = trial.placement or {}
+        part = float(placement.get("gpus") or 0)
+        told = limits.environment(part, placement.get("memory"), of_visible=part) if 0 < part < 1 else {}
         given = render.values(state.spec, trial.rung, trial.parameters)
-        what = program.program(state.spec, state.name, *key, given, cwd)
-        lease = self._lease(trial)
+        what = program.program(state.spec, state.name, *key, given, cwd, told)
+        lease = self._lease(*key, placement, state.object)
+        if lease is None:
+            raise WorldError("another study has just taken its place")
         process = Process(self._home.attempt(state.uid, *key))
         ours = process.environment | render.checkpoints(str(self._home.checkpoints(state.uid)), state, trial)
-        env = what.env | ours | lease.environment
+        env = what.env | ours | visible(placement, self._machine)
         try:
             process.start(what.argv, env, cwd, keep_open=lease.descriptors)
         except OSError as error:
@@ -196,14 +213,6 @@ class LocalWorld:
             lease.close()
         self._live[key] = _Live(process, Look("absent"))
         self._hear(Started(*key))
-
-    def _lease(self, trial: TrialState) -> Lease:
-        if self._gpus is None:
-            return Lease([], [], {})
-        lease = self._gpus.take(min(int(trial.gpus), len(self._gpus.all)))
-        if lease is None:
-            raise WorldError("another study has just taken the GPUs")
-        return lease
 
     async def stop_attempt(self, state: StudyState, index: int, attempt: int) -> None:
         """See World."""

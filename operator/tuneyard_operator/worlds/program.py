@@ -37,7 +37,15 @@ def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {"PYTHONUNBUFFERED": "1", **base}
 
 
-def program(spec: StudySpec, study: str, index: int, attempt: int, parameters: Object, cwd: Path) -> Program:
+def program(
+    spec: StudySpec,
+    study: str,
+    index: int,
+    attempt: int,
+    parameters: Object,
+    cwd: Path,
+    more: Mapping[str, str] | None = None,
+) -> Program:
     """An attempt's program, with the parameters filled in as in a pod.
 
     Args:
@@ -47,9 +55,11 @@ def program(spec: StudySpec, study: str, index: int, attempt: int, parameters: O
         attempt: its attempt.
         parameters: its configuration.
         cwd: the folder that it will run in.
+        more: variables that it gets as well; what the template says of them stays.
     """
     container = copy.deepcopy(_containers(spec)[0])
-    render.fill_container(container, parameters, render.environment(study, index, attempt, parameters))
+    told = render.environment(study, index, attempt, parameters) | dict(more or {})
+    render.fill_container(container, parameters, told)
     env = base_environment(os.environ)
     env |= render.measuring(spec, {"gpus": 1})  # only whole GPUs are lent here
     declared = _declared(container["env"], env)

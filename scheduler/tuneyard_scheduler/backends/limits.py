@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from tuneyard_scheduler.backends import Object
+from tuneyard_scheduler.devices import amount
+
+_POOL: Final = 0.9
+"""Of its part, what a framework's pool may take; the rest is for CUDA's context and libraries, which come on top."""
 
 
 def environment(gpus: float, memory: int | None = None, *, of_visible: float | None = None) -> dict[str, str]:
@@ -18,16 +22,25 @@ def environment(gpus: float, memory: int | None = None, *, of_visible: float | N
             (a MIG slice, or a driver that shows the part as if it were the GPU).
 
     JAX takes three quarters of the memory that it sees, and TensorFlow all of it, unless they are told:
-    https://docs.jax.dev/en/latest/gpu_memory_allocation.html and https://www.tensorflow.org/guide/gpu. PyTorch has no
-    such variable: `tuneyard.limit_gpu_memory()` tells it.
+    https://docs.jax.dev/en/latest/gpu_memory_allocation.html and https://www.tensorflow.org/guide/gpu. So are CuPy
+    (https://docs.cupy.dev/en/stable/reference/environment.html), and CUDA itself where an MPS daemon runs
+    (https://docs.nvidia.com/deploy/mps/latest/appendix-environment-variables.html). PyTorch has no such variable:
+    `tuneyard.limit_gpu_memory()` tells it.
     """
     told = {"TUNEYARD_GPU_FRACTION": f"{gpus:g}"}
     if memory is not None:
         told["TUNEYARD_GPU_MEMORY_MIB"] = str(memory)
     if of_visible is not None and of_visible < 1:
-        told["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{of_visible:g}"
-        told["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-        told["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+        pool = amount(of_visible * _POOL)
+        told |= {
+            "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{pool:g}",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            "CUPY_GPU_MEMORY_LIMIT": f"{100 * pool:g}%",
+            "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": f"{max(1, round(100 * of_visible))}",
+        }
+        if memory is not None:
+            told["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] = f"0={memory}M"
     return told
 
 

@@ -24,7 +24,8 @@ class Spot(NamedTuple):
     """Where a trial may run."""
 
     node: str
-    resource: str
+    resource: str | None
+    """None: no GPU."""
     portion: Portion
     devices: tuple[str, ...] = ()
     """The GPUs themselves, where they have names or one is divided."""
@@ -41,10 +42,12 @@ class _Found(NamedTuple):
     """The GPU of which a part is taken already."""
 
 
-def fullest_that_fits(state: ClusterState, view: StudyView, trial: TrialBook) -> Spot | Refusal | None:
+def fullest_that_fits(
+    state: ClusterState, view: StudyView, trial: TrialBook, *, charged: bool = False
+) -> Spot | Refusal | None:
     """The spot that takes the least of a GPU, and of these the fullest; a node that the trial avoids only if need be.
 
-    None for a trial without GPUs: Kubernetes chooses its node.
+    None for a trial without GPUs: Kubernetes chooses its node. One that is `charged` already need not fit its queue.
     """
     gpu, inventory = view.gpu, state.inventory
     if gpu is None:
@@ -53,7 +56,7 @@ def fullest_that_fits(state: ClusterState, view: StudyView, trial: TrialBook) ->
     if not offers:
         return inventory.until_nodes_change((gpu, view.needs), lambda: _no_offer(inventory, gpu, view))
     queue, room = headroom(state.queues.get(view.queue or DEFAULT_QUEUE))
-    allowed = [offer for offer in offers if offer.portion.gpus <= room]
+    allowed = [offer for offer in offers if charged or offer.portion.gpus <= room]
     if not allowed:
         assert queue is not None, "only a queue limits"
         said = f"needs {gpu}, and GpuQueue '{queue.name}' has {room:g} GPUs of its {queue.limit:g} left"

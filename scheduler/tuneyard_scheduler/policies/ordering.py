@@ -28,7 +28,7 @@ def rank(study: StudyBook, view: StudyView, now: float) -> float:
 
 def waited(study: StudyBook, now: float) -> float:
     """For how long the study's next trial could have had a place, and none of its trials got one."""
-    index = study.ready.smallest()
+    index = next(study.turns(), None)
     trial = study.trials[index].view if index is not None else None
     if trial is None or not trial.since:
         return 0.0

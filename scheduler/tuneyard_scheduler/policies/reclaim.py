@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 
-from tuneyard_scheduler.books import Held, StudyBook
+from tuneyard_scheduler.books import GivingOrder, Held, StudyBook
 from tuneyard_scheduler.devices import amount
 from tuneyard_scheduler.inventory import Offer
 from tuneyard_scheduler.policies import nodes
@@ -31,14 +31,16 @@ _HELPED: Final = frozenset({Reason.NO_NODE_FITS, Reason.HELD, Reason.QUEUE_LIMIT
 
 
 class Victim(NamedTuple):
-    """A trial that may be stopped. The smallest is the least advanced: it had its place last."""
+    """A trial that may be stopped. The smallest is the least promising; of those, the one that got its place last."""
 
-    order: tuple[float, int]
+    order: GivingOrder
     study: str
     trial: int
     attempt: int
     queue: str
     held: Held
+    cpu: float = 0.0
+    memory: float = 0.0
 
     @property
     def gpus(self) -> float:
@@ -58,7 +60,19 @@ class Group(NamedTuple):
         """What their queues hold less."""
         return sum(victim.gpus for victim in self.victims)
 
+    @property
+    def all(self) -> Amounts:
+        """All that is free without them."""
+        return (
+            self.gives,
+            self.gpus,
+            sum(victim.cpu for victim in self.victims),
+            sum(victim.memory for victim in self.victims),
+        )
 
+
+Amounts = tuple[float, float, float, float]
+"""Of a node: GPUs (or of one GPU, what share); then what queues hold of GPUs; cores; bytes of memory."""
 Choice = tuple[list[Group], float]
 """Who could give way, and how much of what they give is missing."""
 
@@ -90,7 +104,7 @@ class Need:
     queue: QueueBook
     offers: list[Offer]
     gpus: float
-    """What its queue is charged for it, where it takes the least."""
+    """What its queue is charged for it: the same for all of these offers."""
     priority: int
     within: QueueBook | None
     """The queue above within which others give way; None: anywhere."""
@@ -120,9 +134,8 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
         for index in _unhelped(state, study, study.view):
             plan = plan or _Plan(state)
             view = study.fitted(index)
-            need = plan.need(queue, view) if view is not None else None
-            victims = plan.victims(need, view) if need is not None and view is not None else []
-            if need is None or not victims or (most is not None and len(told) + len(victims) > most):
+            need, victims = plan.find(queue, view) if view is not None else (None, [])
+            if need is None or (most is not None and len(told) + len(victims) > most):
                 break
             told += plan.tell(victims, need, f"{study.key}-{index}")
     state.inventory.aside = None
@@ -133,8 +146,7 @@ def _unhelped(state: ClusterState, study: StudyBook, view: StudyView) -> Iterato
     """The trials of a study that could run, if only they had a place, and for whom nobody gives way yet."""
     helped = {leaving.trial for leaving in state.giving.leaving.values() if leaving.study == study.key}
     more = max(0, min(len(study.ready), view.parallel - study.attempts) - len(helped))
-    trials = study.ready.ascending()
-    return islice((index for index in trials if f"{study.key}-{index}" not in helped), more)
+    return islice((index for index in study.turns() if f"{study.key}-{index}" not in helped), more)
 
 
 class _Plan:
@@ -145,12 +157,30 @@ class _Plan:
         self._prospect = Prospect(state)
         self._studies: defaultdict[str, list[StudyBook]] | None = None
 
-    def victims(self, need: Need, view: StudyView) -> list[Victim]:
-        """Whom to stop for a further trial of this study; empty where nobody can, or need be."""
+    def find(self, queue: QueueBook, view: StudyView) -> tuple[Need | None, list[Victim]]:
+        """Whom to stop for a further trial of this study, where it takes the least; None where nobody can, or need be.
+
+        What it takes of a GPU may depend on the kind, as with memory; so does what its queue has a right to.
+        """
+        offers = self._state.inventory.offers(view.gpu, view.needs) if view.gpu is not None else []
+        by_charge: defaultdict[float, list[Offer]] = defaultdict(list)
+        for offer in offers:
+            by_charge[offer.portion.gpus].append(offer)
+        for gpus, alike in sorted(by_charge.items()):
+            need = self._need(queue, view, gpus, alike)
+            victims = self._victims(need, view) if need is not None else []
+            if victims is None:
+                break
+            if victims:
+                return need, victims
+        return None, []
+
+    def _victims(self, need: Need, view: StudyView) -> list[Victim] | None:
+        """Whom to stop: empty where nobody can be, None where nobody need be."""
         borrowers = self._borrowers(need)
         latest = (victim for name in borrowers for victim in self._latest(name, need))
         if nodes.has_room(self._state.inventory, need.offers, view):
-            return self._enough((Group((victim,), 0.0) for victim in latest), need, 0.0)
+            return self._enough((Group((victim,), 0.0) for victim in latest), (0.0, need.excess, 0.0, 0.0), need)
         offers = {offer.resource: offer for offer in need.offers}
         tried: set[str] = set()
         for first in latest:
@@ -163,11 +193,16 @@ class _Plan:
                 missing, choices = self._for_share(there, offer.portion.share)
             else:
                 missing, choices = self._for_units(there, offer.portion.units)
-            if missing <= 0:
-                return []  # it fits as soon as those have gone who were told to
-            chosen = next((found for groups, lack in choices if (found := self._enough(groups, need, lack))), None)
-            if chosen:
-                return chosen
+            cpu, memory = self._prospect.spare(node)
+            lacking = max(0.0, view.cpu and view.cpu - cpu), max(0.0, view.memory and view.memory - memory)
+            narrow = any(lacking)
+            if missing <= 0 and not narrow:
+                return None  # it fits as soon as those have gone who were told to
+            others = [Group((victim,), 0.0) for victim in there.victims] if narrow else []
+            for groups, lack in choices if missing > 0 else [([], 0.0)]:
+                lacks = (lack, need.excess, *lacking)
+                if chosen := self._enough([*groups, *others], lacks, need):
+                    return chosen
         return []
 
     def _for_units(self, site: Site, units: int) -> tuple[float, list[Choice]]:
@@ -208,7 +243,7 @@ class _Plan:
         return heapq.merge(*studies)
 
     def _holders(self, study: StudyBook) -> Iterator[Victim]:
-        for _, negative in study.holding.ascending():
+        for *_, negative in study.holding.ascending():
             victim = self._victim(study, -negative)
             if victim is not None:
                 yield victim
@@ -228,7 +263,9 @@ class _Plan:
         view, holding = trial.view, trial.holding
         if view is None or holding is None or study.queue is None or view.preempted >= OFTEN:
             return None
-        return Victim(holding.order, study.key, index, view.attempt, study.queue, holding.held)
+        fitted = study.fitted(index)
+        cpu, memory = (fitted.cpu, fitted.memory) if fitted is not None else (0.0, 0.0)
+        return Victim(holding.order, study.key, index, view.attempt, study.queue, holding.held, cpu, memory)
 
     def tell(self, victims: list[Victim], need: Need, trial: str) -> list[Preempt]:
         """Decide it, and reckon with it from now on."""
@@ -236,18 +273,16 @@ class _Plan:
         for each, victim in zip(told, victims, strict=True):
             self._state.preempt(each)
             self._prospect.expect(
-                self._state.giving.leaving[each.study, each.index], self._state.queues.get(victim.queue)
+                self._state.giving.leaving[each.study, each.index], self._state.study(victim.study), each.index
             )
         return told
 
-    def need(self, queue: QueueBook, view: StudyView) -> Need | None:
-        """What a further trial needs; None where its queue has no right to it.
+    def _need(self, queue: QueueBook, view: StudyView, gpus: float, offers: list[Offer]) -> Need | None:
+        """What a further trial needs that takes so many GPUs; None where its queue has no right to it.
 
         Where a queue above has all that it is guaranteed, or may not have more, those give way that are in it as well.
         """
-        offers = self._state.inventory.offers(view.gpu, view.needs) if view.gpu is not None else []
-        gpus = min((offer.portion.gpus for offer in offers), default=0.0)
-        if not offers or not self._is_due(queue, gpus):
+        if not self._is_due(queue, gpus):
             return None
         path = list(queue.path())
         excess = {
@@ -275,28 +310,27 @@ class _Plan:
                 found.append((excess[::-1], name))
         return [name for _, name in sorted(found, reverse=True)]
 
-    def _enough(self, groups: Iterable[Group], need: Need, missing: float) -> list[Victim]:
-        """The first of these that together give so much, and bring the queue above below its limit.
+    def _enough(self, groups: Iterable[Group], lacks: Amounts, need: Need) -> list[Victim]:
+        """The first of these that together give what lacks.
 
         None of them is one that is not needed; none at all where all together do not give enough.
         """
         chosen: list[Group] = []
         freed: defaultdict[str, float] = defaultdict(float)
-        given = gpus = 0.0
+        left = lacks
         for group in groups:
-            if given >= missing - _ROUNDING and gpus >= need.excess:
+            if not _any(left):
                 break
-            if not self._can_spare(group, need, freed):
-                continue
-            chosen.append(group)
-            given, gpus = given + group.gives, gpus + group.gpus
+            if self._can_spare(group, need, freed):
+                chosen.append(group)
+                left = _less(left, group.all)
         for group in sorted(chosen, reverse=True):
-            if given - group.gives >= missing - _ROUNDING and gpus - group.gpus >= need.excess:
-                given, gpus = given - group.gives, gpus - group.gpus
+            without = _less(left, tuple(-each for each in group.all))
+            if not _any(without):
+                left = without
                 chosen.remove(group)
-        enough = given >= missing - _ROUNDING and gpus >= need.excess
-        # A trial with several GPUs may be in a group with each of them.
-        return list(dict.fromkeys(v for group in chosen for v in group.victims)) if enough else []
+        # A trial may be in several groups: with each of its GPUs, or for its CPU as well.
+        return list(dict.fromkeys(v for group in chosen for v in group.victims)) if not _any(left) else []
 
     def _can_spare(self, group: Group, need: Need, freed: defaultdict[str, float]) -> bool:
         """Whether their queues keep what they are guaranteed without them; if so it is noted as freed."""
@@ -309,6 +343,15 @@ class _Plan:
                     return False
         freed.update(freed_now)
         return True
+
+
+def _less(amounts: Amounts, others: tuple[float, ...]) -> Amounts:
+    gpus, charge, cpu, memory = (mine - theirs for mine, theirs in zip(amounts, others, strict=True))
+    return gpus, charge, cpu, memory
+
+
+def _any(lacks: Amounts) -> bool:
+    return any(lack > _ROUNDING for lack in lacks)
 
 
 def _may_go(study: StudyBook, need: Need) -> bool:

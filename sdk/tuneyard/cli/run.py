@@ -17,11 +17,14 @@ from tuneyard_api import manifest
 from tuneyard_api.study import Study, StudySpec
 from tuneyard_api.validation import InvalidStudy, immutable_changes, validate_study
 from tuneyard_operator.local_runner import Ending, LocalRunner
-from tuneyard_operator.worlds import gpus, program
-from tuneyard_operator.worlds.gpus import Gpus
+from tuneyard_operator.worlds import capacity, gpus, program
+from tuneyard_operator.worlds.gpus import Gpu
 from tuneyard_operator.worlds.home import Busy, Home, StudyLock
+from tuneyard_operator.worlds.leases import Leases
 from tuneyard_operator.worlds.local import FOLDER_ANNOTATION
+from tuneyard_operator.worlds.machine import Machine, notes
 from tuneyard_operator.worlds.store import Exists, Store
+from tuneyard_scheduler import quantity
 from tuneyard_strategy.advisor import Advisor
 from tuneyard_strategy.contract import StudyDefinition
 
@@ -44,14 +47,14 @@ def run(options: Namespace) -> int:
     folder = options.file.resolve().parent
     check(options.file, wanted.spec, folder)
     with opened(options) as (home, store):
-        lent = machine(options, wanted.spec, home)
+        here = machine(options, wanted.spec, home)
         study, lock = take_up(options, home, store, wanted, folder)
         with lock:
             if _over(study):
                 return _tell_result(options, study)
-            for note in program.notes(wanted.spec):
+            for note in (*program.notes(wanted.spec), *notes(wanted.spec, here)):
                 sys.stderr.write(f"note: {note}\n")
-            return _run(options, home, store, study, lent)
+            return _run(options, home, store, study, here)
 
 
 def read(path: Path) -> Study:
@@ -86,23 +89,38 @@ def check(path: Path, spec: StudySpec, folder: Path) -> None:
         raise Problem(*(f"{path}: {problem}" for problem in problems))
 
 
-def machine(options: Namespace, spec: StudySpec, home: Home) -> Gpus | None:
+def machine(options: Namespace, spec: StudySpec, home: Home) -> Machine:
+    """This machine, with the GPUs for the study's trials, if it needs any."""
+    return Machine(Leases(home.leases), capacity.cores(), capacity.memory(), lent(options, spec))
+
+
+def lent(options: Namespace, spec: StudySpec) -> list[Gpu] | None:
     """The GPUs for a study's trials; None where it needs none."""
-    if spec.gpu is None:
+    gpu = spec.gpu
+    if gpu is None:
         return None
     if options.cpu:
-        return Gpus([], home.gpus)
+        return []
     without = f"run the trials on the CPU with: {again(options, f'run {options.file} --cpu')}"
-    asked = f"{options.file}: spec.gpu: each trial asks for {words.count(spec.gpu.count or 1, 'GPU')}"
-    if spec.gpu.vendor != "nvidia":
-        raise Problem(f"{asked} of {spec.gpu.vendor}, and on a laptop only those of nvidia can be lent; {without}")
+    what = words.count(gpu.count, "GPU") if gpu.count else f"{gpu.fraction or gpu.memory} of a GPU"
+    asked = f"{options.file}: spec.gpu: each trial asks for {what}"
+    if gpu.vendor != "nvidia":
+        raise Problem(f"{asked} of {gpu.vendor}, and on a laptop only those of nvidia can be lent; {without}")
     found = gpus.find(os.environ.get("CUDA_VISIBLE_DEVICES"))
-    fit = [gpu for gpu in found if spec.gpu.model in {None, gpu.model}]
-    if len(fit) < (spec.gpu.count or 1):
-        models = f" ({', '.join(sorted({gpu.model for gpu in found}))})" if found else ""
-        model = f" of model {spec.gpu.model}" if spec.gpu.model else ""
+    fit = [each for each in found if gpu.model in {None, each.model}]
+    if len(fit) < (gpu.count or 1):
+        models = f" ({', '.join(sorted({each.model for each in found}))})" if found else ""
+        model = f" of model {gpu.model}" if gpu.model else ""
         raise Problem(f"{asked}{model}, and this machine has {len(found) or 'none'}{models}; {without}")
-    return Gpus(fit, home.gpus)
+    if gpu.memory:
+        most = max((each.memory or 0 for each in fit), default=0)
+        if not most:
+            raise Problem(f"{asked}, and nvidia-smi does not say how much memory they have; write spec.gpu.fraction")
+        if quantity.parse(gpu.memory) / 2**20 > most:
+            raise Problem(
+                f"{asked}, and the largest of this machine has {most} MiB; lower spec.gpu.memory, or {without}"
+            )
+    return fit
 
 
 def take_up(options: Namespace, home: Home, store: Store, wanted: Study, folder: Path) -> tuple[Object, StudyLock]:
@@ -172,10 +190,10 @@ def _tell_result(options: Namespace, study: Object) -> int:
     return _STATUS[phase]
 
 
-def _run(options: Namespace, home: Home, store: Store, study: Object, lent: Gpus | None) -> int:
+def _run(options: Namespace, home: Home, store: Store, study: Object, here: Machine) -> int:
     view = watching(options, study["metadata"]["name"])
     with view:
-        runner = LocalRunner(store, home, study, lent, view)
+        runner = LocalRunner(store, home, study, here, view)
         ending = asyncio.run(runner.run())
     view.end(ending, runner.state.status_written or runner.state.status, study["spec"])
     return _STATUS[ending]

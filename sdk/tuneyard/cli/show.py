@@ -29,7 +29,8 @@ def get(options: Namespace) -> int:
         else:
             studies = [find_study(store, options.study)] if options.study else store.studies()
             items = [trial for study in studies for trial in store.trials(study["metadata"]["uid"])]
-            columns = [*TRIAL.columns, Column("Parameters", ".spec.parameters", "object", "The configuration.")]
+            here = (column for column in TRIAL.columns if column.name != "Node")  # all of them run on this machine
+            columns = [*here, Column("Parameters", ".spec.parameters", "object", "The configuration.")]
         if options.output in {"yaml", "json"}:
             single = options.study and options.kind in {"studies", "study"}
             dump(items[0] if single else {"apiVersion": "v1", "kind": "List", "items": items}, options.output)

@@ -11,9 +11,11 @@ import pytest
 
 from tuneyard_operator.local_runner import Ending, LocalRunner
 from tuneyard_operator.state import StudyState
-from tuneyard_operator.worlds.gpus import Gpus
+from tuneyard_operator.worlds.gpus import Gpu
 from tuneyard_operator.worlds.home import Home
+from tuneyard_operator.worlds.leases import Leases
 from tuneyard_operator.worlds.local import FOLDER_ANNOTATION, News
+from tuneyard_operator.worlds.machine import Machine
 from tuneyard_operator.worlds.store import Store
 
 Object = dict[str, Any]
@@ -52,12 +54,16 @@ class Laptop:
         }
         return self.store.create_study(name, {FOLDER_ANNOTATION: str(self.folder)}, whole)
 
-    def prepare(self, study: Object, gpus: Gpus | None = None) -> LocalRunner:
-        self.runner = LocalRunner(self.store, self.home, self.store.study(study["metadata"]["name"]) or {}, gpus, self)
+    def machine(self, gpus: list[Gpu] | None = None, cores: float = 8.0, memory: float = 2.0**33) -> Machine:
+        return Machine(Leases(self.home.leases), cores, memory, gpus)
+
+    def prepare(self, study: Object, machine: Machine | None = None) -> LocalRunner:
+        known = self.store.study(study["metadata"]["name"]) or {}
+        self.runner = LocalRunner(self.store, self.home, known, machine or self.machine(), self)
         return self.runner
 
-    async def run(self, study: Object, gpus: Gpus | None = None) -> Ending:
-        return await asyncio.wait_for(self.prepare(study, gpus).run(), 60)
+    async def run(self, study: Object, machine: Machine | None = None) -> Ending:
+        return await asyncio.wait_for(self.prepare(study, machine).run(), 60)
 
     def trials(self, study: Object) -> list[Object]:
         return self.store.trials(study["metadata"]["uid"])

@@ -149,7 +149,7 @@ class TestRender:
 
     @pytest.mark.parametrize(
         ("backend", "resource", "limit"),
-        [("timeslice", "nvidia.com/gpu.shared", "0.25"), ("mig", "nvidia.com/mig-1g.10gb", None)],
+        [("timeslice", "nvidia.com/gpu.shared", "0.225"), ("mig", "nvidia.com/mig-1g.10gb", None)],
     )
     def test_a_slice_is_one_of_its_resource(self, backend: str, resource: str, limit: str | None) -> None:
         place = {"attempt": 0, "node": "n1", "gpus": 0.25, "resource": resource, "backend": backend}
@@ -179,9 +179,9 @@ def test_parts_are_said_and_read_back() -> None:
 @pytest.mark.parametrize(
     ("backend", "gpus", "told"),
     [
-        ("kai", 0.25, {"TUNEYARD_GPU_FRACTION": "0.25", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.25"}),
-        ("dra", 0.25, {"TUNEYARD_GPU_FRACTION": "0.25", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.25"}),
-        ("timeslice", 0.25, {"TUNEYARD_GPU_FRACTION": "0.25", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.25"}),
+        ("kai", 0.25, {"TUNEYARD_GPU_FRACTION": "0.25", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.225"}),
+        ("dra", 0.25, {"TUNEYARD_GPU_FRACTION": "0.25", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.225"}),
+        ("timeslice", 0.25, {"TUNEYARD_GPU_FRACTION": "0.25", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.225"}),
         ("mig", 0.4286, {"TUNEYARD_GPU_FRACTION": "0.4286"}),
         ("hami", 0.25, {"TUNEYARD_GPU_FRACTION": "0.25"}),
         ("dra", 2, {}),

@@ -52,6 +52,15 @@ def test_the_line_of_a_queue(busy: Any) -> None:
     assert look(busy) == {"ns/0": (1, 40), "ns/1": (2, 60), "ns/2": (3, 80)}
 
 
+def test_trials_of_different_queues_may_end_at_the_same_moment(busy: Any) -> None:
+    busy.queue("q")
+    busy.study("ns/other", 1, queue="q")
+    took(busy, "ns/other", 100.0)
+    runs(busy, "ns/other", 10, first=10)
+    busy.study("ns/0", 1, trials=1)
+    assert look(busy)["ns/0"] == (1, 40)
+
+
 def test_each_queue_has_a_line(busy: Any) -> None:
     busy.queue("q")
     busy.study("ns/0", 1, created=1.0, trials=1)

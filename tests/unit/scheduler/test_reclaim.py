@@ -125,6 +125,19 @@ class TestOneNode:
         bench.study("ns/b", trials=9, queue="b", priority=3)
         assert {told.study for told in schedule(bench.state, 0.0).preempt} == {"ns/c"}
 
+    def test_the_least_promising_go_first(self, bench: Any) -> None:
+        """The last one passed a third of the fidelity of its study, which is more than two of nine epochs."""
+        bench.node("n1", 4)
+        bench.queue("a")
+        bench.queue("b", guaranteed=3)
+        bench.study("ns/a", 1, queue="a", fidelity=9)
+        bench.study("ns/c", 1, queue="a", fidelity=300)
+        for index, promise in enumerate([9.0, 2.0, 0.0]):
+            bench.placed(index, "n1", key="ns/a", since=float(index), promise=promise)
+        bench.placed(3, "n1", key="ns/c", since=9.0, promise=100.0)
+        bench.study("ns/b", 1, trials=3, queue="b")
+        assert bench.preempted() == ["ns/a-2 for ns/b-0", "ns/a-1 for ns/b-1", "ns/c-3 for ns/b-2"]
+
     def test_a_trial_gives_way_only_so_often(self, bench: Any) -> None:
         bench.node("n1", 2)
         bench.queue("b", guaranteed=2)

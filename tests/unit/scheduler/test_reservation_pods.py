@@ -104,9 +104,12 @@ class TestSharers:
             "NVIDIA_VISIBLE_DEVICES": "GPU-8a",
             "TUNEYARD_GPU_FRACTION": "0.25",
             "TUNEYARD_GPU_MEMORY_MIB": "20480",
-            "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.25",
+            "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.225",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            "CUPY_GPU_MEMORY_LIMIT": "22.5%",
+            "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "25",
+            "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": "0=20480M",
         }
         assert "resources" not in main
         [part] = catalog.said(template, ours=True)[1]

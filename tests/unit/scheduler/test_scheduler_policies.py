@@ -33,6 +33,15 @@ class TestOrdering:
         bench.study("ns/small", 1, trials=2)
         assert bench.cycle() == [("ns/small", 0, "n1"), ("ns/small", 1, "n1")]
 
+    def test_promising_trials_go_first(self, bench: Any) -> None:
+        bench.node("n1", 4)
+        bench.study(trials=2)
+        bench.trial(2, promise=3.0)
+        bench.trial(3, promise=9.0)
+        bench.trial(3, promise=0.0, attempt=1)
+        bench.trial(1, promise=27.0, attempt=1)
+        assert [index for _, index, _ in bench.cycle()] == [1, 2, 0, 3]
+
     def test_trials_go_by_index(self, bench: Any) -> None:
         bench.node("n1", 3)
         bench.study()

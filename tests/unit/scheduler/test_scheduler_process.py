@@ -177,6 +177,17 @@ class TestRestart:
             await settle()
         assert [name for name, _ in kube.writes] == ["a-3"]
 
+    @pytest.mark.parametrize("loops", range(8))
+    async def test_ends_when_it_is_told_to_whatever_happens_then(self, kube: FakeKube, loops: int) -> None:
+        """asyncio.wait_for of Python 3.11 forgets that it was cancelled when what it waits for comes at that moment."""
+        add_node(kube, gpus=4)
+        add_study(kube, trials=3, parallel=3)
+        async with asyncio.timeout(5), running(kube):
+            await settle()
+            add_pod(kube, "p0", of=("a", 0, 0))
+            for _ in range(loops):
+                await asyncio.sleep(0)
+
     async def test_waits_for_all_lists(self, kube: FakeKube) -> None:
         """Without the pods, a GPU that is taken would look free."""
         add_node(kube, gpus=1)

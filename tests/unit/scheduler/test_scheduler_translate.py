@@ -188,6 +188,19 @@ class TestTrial:
         view = translate.trial(trial(phase="Pending", attempt=1, notBefore="2023-11-14T22:13:20.500000Z"))
         assert view.not_before == 1_700_000_000.5
 
+    @pytest.mark.parametrize(
+        ("rung", "judged", "want"),
+        [
+            (None, None, 0.0),
+            ({"fidelity": 3, "level": 0, "bracket": 0}, None, 0.0),
+            ({"fidelity": 9, "level": 1, "bracket": 0, "continues": 4}, None, 9.0),
+            (None, 27, 27.0),
+        ],
+    )
+    def test_how_far_its_strategy_has_let_it_go(self, rung: Any, judged: int | None, want: float) -> None:
+        item = {"metadata": {"name": "a-3", "namespace": "ns", "uid": "u"}, "status": {"judged": judged}}
+        assert translate.trial({**item, "spec": {"rung": rung}}).promise == want
+
     @pytest.mark.parametrize(("phase", "want"), [("Pending", Phase.STOPPED), ("Placed", Phase.PLACED)])
     def test_one_that_is_being_deleted_waits_for_no_place(self, phase: str, want: Phase) -> None:
         item = trial(phase=phase)

@@ -188,6 +188,27 @@ class TestReclaim:
             shared.trial(index, "ns/b", Phase.FAILED)
         assert shared.cycle() == [("ns/a", 0, "n1")]
 
+    def test_nobody_nibbles_at_a_part_that_is_given_back(self, shared: Any) -> None:
+        shared.study("ns/a", share=0.5, trials=1, queue="mine")
+        assert len(shared.preempted()) == 2
+        shared.trial(7, "ns/b", Phase.FAILED)
+        shared.study("ns/c", share=0.25, trials=1, queue="theirs")
+        assert shared.cycle() == []
+        shared.trial(6, "ns/b", Phase.FAILED)
+        assert shared.cycle() == [("ns/a", 0, "n1")]
+
+    def test_who_has_a_place_before_all_are_gone_who_made_room_needs_no_other(self, shared: Any) -> None:
+        shared.study("ns/a", share=0.5, trials=2, queue="mine")
+        assert shared.preempted() == [
+            f"ns/b-{victim} for ns/a-{trial}" for victim, trial in ((7, 0), (6, 0), (5, 1), (4, 1))
+        ]
+        shared.trial(3, "ns/b", Phase.SUCCEEDED)
+        shared.trial(2, "ns/b", Phase.SUCCEEDED)
+        self.hold(shared, 0, "0", 0.5, "ns/a")
+        shared.study("ns/a", share=0.5, trials=0, queue="mine", parallel=1000)
+        shared.trial(2, "ns/a")
+        assert shared.preempted() == []  # what 7 and 6 give back is enough for it
+
     def test_a_gpu_that_somebody_shares_who_may_not_be_stopped_is_not_emptied(self, shared: Any) -> None:
         shared.queue("others", guaranteed=0.25)
         shared.study("ns/o", share=0.25, queue="others")
@@ -197,6 +218,40 @@ class TestReclaim:
         shared.queue("others", guaranteed=0.5)
         shared.study("ns/a", 1, trials=1, queue="mine")
         assert shared.preempted() == []
+
+    def test_what_is_kept_for_memory_is_its_share_of_the_gpu_that_it_is_on(self, bench: Any) -> None:
+        """The same memory is less of the large GPU, which is taken for good."""
+        bench.node("n1", 1, parts="kai", memory=10000)
+        bench.node("n2", 1, parts="kai", memory=40000)
+        bench.queue("mine", guaranteed=1)
+        bench.queue("theirs")
+        bench.pod("stranger", "n2", 1)
+        bench.study("ns/b", share=0.25, queue="theirs", parallel=4)
+        for index in range(4):
+            self.hold(bench, index, "0")
+        bench.study("ns/a", memory=5000, trials=1, queue="mine")
+        assert [told.gpus for told in schedule(bench.state, 0.0).preempt] == [0.5, 0.5]
+
+    @pytest.mark.parametrize(
+        ("ask", "spare", "want"),
+        [
+            ({"cpu": 2.0}, 4.0, []),
+            ({"cpu": 2.0}, 1.0, ["ns/b-3 for ns/a-0"]),
+            ({"cpu": 2.0}, 0.0, ["ns/b-3 for ns/a-0", "ns/b-2 for ns/a-0"]),
+            ({"cpu": 9.0}, 0.0, []),
+            ({"memory": 9e9}, 0.0, []),
+        ],
+    )
+    def test_cores_are_given_back_with_the_gpu(self, bench: Any, ask: Any, spare: float, want: list[str]) -> None:
+        """Half a GPU is free; what lacks is CPU."""
+        bench.node("n1", 1, parts="kai", cpu=4 + spare, memory=8e9)
+        bench.queue("mine", guaranteed=1)
+        bench.queue("theirs")
+        bench.study("ns/b", share=0.125, queue="theirs", cpu=1.0, memory=1e9)
+        for index in range(4):
+            self.hold(bench, index, "0", 0.125)
+        bench.study("ns/a", share=0.25, trials=1, queue="mine", **ask)
+        assert bench.preempted() == want
 
 
 requests = st.one_of(

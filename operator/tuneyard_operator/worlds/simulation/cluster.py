@@ -9,8 +9,9 @@ from tuneyard_operator import pods
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.kernel import Kernel
-from tuneyard_operator.worlds.simulation.machines import RESOURCE, Machines, Pod
+from tuneyard_operator.worlds.simulation.machines import Machines, Pod, tolerates
 from tuneyard_operator.worlds.simulation.programs import Program, Temper
+from tuneyard_operator.worlds.simulation.shares import RESOURCE, draw_build, taken_by_pod
 from tuneyard_scheduler import memory
 
 _BY = "cluster"
@@ -21,10 +22,12 @@ _TICK = 1.0
 class Cluster:
     """Watches the API server without delay, as its own controllers nearly do, and acts on it."""
 
-    def __init__(self, kernel: Kernel, api: ApiServer, faults: Faults) -> None:
+    def __init__(self, kernel: Kernel, api: ApiServer, faults: Faults, *, plain: bool = True) -> None:
         self.kernel = kernel
         self.api = api
         self.faults = faults
+        self.plain = plain
+        """Whether all machines have whole GPUs."""
         self.machines = Machines(kernel, api, faults)
         self.tempers: dict[str, Temper] = {}
         """How the programs of a study behave, by its name."""
@@ -106,8 +109,9 @@ class Cluster:
             trial=meta["ownerReferences"][0]["uid"],
             index=key.index,
             attempt=key.attempt,
-            gpus=_gpus(item),
+            taken=taken_by_pod(item),
             wants=_pinned(item),
+            tolerates=tolerates(item),
             memory=memory.of(template["spec"]["containers"][0]).limit / memory.MIB,
             program=temper.program(key.index, key.attempt, shown, template["spec"]["containers"][0], _epochs(item)),
             born=self.kernel.now,
@@ -144,7 +148,7 @@ class Cluster:
         if ready and kernel.chance(faults.node_loss * _TICK):
             machines.lose(kernel.rng.choice(ready), for_good=kernel.chance(0.3))
         if kernel.chance(faults.node_join * _TICK):
-            machines.join(kernel.rng.choice((1, 2, 4)))
+            machines.join(draw_build(kernel.rng, plain=self.plain))
         if kernel.chance(faults.eviction * _TICK):
             self._disturb()
         if kernel.chance(faults.foreign_pod * _TICK):
@@ -170,26 +174,22 @@ class Cluster:
         self.kernel.counts["foreign_pod"] += 1
         self._made += 1
         container = {"name": "other", "resources": {"limits": {RESOURCE: "1"}}}
-        item = {
+        item: Object = {
             "metadata": {"name": f"other{self._made}"},
             "spec": {"containers": [container]},
             "status": {"phase": "Pending"},
         }
-        meta = self.api.create("pods", item, _BY)["metadata"]
+        item = self.api.create("pods", item, _BY)
+        uid, name = item["metadata"]["uid"], item["metadata"]["name"]
         program = Program("good", self.kernel.jitter(1.0, 30.0), 0.0)
-        self.machines.add(Pod(meta["uid"], meta["name"], None, "", "", -1, -1, 1, None, program, born=self.kernel.now))
+        pod = Pod(uid, name, None, "", "", -1, -1, taken_by_pod(item), None, False, program, born=self.kernel.now)
+        self.machines.add(pod)
 
 
 def _epochs(pod: Object) -> int:
     """For how many epochs the program is asked to run."""
     given = {entry["name"]: entry["value"] for entry in pod["spec"]["containers"][0].get("env") or ()}
     return int(given.get("TUNEYARD_PARAM_epochs", 0))
-
-
-def _gpus(pod: Object) -> int:
-    """What kube-scheduler counts."""
-    limits = (pod["spec"]["containers"][0].get("resources") or {}).get("limits") or {}
-    return int(limits.get(RESOURCE, 0))
 
 
 def _pinned(pod: Object) -> str | None:

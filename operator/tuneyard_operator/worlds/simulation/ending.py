@@ -72,8 +72,9 @@ def check_end(
     for node in scheduler.state.inventory.nodes():
         for resource in node.capacity:
             used = scheduler.state.inventory.used(node.name, resource)
-            held = sum(pod.gpus for pod in cluster.machines.machines[node.name].pods.values())
-            _must(used == held, f"the scheduler counts {used} GPUs of {node.name} as taken, and {held} are")
+            pods = cluster.machines.machines[node.name].pods.values()
+            held = sum(pod.taken.units.get(resource, 0) + sum(pod.taken.parts.values()) for pod in pods)
+            _must(abs(used - held) < 1e-6, f"the scheduler counts {used} GPUs of {node.name} as taken, and {held} are")
 
 
 def _check_study(study: Object, trials: list[Object], invariants: Invariants, now: float) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from tuneyard_api.common import STUDY_LABEL, epoch_seconds
 from tuneyard_api.study import StudyStatus
-from tuneyard_api.trial import Phase, TrialStatus
+from tuneyard_api.trial import Phase, Placement, TrialStatus
 from tuneyard_operator import pods
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
+from tuneyard_operator.worlds.simulation.machines import Machine
 from tuneyard_operator.worlds.simulation.pauses import Pauses
-from tuneyard_operator.worlds.simulation.plans import Plan, gpus_of
+from tuneyard_operator.worlds.simulation.plans import Plan
 from tuneyard_operator.worlds.simulation.quotas import Quotas, judge_reclaims
 from tuneyard_operator.worlds.simulation.schedulers import SCHEDULER, SchedulerProcess
+from tuneyard_operator.worlds.simulation.shares import Demand, Room, Taken, Way, taken_by_place
 from tuneyard_operator.worlds.simulation.strategies import Strategies
 from tuneyard_operator.worlds.simulation.verdicts import Verdicts
 from tuneyard_operator.worlds.simulation.world import OPERATOR
@@ -33,6 +35,24 @@ _OVER: Final = frozenset({"Complete", "Failed"})
 
 Key = tuple[str, int]
 """An attempt: the uid of its trial, and its number."""
+
+
+class Claim(NamedTuple):
+    """An attempt's place, or pod: study, node, and what it takes there."""
+
+    study: str
+    node: str | None
+    taken: Taken
+
+
+class _Lack(NamedTuple):
+    """A study that waits, and a machine that could serve it so, were it empty."""
+
+    study: str
+    demand: Demand
+    machine: Machine
+    way: Way
+    since: float
 
 
 class Invariants:
@@ -224,7 +244,6 @@ class Invariants:
         assert key is not None, "Jobs are ours"
         owner = meta["ownerReferences"][0]
         self._started[owner["uid"], key.attempt] += 1
-        _must(self._started[owner["uid"], key.attempt] == 1, f"{meta['name']} was started twice")
         self._not_long_deleted(key.study_uid, f"{meta['name']} was started")
         study = self.api.objects["studies"].get(meta["labels"][STUDY_LABEL])
         if study is not None and study["metadata"]["uid"] == key.study_uid:
@@ -232,6 +251,7 @@ class Invariants:
         trial = self.api.objects["trials"].get(owner["name"])
         if trial is None or trial["metadata"]["uid"] != owner["uid"]:
             return  # deleted while the request was on its way: it is collected
+        _must(self._started[owner["uid"], key.attempt] == 1, f"{meta['name']} was started twice")
         status = trial.get("status") or {}
         placement = status.get("placement") or {}
         _must(Phase(status.get("phase", "Pending")) in _ACTIVE, f"{meta['name']} was started for a trial without place")
@@ -262,26 +282,41 @@ class Invariants:
             self._waits.pop(study["metadata"]["uid"], None)
             if trial is None or _study_of(trial) != study["metadata"]["uid"] or _claims(trial):
                 continue  # gone or changed meanwhile: it cannot be written
-            taken[trial["metadata"]["uid"], place.attempt] = (_study_of(trial), place.node, place.gpus)
+            before = [claim.taken for claim in taken.values() if claim.node == place.node]
+            claim = Claim(_study_of(trial), place.node, _taken_by(place, study["spec"], trial))
+            taken[trial["metadata"]["uid"], place.attempt] = claim
             self._judge(place, study, taken)
+            self._judge_node(place, claim, before, Demand.of(study["spec"], _needs(trial)))
 
-    def _judge(self, place: Place, study: Object, taken: dict[Key, tuple[str, str | None, float]]) -> None:
+    def _judge(self, place: Place, study: Object, taken: dict[Key, Claim]) -> None:
         spec, uid = study["spec"], study["metadata"]["uid"]
         _must(not spec.get("suspend", False), f"{place} is for a suspended study")
-        running = sum(1 for of, _, _ in taken.values() if of == uid)
+        running = sum(claim.study == uid for claim in taken.values())
         parallel = spec["trials"]["parallel"]
         _must(running <= parallel, f"{place} makes {running} attempts at a time, and parallel is {parallel}")
-        _must(place.gpus == gpus_of(spec), f"{place} has not the GPUs that were asked for")
         if place.gpus:
-            self._quotas.judge(str(place), study, taken.values())
-        machine = self.cluster.machines.machines.get(place.node or "")
-        if machine is not None:
-            given = sum(gpus for _, node, gpus in taken.values() if node == machine.name)
-            _must(given <= machine.gpus, f"{place} makes {given} GPUs given of {machine.gpus}")
+            if place.node is None:
+                out = [claim.study for claim in taken.values() if claim.node is None and claim.taken.gpus]
+                self._quotas.judge_unplaced(str(place), study, out)
+            self._quotas.judge(str(place), study, ((claim.study, claim.taken.gpus) for claim in taken.values()))
 
-    def _taken(self, scheduler: SchedulerProcess) -> dict[Key, tuple[str, str | None, float]]:
-        """Attempts that have a place, or that live and the scheduler has heard of, with study, node and GPUs."""
-        taken: dict[Key, tuple[str, str | None, float]] = {}
+    def _judge_node(self, place: Place, claim: Claim, before: list[Taken], demand: Demand) -> None:
+        """Whether it is what was asked for, and the node has it beside all that is taken there."""
+        _must(bool(place.gpus) == demand.gpus, f"{place} has not the GPUs that were asked for")
+        machine = self.cluster.machines.machines.get(place.node or "")
+        if machine is None or not demand.gpus:
+            return
+        share = sum(claim.taken.parts.values())
+        given = place.resource, sum(claim.taken.units.values()), round(share, 4), round(place.gpus, 4)
+        asked = [(w.resource, w.units, round(w.share, 4), round(w.gpus, 4)) for w in demand.ways(machine.build)]
+        _must(given in asked, f"{place} is not what was asked for: {asked}")
+        room = Room(machine.build, before)
+        _must(room.takes(claim.taken), f"{place} does not fit on {machine} beside {before}")
+
+    def _taken(self, scheduler: SchedulerProcess) -> dict[Key, Claim]:
+        """Attempts that have a place, or that live and the scheduler has heard of."""
+        taken: dict[Key, Claim] = {}
+        specs = {study["metadata"]["uid"]: study["spec"] for study in self.api.objects["studies"].values()}
         known = scheduler.by_kind["pods"].known
         ended: set[Key] = set()
         for pod in self.cluster.machines.pods.values():
@@ -289,19 +324,21 @@ class Invariants:
             if not pod.alive:
                 ended.add(key)
             elif pod.uid in known:
-                taken[key] = (pod.study, pod.machine.name if pod.machine else pod.wants, pod.gpus)
+                taken[key] = Claim(pod.study, pod.machine.name if pod.machine else pod.wants, pod.taken)
         for trial in self.api.objects["trials"].values():
             status = trial.get("status") or {}
             key = (trial["metadata"]["uid"], status.get("attempt", 0))
             if _claims(trial) and self.api.exists(_study_of(trial)) and key not in ended and key not in taken:
-                placement = status["placement"]
-                taken[key] = (_study_of(trial), placement.get("node"), placement["gpus"])
+                placed = Placement.model_validate(status["placement"])
+                taken[key] = Claim(_study_of(trial), placed.node, _taken_by(placed, specs[_study_of(trial)], trial))
         for place, uid in scheduler.unsettled.items():
             if not isinstance(place, Place):
                 continue
             trial_now = self.api.objects["trials"].get(f"{place.study.partition('/')[2]}-{place.index}")
             if uid is not None and trial_now is not None and _could_take(trial_now, uid, place.attempt):
-                taken[uid, place.attempt] = (_study_of(trial_now), place.node, place.gpus)
+                of = _study_of(trial_now)
+                if of in specs:
+                    taken[uid, place.attempt] = Claim(of, place.node, _taken_by(place, specs[of], trial_now))
         return taken
 
     # What must not last ----------------------------------------------------------------------------------------
@@ -333,32 +370,54 @@ class Invariants:
         One node at a time may be kept for a trial that needs more than is free there.
         """
         now = self.kernel.now
-        lacking: list[tuple[str, int, float]] = []
+        lacking: list[_Lack] = []
         for name, study in self.api.objects["studies"].items():
             uid = study["metadata"]["uid"]
             if not self._may_have_another(name, study):
                 self._waits.pop(uid, None)
                 self._quotas.forget(uid)
                 continue
-            count = gpus_of(study["spec"])
-            self._quotas.look(study, count)
-            if count and self._quotas.is_full(study, count):
+            demand = self._demand(study)
+            self._quotas.look(study, demand)
+            spare = self._quotas.spare(study)
+            ready = [m for m in self.cluster.machines.machines.values() if demand.gpus and m.ready]
+            ways = [(m, way) for m in ready for way in demand.ways(m.build) if way.gpus <= spare]
+            if ready and not ways:
                 self._waits.pop(uid, None)
                 continue
             since = self._waits.setdefault(uid, now)
-            if count:
-                lacking.append((name, count, since))
-        machines = [machine for machine in self.cluster.machines.machines.values() if machine.ready]
-        kept = [m for m in machines if m.free and any(m.free < count <= m.gpus for _, count, _ in lacking)]
+            lacking += [_Lack(name, demand, machine, way, since) for machine, way in ways]
+        kept = self._could_be_kept(lacking)
         if kept:
             self._kept[min(kept, key=lambda machine: machine.changed).name] = now
-        for name, count, since in lacking:
-            for machine in machines:
-                idle = now - max(since, machine.changed, self._kept.get(machine.name, 0.0))
-                if machine.free >= count:
-                    said = f"{machine.name} has had {machine.free} idle GPUs for {idle:.0f} s beside a trial of {name}"
-                    avoided = max(PATIENCE, TRIAL_SECONDS) if machine.lost >= LOSSES else 0.0
-                    _must(idle < IDLE + avoided, said)
+        crowded = {pod.wants for pod in self.cluster.machines.alive() if pod.machine is None}
+        for each in lacking:
+            machine = each.machine
+            if each.way.share and machine.name in crowded:
+                continue  # a stranger was faster, and parts are given again once that is settled
+            idle = now - max(each.since, machine.changed, self._kept.get(machine.name, 0.0))
+            avoided = max(PATIENCE, TRIAL_SECONDS) if machine.lost >= LOSSES else 0.0
+            if idle >= IDLE + avoided and machine.room().has(each.way, each.demand):
+                said = f"{machine.name} has had {each.way} idle for {idle:.0f} s beside a trial of {each.study}"
+                raise Violation(said)
+
+    def _could_be_kept(self, lacking: list[_Lack]) -> list[Machine]:
+        """The machines that have room for some who wait, and would have it for others as well, were they empty."""
+        fits: defaultdict[str, set[bool]] = defaultdict(set)
+        for each in lacking:
+            if Room(each.machine.build, ()).has(each.way, each.demand):
+                fits[each.machine.name].add(each.machine.room().has(each.way, each.demand))
+        return [self.cluster.machines.machines[name] for name, found in fits.items() if len(found) == 2]
+
+    def _demand(self, study: Object) -> Demand:
+        """What a trial of a study asks for that waits: as much memory as the one that needs most."""
+        waiting = (
+            trial["status"].get("needs") or {}
+            for trial in self.api.objects["trials"].values()
+            if _study_of(trial) == study["metadata"]["uid"]
+            and (trial.get("status") or {}).get("phase") == Phase.PENDING
+        )
+        return Demand.of(study["spec"], max((needs.get("memory", 0) for needs in waiting), default=0))
 
     def _may_have_another(self, name: str, study: Object) -> bool:
         status, spec = study.get("status") or {}, study["spec"]
@@ -403,6 +462,15 @@ def _study_of(trial: Object) -> str:
 def _claims(trial: Object) -> bool:
     status = trial.get("status") or {}
     return status.get("phase") in _ACTIVE
+
+
+def _taken_by(place: Place | Placement, spec: Object, trial: Object) -> Taken:
+    return taken_by_place(place.gpus, place.resource, place.devices, spec, _needs(trial))
+
+
+def _needs(trial: Object) -> int:
+    """MiB of memory that a trial needs, where that is more than its study asks for."""
+    return int(((trial.get("status") or {}).get("needs") or {}).get("memory", 0))
 
 
 def _could_take(trial: Object, uid: str, attempt: int) -> bool:

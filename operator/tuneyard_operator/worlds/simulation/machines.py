@@ -11,8 +11,8 @@ from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.kernel import Kernel
 from tuneyard_operator.worlds.simulation.programs import Program
+from tuneyard_operator.worlds.simulation.shares import TAINT, Build, Room, Taken
 
-RESOURCE: Final = "nvidia.com/gpu"
 _EVICTED_AFTER: Final = (3.0, 20.0)
 _BACK_AFTER: Final = (1.0, 40.0)
 _IMAGE_RETRY: Final = (1.0, 4.0)
@@ -25,7 +25,7 @@ class Machine:
     """A node."""
 
     name: str
-    gpus: int
+    build: Build
     ready: bool = True
     gone: bool = False
     pods: dict[str, Pod] = field(default_factory=dict)
@@ -35,10 +35,9 @@ class Machine:
     changed: float = 0.0
     """When GPUs of it were last taken or given back, or it came or went."""
 
-    @property
-    def free(self) -> int:
-        """GPUs that no pod holds."""
-        return self.gpus - sum(pod.gpus for pod in self.pods.values())
+    def room(self, without: Pod | None = None) -> Room:
+        """What its pods (but that one) leave."""
+        return Room(self.build, (pod.taken for pod in self.pods.values() if pod is not without))
 
 
 @dataclass(eq=False, slots=True)
@@ -52,9 +51,10 @@ class Pod:
     trial: str
     index: int
     attempt: int
-    gpus: int
+    taken: Taken
     wants: str | None
     """The only node that it may run on."""
+    tolerates: bool
     program: Program
     born: float
     memory: float = 0.0
@@ -65,6 +65,11 @@ class Pod:
     exit_code: int | None = None
     disturbed: str | None = None
     """Why it did not come to its own end."""
+
+    @property
+    def gpus(self) -> float:
+        """What the queue is charged."""
+        return self.taken.gpus
 
     @property
     def alive(self) -> bool:
@@ -91,12 +96,14 @@ class Machines:
 
     # Nodes -----------------------------------------------------------------------------------------------------
 
-    def join(self, gpus: int) -> Machine:
+    def join(self, build: Build) -> Machine:
         """A new node."""
         self._made += 1
-        machine = Machine(f"node{self._made}", gpus, changed=self.kernel.now)
+        machine = Machine(f"node{self._made}", build, changed=self.kernel.now)
         self.machines[machine.name] = machine
-        item = {"metadata": {"name": machine.name}, "spec": {}, "status": _node_status(machine)}
+        item = build.item()
+        item["metadata"]["name"] = machine.name
+        item["status"] |= _condition(machine)
         self.api.create("nodes", item, "cluster")
         self._kick()
         return machine
@@ -109,11 +116,11 @@ class Machines:
         self._set_ready(machine, False)
         self.kernel.after(self.kernel.jitter(*_EVICTED_AFTER), self._evict_all, machine)
         after = self.kernel.jitter(*_BACK_AFTER)
-        self.kernel.after(after, self._remove if for_good else self._back, machine)
+        self.kernel.after(after, self.remove if for_good else self._back, machine)
 
     def _set_ready(self, machine: Machine, ready: bool) -> None:
         machine.ready, machine.changed = ready, self.kernel.now
-        self.api.update("nodes", machine.name, {"status": _node_status(machine)}, "cluster")
+        self.api.update("nodes", machine.name, {"status": _condition(machine)}, "cluster")
 
     def _evict_all(self, machine: Machine) -> None:
         if not machine.ready:
@@ -121,6 +128,8 @@ class Machines:
                 self.evict(pod, "DeletionByTaintManager")
 
     def _back(self, machine: Machine) -> None:
+        if machine.gone:
+            return
         self._set_ready(machine, True)
         for pod in list(machine.pods.values()):
             # What came to pass on the node while nobody heard of it is told now.
@@ -132,7 +141,10 @@ class Machines:
                 self._kill(pod)
         self._kick()
 
-    def _remove(self, machine: Machine) -> None:
+    def remove(self, machine: Machine) -> None:
+        """A node goes for good."""
+        if machine.gone:
+            return
         machine.gone, machine.changed = True, self.kernel.now
         self.api.delete("nodes", machine.name, "cluster")
         del self.machines[machine.name]
@@ -149,13 +161,11 @@ class Machines:
         self.kernel.after(self.kernel.jitter(0.002, 0.1), self._bind, pod)
 
     def _bind(self, pod: Pod) -> None:
-        """What kube-scheduler does: a node that the pod may use, with enough free GPUs."""
+        """What kube-scheduler and the kubelet do: a node that the pod may use, with room for all that it takes."""
         if pod.uid not in self._waiting:
             return
         wanted = [pod.wants] if pod.wants is not None else list(self.machines)
-        machine = next(
-            (m for m in map(self.machines.get, wanted) if m is not None and m.ready and m.free >= pod.gpus), None
-        )
+        machine = next((m for m in map(self.machines.get, wanted) if m is not None and _admits(m, pod)), None)
         if machine is None:
             condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0 nodes fit"}
             self.api.update("pods", pod.name, {"status": {"conditions": [condition]}}, "cluster")
@@ -229,6 +239,10 @@ class Machines:
 
     # Endings that are not the pod's own ------------------------------------------------------------------------
 
+    def waiting(self) -> list[Pod]:
+        """The pods that no node has taken yet."""
+        return list(self._waiting.values())
+
     def alive(self) -> list[Pod]:
         """The pods that have not ended."""
         bound = (pod for machine in self.machines.values() for pod in machine.pods.values())
@@ -281,6 +295,14 @@ class Machines:
         self.api.delete("pods", pod.name, "cluster")
 
 
-def _node_status(machine: Machine) -> Object:
-    ready = {"type": "Ready", "status": "True" if machine.ready else "Unknown"}
-    return {"allocatable": {RESOURCE: str(machine.gpus)}, "conditions": [ready]}
+def _admits(machine: Machine, pod: Pod) -> bool:
+    return machine.ready and (pod.tolerates or not machine.build.tainted) and machine.room().takes(pod.taken)
+
+
+def _condition(machine: Machine) -> Object:
+    return {"conditions": [{"type": "Ready", "status": "True" if machine.ready else "Unknown"}]}
+
+
+def tolerates(pod: Object) -> bool:
+    """Whether a pod tolerates the taint that some nodes have."""
+    return any(toleration.get("key") == TAINT for toleration in pod["spec"].get("tolerations") or ())

@@ -65,6 +65,11 @@ class OperatorProcess(Process):
         trials.open(partial(synced, "trials"))
         self.watch("pods", self._on_pod, lambda pod: pods.key(pod) is not None).open(partial(synced, "pods"))
 
+    @property
+    def current(self) -> bool:
+        """Whether it runs, has been told everything, and has no status to write again because that failed."""
+        return super().current and not any(runner.state.status_unsure for runner in self.runners.values())
+
     # What the watches say --------------------------------------------------------------------------------------
 
     def _on_study(self, event: str, study: Object) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from tuneyard_operator.worlds.simulation.apiserver import Object
 from tuneyard_operator.worlds.simulation.programs import BROKEN, Kind, Temper
+from tuneyard_operator.worlds.simulation.shares import PARTS, SELECTED, TAINT
 
 SHARED: Final = "shared"
 OWN: Final = "own"
@@ -29,12 +30,6 @@ class Plan:
     """How many configurations its space has; None for more than are asked for."""
 
     @property
-    def limits(self) -> Object:
-        """The limits of its container."""
-        resources: Object = self.spec["template"]["spec"]["containers"][0].get("resources") or {}
-        return resources.get("limits") or {}
-
-    @property
     def seed(self) -> int:
         """The seed of its strategy."""
         return int(self.spec["strategy"]["seed"])
@@ -43,16 +38,33 @@ class Plan:
 def draw_queues(rng: random.Random, gpus: int, most_gpus: int) -> dict[str, Object]:
     """The specs of the queues by name, for a cluster of so many GPUs, and so many on its largest node."""
     parent: Object = {"parent": LAB} if rng.random() < 0.5 else {}
-    shared = {"limit": most_gpus + rng.randrange(4), "weight": rng.choice((1.0, 3.0)), **parent}
-    shared["guaranteed"] = rng.choice((0, 1))
-    reclaim = {"reclaim": rng.choice(("Any", "Any", "Any", "LowerPriority", "Never"))}
-    own = {"guaranteed": rng.randint(1, gpus), "preemption": reclaim, **parent}
+    shared: Object = {"limit": most_gpus + rng.choice((0, 0.5, 1, 2, 3)), "weight": rng.choice((1.0, 3.0)), **parent}
+    shared["guaranteed"] = rng.choice((0, 0.5, 1))
+    reclaim = {"reclaim": rng.choice((*["Any"] * 6, "LowerPriority", "Never"))}
+    own: Object = {"guaranteed": rng.randint(1, gpus) - rng.choice((0, 0, 0.4)), "preemption": reclaim, **parent}
+    if rng.random() < 0.4:
+        shared["elastic"] = {"unplaced": rng.randint(1, 2), "timeout": rng.choice(("15s", "60s"))}
+        own["elastic"] = {"unplaced": rng.randint(1, 3)}
     lab = {"limit": gpus} if rng.random() < 0.3 else {}
     return {LAB: lab, SHARED: shared, OWN: own}
 
 
-def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
-    """A study by chance, of 5 to 40 trials."""
+def draw_plans(rng: random.Random, most_gpus: int, *, plain: bool) -> list[Plan]:
+    """Two or three studies; now and then one borrows for long what another is guaranteed."""
+    plans = [draw_plan(rng, f"s{number}", most_gpus, plain=plain) for number in range(rng.choice((2, 2, 3)))]
+    if rng.random() < 0.3:
+        borrower, owner = plans[:2]
+        trials = borrower.spec["trials"]
+        lent: Object = {"gpu": owner.spec.get("gpu", {"count": 1}), "priority": 0}
+        lent |= {"trials": {**trials, "parallel": min(8, trials["max"])}, "template": owner.spec["template"]}
+        spec = {key: value for key, value in borrower.spec.items() if key != "queue"} | lent
+        plans[0] = replace(borrower, spec=spec, temper=replace(borrower.temper, mean_seconds=60.0))
+        plans[1] = replace(owner, spec=owner.spec | {"queue": OWN, "gpu": lent["gpu"]})
+    return plans
+
+
+def draw_plan(rng: random.Random, name: str, most_gpus: int, *, plain: bool = True) -> Plan:
+    """A study by chance, of 5 to 40 trials; on plain clusters it asks for whole GPUs and nothing else."""
     trials = 5 + int(rng.random() ** 3 * 36)
     timeout = rng.choice(("10s", "20s")) if rng.random() < 0.4 else None
     limits: Object = {"max": trials, "parallel": rng.randint(1, min(trials, 8))}
@@ -70,20 +82,20 @@ def draw_plan(rng: random.Random, name: str, most_gpus: int) -> Plan:
         "trials": limits | ({"timeout": timeout} if timeout else {}),
         "retry": _draw_retry(rng),
         "priority": rng.choice((0, 0, 5)),
-        "template": template(BROKEN if broken else "train:1"),
+        "template": _draw_template(rng, BROKEN if broken else "train:1", plain=plain),
     }
     if rng.random() < 0.3:
-        spec["template"]["spec"]["containers"][0]["resources"] = {"limits": {"memory": "1Gi"}}
+        _limit_memory(spec["template"]["spec"]["containers"][0])
         if rng.random() < 0.7:
             spec["retry"] |= {"memoryGrowth": rng.choice((1.5, 3.0)), "maxMemory": MOST_MEMORY}
     if rng.random() < 0.8:
-        spec["gpu"] = {"count": rng.randint(1, most_gpus)}
-        if rng.random() < 0.15:
+        spec["gpu"] = {"count": rng.randint(1, most_gpus)} if plain else _draw_gpu(rng, most_gpus)
+        if plain and rng.random() < 0.15:
             # GPUs cannot be shared here: each trial has a whole one, whatever is found out.
             spec["gpu"] = {rng.choice(("memory", "fraction")): "auto"}
     if rng.random() < 0.1:
         spec["maxDuration"] = "60s"
-    queue = rng.choice((None, SHARED, OWN))
+    queue = rng.choice((None, SHARED, OWN, OWN))
     if queue is not None:
         spec["queue"] = queue
     _draw_fidelity(rng, spec)
@@ -123,18 +135,49 @@ def really(plan: Plan, rng: random.Random) -> Plan:
     return replace(plan, spec=spec, size=size)
 
 
-def gpus_of(spec: Object) -> int:
-    """How many GPUs each trial of a study gets."""
-    gpu = spec.get("gpu")
-    return int(gpu.get("count", 1)) if gpu else 0
-
-
-def template(image: str, argument: str = "--x=${x}", *, limits: Object | None = None) -> Object:
+def template(image: str, argument: str = "--x=${x}") -> Object:
     """A study's pod template."""
-    container: Object = {"name": "train", "image": image, "args": [argument, "--k=${k}"]}
-    if limits:
-        container["resources"] = {"limits": limits}
+    return {"spec": {"containers": [{"name": "train", "image": image, "args": [argument, "--k=${k}"]}]}}
+
+
+def reworded(before: Object, image: str, argument: str = "--x=${x}") -> Object:
+    """A template with another image and other arguments."""
+    container = {**before["spec"]["containers"][0], **template(image, argument)["spec"]["containers"][0]}
     return {"spec": {"containers": [container]}}
+
+
+def _limit_memory(container: Object) -> None:
+    """Let a container use so much, and ask for no more than that."""
+    resources = container.setdefault("resources", {})
+    resources["limits"] = {"memory": "1Gi"}
+    if "requests" in resources:
+        resources["requests"]["memory"] = "1Gi"
+
+
+def _draw_template(rng: random.Random, image: str, *, plain: bool) -> Object:
+    """A template that may ask for cores and memory, select nodes, or tolerate their taint; a plain one does not."""
+    drawn = template(image)
+    if plain:
+        return drawn
+    if rng.random() < 0.5:
+        cores = rng.choice(("0.5", "1", "2"))
+        drawn["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cores, "memory": rng.choice(("1Gi", "3Gi"))}}
+    if rng.random() < 0.5:
+        drawn["spec"]["tolerations"] = [{"key": TAINT, "operator": "Exists"}]
+    if rng.random() < 0.1:
+        drawn["spec"]["nodeSelector"] = {SELECTED: "ssd"}
+    return drawn
+
+
+def _draw_gpu(rng: random.Random, most_gpus: int) -> Object:
+    """Whole GPUs, or a part of one."""
+    count: Object = {"count": rng.randint(1, most_gpus)}
+    fraction: Object = {"fraction": rng.choice((0.1, 0.14, 0.25, 0.3, 0.5, 0.7))}
+    memory: Object = {"memory": rng.choice(("2Gi", "5Gi", "9Gi", "20Gi"))}
+    gpu = rng.choice((count, fraction, fraction, memory))
+    if rng.random() < 0.1:
+        gpu["sharing"] = "whole" if "count" in gpu else PARTS
+    return gpu | ({"packing": "Spread"} if rng.random() < 0.2 else {})
 
 
 def _draw_objective(rng: random.Random) -> Object:
@@ -161,4 +204,4 @@ def _draw_temper(rng: random.Random, *, hangs: bool) -> Temper:
         "silent": rng.choice((0.0, 0.1)),
         "hangs": rng.choice((0.0, 0.1)) if hangs else 0.0,
     }
-    return Temper(rng.randrange(2**32), weights, rng.choice((1.0, 3.0, 6.0, 30.0)))
+    return Temper(rng.randrange(2**32), weights, rng.choice((1.0, 3.0, 6.0, 30.0, 30.0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
@@ -10,6 +11,7 @@ from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
 from tuneyard_operator.worlds.simulation.machines import Machine, Pod
+from tuneyard_operator.worlds.simulation.shares import Demand
 from tuneyard_scheduler.policies.reclaim import OFTEN
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import Preempt
@@ -17,9 +19,6 @@ from tuneyard_scheduler.views import Preempt
 _GRACE: Final = 10.0
 """Seconds within which a pod that was told to end has ended, on a node that answers."""
 _DEFAULT: Final = "default"
-
-Taken = tuple[str, str | None, float]
-"""Study, node and GPUs of an attempt."""
 
 
 class Quotas:
@@ -32,30 +31,38 @@ class Quotas:
         self._patience = patience + _GRACE
         self._owed: dict[str, float] = {}
 
-    def judge(self, place: str, study: Object, taken: Iterable[Taken]) -> None:
-        """Whether a place that was just given is within all limits."""
-        used = self._used((of, gpus) for of, _, gpus in taken)
+    def judge(self, place: str, study: Object, taken: Iterable[tuple[str, float]]) -> None:
+        """Whether a place that was just given is within all limits; `taken` has the study and GPUs of each attempt."""
+        used = self._used(taken)
         for queue in self._path(_queue(study)):
-            limit = self._spec(queue).get("limit")
-            _must(limit is None or used[queue] <= limit, f"{place} makes {used[queue]} GPUs of {queue}, limit {limit}")
+            limit, now = self._spec(queue).get("limit"), round(used[queue], 4)
+            _must(limit is None or now <= limit, f"{place} makes {now} GPUs of {queue}, limit {limit}")
 
-    def is_full(self, study: Object, count: int) -> bool:
-        """Whether a limit allows no further trial of a study."""
-        used = self._used((pod.study, pod.gpus) for pod in self._cluster.machines.alive())
+    def judge_unplaced(self, place: str, study: Object, out: Iterable[str]) -> None:
+        """Whether no more trials wait for a node than their queue allows; `out` has the study of each."""
+        queues = {each["metadata"]["uid"]: _queue(each) for each in self._api.objects["studies"].values()}
+        name = _queue(study)
+        most = (self._spec(name).get("elastic") or {}).get("unplaced", 0)
+        waiting = sum(queues.get(each) == name for each in out)
+        _must(waiting <= most, f"{place} makes {waiting} of {name} that wait for a node, and it allows {most}")
+
+    def spare(self, study: Object) -> float:
+        """How many GPUs more the limits allow a study."""
+        used = self._used_by_pods()
         limits = {queue: self._spec(queue).get("limit") for queue in self._path(_queue(study))}
-        return any(limit is not None and used[queue] + count > limit for queue, limit in limits.items())
+        rooms = (round(limit - used[queue], 4) for queue, limit in limits.items() if limit is not None)
+        return min(rooms, default=math.inf)
 
-    def look(self, study: Object, count: int) -> None:
+    def look(self, study: Object, demand: Demand) -> None:
         """Whether a study waits for long, although its queue is guaranteed more and one trial elsewhere is enough."""
         uid, queue = study["metadata"]["uid"], _queue(study)
-        used = self._used((pod.study, pod.gpus) for pod in self._cluster.machines.alive())
-        due = count and used[queue] + count <= self._spec(queue).get("guaranteed", 0)
-        if not due or (self._spec(queue).get("preemption") or {}).get("reclaim", "Any") != "Any":
+        used = self._used_by_pods()
+        due = self._spec(queue).get("guaranteed", 0) - used[queue]
+        if not demand.gpus or due <= 0 or (self._spec(queue).get("preemption") or {}).get("reclaim", "Any") != "Any":
             self.forget(uid)
             return
-        borrower = next(
-            (p for m in self._cluster.machines.machines.values() for p in self._borrowers(m, queue, count, used)), None
-        )
+        machines = self._cluster.machines.machines.values()
+        borrower = next((p for m in machines for p in self._borrowers(m, queue, demand, due, used)), None)
         if borrower is None:
             self.forget(uid)
             return
@@ -67,18 +74,24 @@ class Quotas:
         """The study is owed nothing now."""
         self._owed.pop(uid, None)
 
-    def _borrowers(self, machine: Machine, queue: str, count: int, used: dict[str, float]) -> Iterable[Pod]:
+    def _borrowers(
+        self, machine: Machine, queue: str, demand: Demand, due: float, used: dict[str, float]
+    ) -> Iterable[Pod]:
         """The pods of a node that alone would make room for a trial of the queue, and could be made to."""
         studies = {study["metadata"]["uid"]: study for study in self._api.objects["studies"].values()}
         parent = self._spec(queue).get("parent")
-        for pod in machine.pods.values() if machine.ready else ():
+        ways = [way for way in demand.ways(machine.build) if round(way.gpus - due, 4) <= 0]
+        if not machine.ready or any(machine.room().has(way, demand) for way in ways):
+            return
+        for pod in machine.pods.values() if ways else ():
             study = studies.get(pod.study)
             other = _queue(study) if study is not None else queue
             sibling = parent is None or self._spec(other).get("parent") == parent
-            spare = used[other] - self._spec(other).get("guaranteed", 0)
-            if other == queue or not sibling or spare < pod.gpus or not machine.free < count <= machine.free + pod.gpus:
+            spare = round(used[other] - self._spec(other).get("guaranteed", 0), 4)
+            if other == queue or not sibling or spare < pod.gpus or not pod.gpus:
                 continue
-            if pod.started is not None and self._may_go(pod):
+            room = machine.room(without=pod)
+            if pod.started is not None and self._may_go(pod) and any(room.has(way, demand) for way in ways):
                 yield pod
 
     def _may_go(self, pod: Pod) -> bool:
@@ -86,6 +99,9 @@ class Quotas:
         status = (trial or {}).get("status") or {}
         preempted = sum(attempt["outcome"] == "Preempted" for attempt in status.get("attempts") or ())
         return status.get("phase") == "Running" and status.get("attempt") == pod.attempt and preempted < OFTEN
+
+    def _used_by_pods(self) -> defaultdict[str, float]:
+        return self._used((pod.study, pod.gpus) for pod in self._cluster.machines.alive())
 
     def _used(self, taken: Iterable[tuple[str, float]]) -> defaultdict[str, float]:
         """GPUs in use by queue, those of its parts included; of pods of others none."""
@@ -117,21 +133,23 @@ def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
         victim = state.queues.get(study.queue) if study is not None and study.queue is not None else None
         _must(victim is not None and victim.name != told.queue, f"{told} is of the queue itself")
         assert victim is not None, "checked above"
-        left = victim.used - gone[victim.name]
+        left = round(victim.used - gone[victim.name], 4)
         _must(left >= victim.guaranteed, f"{told} leaves {victim.name} {left} GPUs of {victim.guaranteed}")
         theirs = [
             state.giving.leaving[each.study, each.index].held.gpus for each in preempt if each.trial == told.trial
         ]
-        leaving = state.giving.leaving[told.study, told.index]
         # Pods of others may have come to the node after places on it were given: those places have to go as well.
-        lacking = told.gpus + max(0.0, -state.inventory.left(leaving.held.node, leaving.held.resource))
-        _must(sum(theirs) - min(theirs) < lacking, f"{told}: {theirs} GPUs are more than are needed")
+        held, books = state.giving.leaving[told.study, told.index].held, state.inventory
+        over: list[float] = [books.left(held.node, held.resource)]
+        over += [books.part_left(held.node, held.resource, device) for device in held.devices]
+        lacking = told.gpus + max(0.0, -min(over))
+        _must(sum(theirs) - min(theirs) < lacking - 1e-6, f"{told}: {theirs} GPUs are more than are needed")
     for name in {told.queue for told in preempt}:
         queue = state.queues.get(name)
         assert queue is not None, "somebody waits in it"
         needs = {leaving.trial: leaving.needs for leaving in state.giving.leaving.values() if leaving.queue == name}
         coming = sum(needs[trial] for trial in {told.trial for told in preempt if told.queue == name})
-        _must(queue.used + coming <= queue.guaranteed, f"{name} would have more than it is guaranteed")
+        _must(round(queue.used + coming - queue.guaranteed, 4) <= 0, f"{name} would have more than it is guaranteed")
 
 
 def _path_of(state: ClusterState, name: str | None) -> list[str]:

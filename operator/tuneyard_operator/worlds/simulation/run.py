@@ -10,16 +10,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer
+from tuneyard_operator.worlds.simulation.autoscaler import Autoscaler
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.ending import check_end, settled
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.invariants import Invariants
 from tuneyard_operator.worlds.simulation.kernel import START, TAIL, Kernel, Violation
 from tuneyard_operator.worlds.simulation.operators import OperatorProcess
-from tuneyard_operator.worlds.simulation.plans import draw_plan, draw_queues, really
+from tuneyard_operator.worlds.simulation.plans import draw_plans, draw_queues, really
 from tuneyard_operator.worlds.simulation.process import Process
 from tuneyard_operator.worlds.simulation.reports import Reporting
 from tuneyard_operator.worlds.simulation.schedulers import SchedulerProcess
+from tuneyard_operator.worlds.simulation.shares import Build, draw_build
 from tuneyard_operator.worlds.simulation.strategies import RealStrategies, SeededStrategies, Strategies
 from tuneyard_operator.worlds.simulation.users import Users
 
@@ -64,16 +66,18 @@ class Simulation:
         self.kernel = Kernel(seed, keep_trace=keep_trace)
         rng = self.kernel.rng
         # Drawn before the faults, so that a run without them is about the same studies.
-        nodes = [rng.choice((1, 2, 4)) for _ in range(rng.randint(1, 3))]
-        self.plans = [draw_plan(rng, f"s{number}", max(nodes)) for number in range(rng.choice((2, 2, 3)))]
-        queues = draw_queues(rng, sum(nodes), max(nodes))
+        plain = rng.random() < 0.3
+        builds = [draw_build(rng, plain=plain) for _ in range(rng.randint(1, 3))]
+        gpus = [build.gpus for build in builds]
+        self.plans = draw_plans(rng, max(gpus), plain=plain)
+        queues = draw_queues(rng, sum(gpus), max(gpus))
         self._quiet_at = rng.uniform(20.0, 90.0)
         if real_strategies:
             self.plans = [really(plan, rng) for plan in self.plans]
         drawn = Faults.draw(rng)
         self.faults = drawn if faults is None else replace(faults)
         self.api = ApiServer(self.kernel)
-        self.cluster = Cluster(self.kernel, self.api, self.faults)
+        self.cluster = Cluster(self.kernel, self.api, self.faults, plain=plain)
         by_name = {plan.name: plan for plan in self.plans}
         strategies: Strategies = RealStrategies() if real_strategies else SeededStrategies(by_name)
         self.invariants = Invariants(self.kernel, self.api, self.cluster, by_name, strategies)
@@ -83,11 +87,13 @@ class Simulation:
         )
         Reporting(self.kernel, self.cluster.machines, self.operator)
         self.scheduler = SchedulerProcess(self.kernel, self.api, self.faults, self.invariants.decided)
-        self._most_gpus = max(nodes)
+        if any("elastic" in spec for spec in queues.values()):
+            Autoscaler(self.kernel, self.cluster.machines)
+        self._enough = Build(max(gpus)) if plain else Build(max(gpus), "parts", 40960, selected=True)
         for name, spec in queues.items():
             self.api.create("gpuqueues", {"metadata": {"name": name}, "spec": spec}, "user")
-        for gpus in nodes:
-            self.cluster.machines.join(gpus)
+        for build in builds:
+            self.cluster.machines.join(build)
 
     def run(self) -> None:
         """From the start to the end of all studies.
@@ -120,7 +126,7 @@ class Simulation:
         """The faults are over: the images are there again, and some node is large enough for everybody."""
         self.kernel.note("calm")
         self.faults.calm()
-        self.cluster.machines.join(self._most_gpus)
+        self.cluster.machines.join(self._enough)
         self.users.calm()
 
     def _look(self) -> None:

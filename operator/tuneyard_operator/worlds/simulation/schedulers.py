@@ -10,6 +10,7 @@ from tuneyard_operator.worlds.simulation.apiserver import ApiServer, NotFound, O
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.kernel import Kernel
 from tuneyard_operator.worlds.simulation.process import Process, Unanswered, Watch
+from tuneyard_operator.worlds.simulation.shares import parts_of
 from tuneyard_scheduler.cycle import schedule
 from tuneyard_scheduler.kube import Kube, KubeError
 from tuneyard_scheduler.mirror import KINDS, Mirror
@@ -71,6 +72,7 @@ class SchedulerProcess(Process):
         """List all kinds, then decide."""
         self.state = ClusterState()
         self.mirror = Mirror(self.state)
+        self.mirror.parts = parts_of
         kube = cast("Kube", _Connection(self))
         self._writer = DecisionWriter(kube, self.state, self.mirror, lambda _: None, clock=self._now)
         self._reporter = Reporter(kube, self.state, self._now)

@@ -9,7 +9,7 @@ from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.faults import Faults
 from tuneyard_operator.worlds.simulation.kernel import Kernel
-from tuneyard_operator.worlds.simulation.plans import Plan, template
+from tuneyard_operator.worlds.simulation.plans import Plan, reworded
 from tuneyard_operator.worlds.simulation.programs import BROKEN, MENDED
 
 USER: Final = "user"
@@ -52,7 +52,7 @@ class Users:
 
     def _change(self, name: str, study: Object) -> None:
         rng, trials = self.kernel.rng, study["spec"]["trials"]
-        limits = self.plans[name].limits
+        template = study["spec"]["template"]
         changes: Object = {}
         match rng.randrange(6):
             case 0:
@@ -65,9 +65,9 @@ class Users:
                 most = rng.randint(1, trials["max"])
                 changes = {"trials": {"max": most, "parallel": min(most, trials["parallel"])}}
             case 4:
-                changes = {"template": template(f"train:{rng.random()}", "--x=${y}", limits=limits)}
+                changes = {"template": reworded(template, f"train:{rng.random()}", "--x=${y}")}
             case _:
-                changes = {"template": template(f"train:{rng.random()}", limits=limits)}
+                changes = {"template": reworded(template, f"train:{rng.random()}")}
         self.api.update("studies", name, {"spec": changes}, USER)
 
     def _mend(self) -> None:
@@ -77,7 +77,8 @@ class Users:
             status = study.get("status") or {}
             if status.get("reason") == "NoTrialSucceeds" and kernel.chance(0.1):
                 kernel.counts["mended"] += 1
-                self.api.update("studies", name, {"spec": {"trials": {"max": 30}, "template": template(MENDED)}}, USER)
+                mended = reworded(study["spec"]["template"], MENDED)
+                self.api.update("studies", name, {"spec": {"trials": {"max": 30}, "template": mended}}, USER)
         kernel.after(_TICK, self._mend)
 
     def _delete_trial(self, name: str, study: Object) -> None:
@@ -117,9 +118,10 @@ class Users:
         for name, study in list(self.api.objects["studies"].items()):
             trials: dict[str, Any] = study["spec"]["trials"]
             limits = {"parallel": max(1, trials["parallel"])}
-            broken = study["spec"]["template"]["spec"]["containers"][0]["image"] == BROKEN
+            template = study["spec"]["template"]
+            broken = template["spec"]["containers"][0]["image"] == BROKEN
             if not broken:
                 limits["max"] = min(40, trials["max"])
-            image = template(BROKEN if broken else "train:2", limits=self.plans[name].limits)
+            image = reworded(template, BROKEN if broken else "train:2")
             changes = {"suspend": False, "trials": limits, "template": image}
             self.api.update("studies", name, {"spec": changes}, USER)
