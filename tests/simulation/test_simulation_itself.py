@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import sabotage
@@ -25,12 +26,17 @@ def test_a_safeguard_that_is_off_is_noticed(name: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("check", "broken"), [("_is_sound", "continues {"), ("_trains", "trains a member that has")], ids=str
+    ("check", "instead", "broken"),
+    [
+        ("_is_sound", lambda *_: True, "continues {"),
+        ("_trains", lambda self, trial: trial not in self._records, "trains a member that has"),
+    ],
+    ids=["failed", "running"],
 )
 def test_a_population_that_is_trained_wrongly_is_noticed(
-    check: str, broken: str, monkeypatch: pytest.MonkeyPatch
+    check: str, instead: Callable[..., bool], broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PbtStrategy, check, lambda _, trial: check == "_is_sound")
+    monkeypatch.setattr(PbtStrategy, check, instead)
     reports = (simulate(seed, real_strategies=True) for seed in range(50))
     assert broken in next(str(report.violation) for report in reports if report.violation)
 
