@@ -11,7 +11,7 @@ root := $(filter Linux-0,$(shell uname)-$(shell id -u))# real nodes take root on
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-placing bench-simulation bench-ask bench-search bench-fidelity peers bench-install clean
+.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-placing bench-simulation bench-ask bench-search bench-fidelity bench-schedules peers bench-install clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -101,6 +101,9 @@ bench-search: setup peers ## regret of each strategy, beside random search and O
 
 bench-fidelity: setup peers ## epochs and simulated time to reach a score on real learning curves, beside Optuna's pruners
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/fidelity.py $(ARGS)
+
+bench-schedules: setup ## held-out loss of a small network by pbt, beside other strategies with as many epochs
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/schedules.py $(ARGS)
 
 peers: setup ## install the optimisers that benchmarks compare with, each into an environment of its own in the user's cache
 	test -x $(peers)/optuna/bin/python || $(bin)/uv venv --quiet --python $(bin)/python $(peers)/optuna

@@ -13,7 +13,7 @@ MAX_FIDELITY = 10**9
 MOST_RUNGS = 31
 """Rungs of a study, at most: a curve has room for each of them."""
 
-NEEDS_FIDELITY = ("asha", "hyperband", "bohb")
+NEEDS_FIDELITY = ("asha", "hyperband", "bohb", "pbt")
 """Strategies that divide a fidelity among the trials."""
 
 
@@ -33,7 +33,8 @@ class FidelitySpec(Model):
         default=1,
         ge=1,
         le=MAX_FIDELITY,
-        description="The least that says something about a configuration; no trial is stopped below it.",
+        description="The least that says something about a configuration; no trial is stopped below it. With strategy "
+        "pbt, after how much a member of the population is compared with the others, each time.",
     )
     max: int = Field(ge=1, le=MAX_FIDELITY, description="All of it; above min. The best trials get that much.")
     factor: int = Field(
@@ -52,8 +53,13 @@ class FidelitySpec(Model):
     resume: bool = Field(
         default=False,
         description="true: the program saves its state in tuneyard.checkpoint_dir() and goes on from what it finds "
-        "there. asha then runs trials to a rung, and continues the best of them later.",
+        "there. asha then runs trials to a rung, and continues the best of them later; pbt needs it.",
     )
+
+    @property
+    def generations(self) -> int:
+        """How many parts of `min` all of it has, the last one maybe a smaller one."""
+        return -(-self.max // self.min)
 
 
 class EarlyStoppingSpec(Model):
@@ -92,8 +98,14 @@ class Rung(Model):
     """For how much of the fidelity a trial runs, and why."""
 
     fidelity: int = Field(ge=1, le=MAX_FIDELITY, description="What the program is given.")
-    level: int = Field(default=0, ge=0, le=MOST_RUNGS, description="The rung's number within its bracket, from 0.")
-    bracket: int = Field(default=0, ge=0, le=100_000, description="The number of the bracket, from 0.")
+    level: int = Field(default=0, ge=0, le=99_999, description="The rung's number within its bracket, from 0.")
+    bracket: int = Field(
+        default=0, ge=0, le=100_000, description="The number of the bracket, from 0; with pbt, the population's member."
+    )
     continues: int | None = Field(
-        default=None, ge=0, le=99_999, description="The trial of the rung below whose configuration this is."
+        default=None,
+        ge=0,
+        le=99_999,
+        description="The trial of the rung below from whose checkpoint this one goes on: with its configuration, or "
+        "with pbt maybe with another one.",
     )

@@ -96,6 +96,8 @@ TRIAL = Kind(
         Column("Node", ".status.placement.node", "string", "Where the current attempt runs."),
         Column("Value", ".status.value", "number", "The objective's value."),
         AGE,
+        Column("Fidelity", ".spec.rung.fidelity", "integer", "Up to how much of the fidelity it runs.", wide=True),
+        Column("Continues", ".spec.rung.continues", "integer", "The trial from which it goes on.", wide=True),
         Column("Metrics", ".status.observation.metrics", "string", "The final metrics.", wide=True),
         Column("Reason", ".status.reason", "string", "Why it is in this phase.", wide=True),
         Column("Message", ".status.message", "string", "A sentence about the present state.", wide=True),

@@ -20,6 +20,8 @@ from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParamet
 from tuneyard_api.study import (
     MOST_GOALS,
     NAME_LIMIT,
+    POPULATION,
+    QUANTILE,
     BackoffSpec,
     GpuSpec,
     Objective,
@@ -72,8 +74,10 @@ _STUDY = (
     ),
 )
 
-NOT_LEARNING = ("manual", "grid", "random", "sobol", "hyperband")
-"""Strategies whose configurations do not depend on results."""
+NOT_LEARNING = ("manual", "grid", "random", "sobol", "hyperband", "pbt")
+"""Strategies to which trials of another study say nothing."""
+ENDING = ("manual", "grid", "pbt")
+"""Strategies that come to an end by themselves."""
 ONE_GOAL = ("cmaes", *NEEDS_FIDELITY)
 """Strategies that know one objective with a goal only."""
 
@@ -93,8 +97,8 @@ _STUDY_SPEC = (
     Rule(
         f"!(self.strategy.name in {list(ONE_GOAL)}) || self.objectives.filter(o, has(o.goal)).size() <= 1",
         lambda spec: spec.strategy.name not in ONE_GOAL or sum(o.goal is not None for o in spec.objectives) <= 1,
-        "strategies cmaes, asha, hyperband and bohb can have one objective with a goal only; choose auto, bayesian or "
-        "tpe, or give the others a bound instead, atMost or atLeast",
+        "strategies cmaes, asha, hyperband, bohb and pbt can have one objective with a goal only; choose auto, "
+        "bayesian or tpe, or give the others a bound instead, atMost or atLeast",
         ".strategy.name",
     ),
     Rule(
@@ -117,9 +121,9 @@ _STUDY_SPEC = (
         ".parameters",
     ),
     Rule(
-        "self.strategy.name in ['manual', 'grid'] || has(self.trials.max)",
-        lambda spec: spec.strategy.name in {"manual", "grid"} or spec.trials.max is not None,
-        "only strategies manual and grid have an end of their own; write trials.max, for example 50",
+        f"self.strategy.name in {list(ENDING)} || has(self.trials.max)",
+        lambda spec: spec.strategy.name in ENDING or spec.trials.max is not None,
+        "only strategies manual, grid and pbt have an end of their own; write trials.max, for example 50",
         ".trials.max",
     ),
     Rule(
@@ -131,15 +135,33 @@ _STUDY_SPEC = (
     Rule(
         f"!has(self.warmStart) || size(self.warmStart) == 0 || !(self.strategy.name in {list(NOT_LEARNING)})",
         lambda spec: not spec.warm_start or spec.strategy.name not in NOT_LEARNING,
-        "strategies manual, grid, random, sobol and hyperband do not learn; leave warmStart out, or use strategy auto",
+        "strategies manual, grid, random, sobol, hyperband and pbt do not learn from other studies; leave warmStart "
+        "out, or use strategy auto",
         ".warmStart",
     ),
     Rule(
         f"!(self.strategy.name in {list(NEEDS_FIDELITY)}) || has(self.fidelity)",
         lambda spec: spec.strategy.name not in NEEDS_FIDELITY or spec.fidelity is not None,
-        "strategies asha, hyperband and bohb need to know what trials can be given less of; write for example "
+        "strategies asha, hyperband, bohb and pbt need to know what trials can be given less of; write for example "
         "fidelity: {parameter: epochs, min: 1, max: 81}, or use another strategy",
         ".fidelity",
+    ),
+    Rule(
+        "self.strategy.name != 'pbt' || !has(self.fidelity) || (self.fidelity.resume && has(self.checkpoints))",
+        lambda spec: (
+            spec.strategy.name != "pbt"
+            or spec.fidelity is None
+            or (spec.fidelity.resume and spec.checkpoints is not None)
+        ),
+        "strategy pbt hands the state of a program on to others; have the program save it in "
+        "tuneyard.checkpoint_dir(), and write resume: true in fidelity and checkpoints: {claim: NAME}",
+        ".checkpoints",
+    ),
+    Rule(
+        "self.strategy.name != 'pbt' || !has(self.earlyStopping)",
+        lambda spec: spec.strategy.name != "pbt" or spec.early_stopping is None,
+        "strategy pbt replaces the members that do badly itself; leave earlyStopping out",
+        ".earlyStopping",
     ),
     Rule(
         "!has(self.fidelity) || !self.parameters.exists(p, p.name == self.fidelity.parameter)",
@@ -152,6 +174,13 @@ _STUDY_SPEC = (
         lambda spec: spec.strategy.sampler is None or spec.strategy.name == "asha",
         "sampler is a setting of strategy asha; leave it out, or write name: asha",
         ".strategy.sampler",
+    ),
+    Rule(
+        "self.strategy.name != 'pbt' || !has(self.initial) "
+        f"|| size(self.initial) <= (has(self.strategy.population) ? self.strategy.population : {POPULATION})",
+        lambda spec: spec.strategy.name != "pbt" or len(spec.initial) <= (spec.strategy.population or POPULATION),
+        "with strategy pbt each entry of initial is the beginning of a member; raise population, or write fewer",
+        ".initial",
     ),
 )
 
@@ -333,6 +362,22 @@ _STRATEGY = (
         lambda strategy: strategy.service is None or strategy.name == "auto",
         "a strategy is either one of ours or a service; leave name out, or service",
         ".name",
+    ),
+    Rule(
+        "self.name == 'pbt' || (!has(self.population) && !has(self.quantile) && !has(self.resampleProbability))",
+        lambda strategy: (
+            strategy.name == "pbt"
+            or (strategy.population is None and strategy.quantile is None and strategy.resample_probability is None)
+        ),
+        "population, quantile and resampleProbability are settings of strategy pbt; leave them out, or write name: pbt",
+        ".name",
+    ),
+    Rule(
+        f"(has(self.population) ? double(self.population) : {POPULATION}.0) "
+        f"* (has(self.quantile) ? self.quantile : {QUANTILE}) >= 1.0",
+        lambda strategy: (strategy.population or POPULATION) * (strategy.quantile or QUANTILE) >= 1,
+        "quantile of population is less than one member, so that none would go on from a better one; raise either",
+        ".population",
     ),
 )
 

@@ -19,9 +19,13 @@ MetricName = Annotated[
     StringConstraints(max_length=63),
     matches("^[A-Za-z_][A-Za-z0-9_./-]*$", "write letters, digits and _ . / -, beginning with a letter or _"),
 ]
-STRATEGIES = ("auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes", "asha", "hyperband", "bohb")
+STRATEGIES = (
+    "auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes", "asha", "hyperband", "bohb", "pbt"
+)  # fmt: skip
 """The strategies that are built; the schema refuses every other name."""
 
+POPULATION, QUANTILE, RESAMPLE_PROBABILITY = 20, 0.25, 0.25
+"""What strategy pbt takes where a study says nothing."""
 
 MOST_GOALS = 4
 """Metrics that can be optimised at once."""
@@ -67,7 +71,7 @@ class StrategySpec(Model):
     """What proposes the configurations."""
 
     name: Literal[
-        "auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes", "asha", "hyperband", "bohb"
+        "auto", "manual", "grid", "random", "sobol", "tpe", "bayesian", "cmaes", "asha", "hyperband", "bohb", "pbt"
     ] = Field(
         default="auto",
         description="auto takes the one that suits: bayesian, with tpe beside it when there are many trials. manual "
@@ -76,11 +80,31 @@ class StrategySpec(Model):
         "quickly even with thousands of them; bayesian models the objective, its noise, bounds and failures, and needs "
         "the fewest trials; cmaes moves a normal distribution, and suits many trials of numbers that depend on each "
         "other. asha, hyperband and bohb need a fidelity: they give most trials little of it, and the best ones all of "
-        "it.",
+        "it. pbt needs one and checkpoints: it changes configurations during training.",
     )
     sampler: Literal["sobol", "tpe", "bayesian"] | None = Field(
         default=None,
         description="With strategy asha: what proposes the configurations that it tries. Left out: tpe.",
+    )
+    population: int | None = Field(
+        default=None,
+        ge=2,
+        le=10_000,
+        description=f"With strategy pbt: how many members are trained side by side. Left out: {POPULATION}.",
+    )
+    quantile: float | None = Field(
+        default=None,
+        gt=0,
+        le=0.5,
+        description="With strategy pbt: the worst part of the population, which goes on from members of the best part, "
+        f"as large. Left out: {QUANTILE}.",
+    )
+    resample_probability: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="With strategy pbt: how probably a parameter of a member that goes on from another one is drawn "
+        f"anew, instead of being changed a little. Left out: {RESAMPLE_PROBABILITY}.",
     )
     seed: int = Field(
         default=0, ge=0, le=2**53 - 1, description="The same seed and the same answers give the same study."
@@ -97,8 +121,8 @@ class TrialsSpec(Model):
         default=None,
         ge=1,
         le=100_000,
-        description="How many trials in all. manual and grid may leave it out: they end with their list. Raise it to "
-        "extend a study, even a complete one.",
+        description="How many trials in all. manual, grid and pbt may leave it out: they end with their list, or when "
+        "the population is trained. Raise it to extend a study, even a complete one.",
     )
     parallel: int = Field(
         default=1,
@@ -235,7 +259,7 @@ class StudySpec(Model):
     )
     fidelity: FidelitySpec | None = Field(
         default=None,
-        description="How much of it a trial can be given: epochs, steps, trees. asha, hyperband and bohb need it.",
+        description="How much of it a trial can be given: epochs, steps, trees. asha, hyperband, bohb and pbt need it.",
     )
     early_stopping: EarlyStoppingSpec | None = Field(
         default=None, description="A rule by which trials that do badly are stopped, whatever the strategy."

@@ -75,7 +75,7 @@ def gpu_hours_to_come(state: StudyState, now: float) -> float | None:
 
 def _rests(state: StudyState, now: float) -> list[float] | None:
     """For how many seconds each of the active trials runs on; None where nothing is known of it, or there is no end."""
-    if state.ran == 0 or math.isinf(state.limit):
+    if state.ran == 0 or math.isinf(state.expected):
         return None
     mean = state.run_seconds / state.ran
     ran = {trial.index: took for trial, took in running_since(state, now)}
@@ -84,4 +84,4 @@ def _rests(state: StudyState, now: float) -> list[float] | None:
 
 
 def _to_start(state: StudyState) -> int:
-    return max(0, int(state.limit) - state.ended - len(state.active))
+    return max(0, int(state.expected) - state.ended - len(state.active))

@@ -94,6 +94,8 @@ def _ends(state: StudyState, now: float) -> Iterator[StudyEnd]:
     if not (missing or state.pending or state.active):
         if state.spec.trials.max is not None and state.next_index >= state.spec.trials.max:
             yield StudyEnd("Complete", "MaxTrialsReached", f"all {len(state.trials)} trials have ended")
+        elif state.spec.strategy.name == "pbt":
+            yield StudyEnd("Complete", "SpaceExhausted", f"the population is trained, by {len(state.trials)} trials")
         else:
             yield StudyEnd("Complete", "SpaceExhausted", f"all {len(state.trials)} configurations have been tried")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,6 @@ TOKEN_AUDIENCE: Final = "tuneyard"  # noqa: S105
 _TOKEN_FOLDER: Final = "/var/run/secrets/tuneyard"  # noqa: S105
 _TOKEN_SECONDS: Final = 3600
 _OFTEN: Final = "0.2"
-CHECKPOINT_DIR: Final = "TUNEYARD_CHECKPOINT_DIR"
 _CHECKPOINTS: Final = "tuneyard-checkpoints"
 _CHECKPOINT_FOLDER: Final = "/var/lib/tuneyard/checkpoints"
 _REFERENCE = re.compile(r"(\$?)\$\{([A-Za-z][A-Za-z0-9_]*)\}")
@@ -81,9 +79,22 @@ def values(spec: StudySpec, rung: Object | None, parameters: Mapping[str, Any]) 
     return {**parameters, spec.fidelity.parameter: rung["fidelity"] if rung is not None else spec.fidelity.max}
 
 
-def checkpoint_name(parameters: Mapping[str, Any]) -> str:
-    """The folder for a configuration's state: the same for all its attempts, and for the trials that continue it."""
-    return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
+def checkpoints(folder: str, state: StudyState, of: TrialState) -> dict[str, str]:
+    """Where a trial keeps its state, and where that of the trial is that it continues.
+
+    Each trial writes to a folder of its own: several may continue one at the same time, and that one's state stays as
+    it is. The SDK copies it (tuneyard.checkpoint_dir). The uid is for a trial that was deleted and made again.
+
+    Args:
+        folder: the study's.
+        state: the study.
+        of: one of its trials.
+    """
+    found = {"TUNEYARD_CHECKPOINT_DIR": f"{folder}/{of.index}-{of.uid[:8]}"}
+    source = state.trials.get((of.rung or {}).get("continues", -1))
+    if source is not None:
+        found["TUNEYARD_CHECKPOINT_FROM"] = f"{folder}/{source.index}-{source.uid[:8]}"
+    return found
 
 
 def unknown_references(spec: StudySpec) -> Iterator[str]:
@@ -209,7 +220,7 @@ def measuring(spec: StudySpec, placement: Object | None) -> dict[str, str]:
 
 
 def _add_checkpoints(state: StudyState, of: TrialState, pod: Object, main: Object) -> None:
-    """The study's claim, and in it the folder of the configuration, which the SDK makes.
+    """The study's claim, and in it the trial's folder, which the SDK makes.
 
     No subPath: the kubelet would make it as root, and a program that is not root could not write there.
     """
@@ -219,9 +230,9 @@ def _add_checkpoints(state: StudyState, of: TrialState, pod: Object, main: Objec
     pod["volumes"] = [*(pod.get("volumes") or []), claim]
     mount = {"name": _CHECKPOINTS, "mountPath": _CHECKPOINT_FOLDER}
     main["volumeMounts"] = [*(main.get("volumeMounts") or []), mount]
-    if all(entry["name"] != CHECKPOINT_DIR for entry in main["env"]):
-        folder = f"{_CHECKPOINT_FOLDER}/{state.name}-{state.uid}/{checkpoint_name(of.parameters)}"
-        main["env"] += [{"name": CHECKPOINT_DIR, "value": folder}]
+    ours = checkpoints(f"{_CHECKPOINT_FOLDER}/{state.name}-{state.uid}", state, of)
+    if not any(entry["name"] in ours for entry in main["env"]):
+        main["env"] += [{"name": name, "value": value} for name, value in ours.items()]
 
 
 def _add_reporting(pod: Object, main: Object, report_url: str | None, *, often: bool) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from tuneyard_api.common import epoch_seconds, seconds
-from tuneyard_api.study import Objective, StudySpec
+from tuneyard_api.study import POPULATION, Objective, StudySpec
 from tuneyard_api.trial import Outcome, Phase
 from tuneyard_api.validation import validate_study
 from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
@@ -205,6 +205,7 @@ class StudyState:
         self.strays = {stray: at for stray, at in self.strays.items() if stray[0] != trial.index}
         del self.trials[trial.index]
         self.holes.add(trial.index)
+        self.waits_since = None  # what nobody had to propose may be this one again
         self.touched.discard(trial.index)
 
     def _forget(self, trial: TrialState) -> None:
@@ -386,6 +387,14 @@ class StudyState:
         if self.spec.strategy.name == "manual":
             allowed = min(allowed, len(self.spec.initial))
         return allowed
+
+    @property
+    def expected(self) -> float:
+        """How many trials there will be, as far as that is known: of a population as many, and more where some fail."""
+        strategy, fidelity = self.spec.strategy, self.spec.fidelity
+        if strategy.name != "pbt" or fidelity is None:
+            return self.limit
+        return min(self.limit, (strategy.population or POPULATION) * fidelity.generations)
 
     @property
     def problem(self) -> str | None:

@@ -35,11 +35,11 @@ def study_status(state: StudyState, before: Object, end: StudyEnd | None, blocke
     phase, reason, message = _phase(state, over, end, blocked)
     counts = state.phases
     running = counts[Phase.PLACED] + counts[Phase.RUNNING]
-    limit = state.limit
+    expected = state.expected
     after: Object = {
         "phase": phase,
         "reason": reason,
-        "progress": f"{state.ended}/{'?' if math.isinf(limit) else max(int(limit), state.next_index)}",
+        "progress": f"{state.ended}/{'?' if math.isinf(expected) else max(int(expected), state.next_index)}",
         "observedGeneration": state.generation,
         "trials": {
             "created": len(state.trials),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +45,11 @@ def trial() -> Trial | None:
 def checkpoint_dir() -> Path | None:
     """The folder in which the program finds the state that it may go on from, and keeps its own.
 
-    All attempts of a trial have the same one, and so has a trial that continues another with more of the fidelity. It
-    is empty where there is nothing to go on from. None where the program runs by hand, or in a cluster without
-    `checkpoints`. Write a file under another name and rename it: the program may be ended at any moment.
+    All attempts of a trial have the same one. That of a trial that continues another begins with a copy of what the
+    other one kept; with strategy pbt its configuration may be another one, and what is in the copy (an optimizer's
+    learning rate, say) has to give way to it. It is empty where there is nothing to go on from. None where the program
+    runs by hand, or in a cluster without `checkpoints`. Write a file under another name and rename it: the program may
+    be ended at any moment.
 
     Example:
         ```python
@@ -56,9 +61,31 @@ def checkpoint_dir() -> Path | None:
     folder = os.environ.get("TUNEYARD_CHECKPOINT_DIR")
     if not folder:
         return None
-    path = Path(folder)
+    path, source = Path(folder), os.environ.get("TUNEYARD_CHECKPOINT_FROM")
+    if source and Path(source).is_dir() and _is_empty(path):
+        _copy(Path(source), path)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _copy(source: Path, path: Path) -> None:
+    """Copy a folder, whole or not at all; of several processes that do so at once one is the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    copy = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        shutil.copytree(source, copy, symlinks=True, dirs_exist_ok=True)
+        try:
+            copy.rename(path)
+        except OSError:
+            if _is_empty(path):
+                raise  # nobody else was there first
+    finally:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(copy)
+
+
+def _is_empty(folder: Path) -> bool:
+    return not folder.is_dir() or next(folder.iterdir(), None) is None
 
 
 def parameters(**defaults: bool | float | str) -> dict[str, Any]:

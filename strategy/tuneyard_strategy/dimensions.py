@@ -28,6 +28,8 @@ DIGITS = 10
 last bits of exp and log, which differ from machine to machine, to be rounded away."""
 MAX_KEPT = 4096
 """Of how many values at most their places are kept."""
+NEARBY = 0.2
+"""By what part of itself a number is moved to another one nearby (Jaderberg et al. 2017: times 1.2 or 0.8)."""
 
 
 class Dimension(ABC):
@@ -64,6 +66,10 @@ class Dimension(ABC):
     def log_weights(self) -> Floats:
         """Logarithm of each value's probability, up to a constant, shape (size,); -inf for never."""
 
+    @abstractmethod
+    def moved(self, value: Any, *, up: bool) -> Value:
+        """Another value nearby, on one side or the other; the same one where there is none on that side."""
+
 
 class ContinuousDimension(Dimension):
     """A double without a step."""
@@ -81,12 +87,7 @@ class ContinuousDimension(Dimension):
 
     def draw(self, u: Floats) -> Column:
         """See Dimension; rounded to 10 digits."""
-        drawn = self._law.quantile(u).tolist()
-        if self._log:
-            rounded = [float(f"{x:.{self._significant}g}") for x in drawn]
-        else:
-            rounded = [round(x, self._decimals) for x in drawn]
-        return np.clip(np.array(rounded, dtype=np.float64), self._min, self._max) + 0.0  # + 0.0: no negative zero
+        return self._rounded(self._law.quantile(u))
 
     def sketch(self, u: Floats) -> Column:
         """See Dimension."""
@@ -107,6 +108,17 @@ class ContinuousDimension(Dimension):
     def log_weights(self) -> Floats:
         """Not defined: there are infinitely many values."""
         raise TypeError("a double without a step has no weights")
+
+    def moved(self, value: Any, *, up: bool) -> Value:
+        """See Dimension."""
+        return float(self._rounded(np.array([_nearby(value, self._min, self._max, up=up)]))[0])
+
+    def _rounded(self, x: Floats) -> Column:
+        if self._log:
+            rounded = [float(f"{each:.{self._significant}g}") for each in x.tolist()]
+        else:
+            rounded = [round(each, self._decimals) for each in x.tolist()]
+        return np.clip(np.array(rounded, dtype=np.float64), self._min, self._max) + 0.0  # + 0.0: no negative zero
 
 
 class SteppedDimension(Dimension):
@@ -155,6 +167,15 @@ class SteppedDimension(Dimension):
     def log_weights(self) -> Floats:
         """See Dimension."""
         return self._law.log_mass(*self._edges(np.arange(self.size)))
+
+    def moved(self, value: Any, *, up: bool) -> Value:
+        """See Dimension: by a step at least."""
+        highest = self._min + (self.size - 1) * self._step
+        code = int(self.column([value])[0])
+        near = round((_nearby(value, self._min, highest, up=up) - self._min) / self._step)
+        near = max(near, code + 1) if up else min(near, code - 1)
+        found: Value = self.values(np.array([min(max(near, 0), self.size - 1)])).tolist()[0]
+        return found
 
     @cached_property
     def _middles(self) -> Floats:
@@ -213,6 +234,14 @@ class CategoricalDimension(Dimension):
         with np.errstate(divide="ignore"):
             return np.log(self._probabilities)
 
+    def moved(self, value: Any, *, up: bool) -> Value:
+        """See Dimension: of numbers the next one that is ever drawn; texts have no order, and none is nearby."""
+        drawn = [each for each, p in zip(self.categories, self._probabilities, strict=True) if p > 0]
+        ordered = not any(isinstance(each, str) for each in (*drawn, value))
+        beyond = [each for each in drawn if (each > value if up else each < value)] if ordered else []
+        found: Value = (min(beyond) if up else max(beyond)) if beyond else value
+        return found
+
 
 def _law_of(spec: IntParameter | DoubleParameter, low: float, high: float) -> Law:
     normal = spec.distribution == "normal"
@@ -223,6 +252,15 @@ def _law_of(spec: IntParameter | DoubleParameter, low: float, high: float) -> La
         mean=spec.mean if normal else None,
         stddev=spec.stddev if normal else None,
     )
+
+
+def _nearby(value: float, low: float, high: float, *, up: bool) -> float:
+    """A number a fifth larger or smaller; where a range has both signs, by a tenth of it, so that 0 is nothing special.
+
+    Up is towards the upper bound, whatever the sign.
+    """
+    size = abs(value) if low >= 0 or high <= 0 else (high - low) / 2
+    return value + NEARBY * (size if up else -size)
 
 
 def _steps(low: float, high: float, step: float) -> int:

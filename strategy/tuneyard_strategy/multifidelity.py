@@ -1,4 +1,4 @@
-"""Strategies that divide a fidelity among trials: asha, hyperband and bohb.
+"""Strategies that divide a fidelity among trials: their base; and asha, hyperband and bohb (pbt is in `population`).
 
 Their proposals are new configurations, as of any strategy that learns, and promotions: trials that have the
 configuration of one on the rung below. Which it is follows from the trials that are known. asha that stops trials
@@ -35,16 +35,11 @@ Key = tuple[int, int]
 
 
 class RungStrategy(LearningStrategy):
-    """Base of strategies with rungs.
+    """Base of strategies with rungs: which trials are on which, those that are proposed included."""
 
-    Attributes:
-        model: what proposes new configurations after the first ones; None for points of the Sobol sequence alone.
-    """
-
-    def __init__(self, definition: StudyDefinition, space: Space, model: TreeParzen | GaussianProcess | None) -> None:
+    def __init__(self, definition: StudyDefinition, space: Space) -> None:
         assert definition.fidelity is not None, "the schema asks for it"
         self.fidelity = definition.fidelity
-        self.model = model
         self._slots: dict[int, Rung | None] = {}
         """For the proposals, as `_proposed` has their configurations."""
         self._rungs: dict[Key, dict[int, int | None]] = defaultdict(dict)
@@ -52,12 +47,11 @@ class RungStrategy(LearningStrategy):
         super().__init__(definition, space)
 
     @abstractmethod
-    def next_rung(self) -> Rung | None:
-        """Where the next trial goes: to a rung, or (None) to run for all of the fidelity unless it is stopped."""
+    def place(self, index: int) -> tuple[Rung | None, Configuration] | None:
+        """Where the next trial goes, and its configuration: to a rung, or for all of the fidelity unless it is stopped.
 
-    def promotion_at_the_end(self) -> Rung | None:
-        """The rung of a trial that may be continued now that the space has no further configuration."""
-        return None
+        None where there is nothing to run before another trial has ended, or ever.
+        """
 
     # What LearningStrategy asks for ----------------------------------------------------------------------------
 
@@ -74,20 +68,9 @@ class RungStrategy(LearningStrategy):
         if any(before.rung != rung_of[before.index] for before in known):
             self._restart()
 
-    def ranked(self, index: int) -> Iterator[Configuration]:
-        """See LearningStrategy."""
-        (chance,) = uniforms(self.seed, Stream.UNMODELLED, index=index, start=0, rows=1, width=1)[0]
-        if self.model is None or chance < RANDOM_PART:
-            return iter(())
-        comparable = self.comparable()
-        if len(comparable.rows(Fate.MEASURED)) < self._enough:
-            return iter(())
-        # Both models read no more of a history than this has.
-        return self.model.ranked(comparable, index)  # type: ignore[arg-type]
-
-    def comparable(self) -> Comparable:
-        """What is known, as values that can be compared with each other."""
-        return Comparable.extrapolated(self.history, self._records, self._points())
+    def new(self, index: int) -> Configuration | None:
+        """A configuration that no trial has; None where the space has no further one."""
+        return super()._propose(index)
 
     def _restart(self) -> None:
         self._rungs.clear()
@@ -110,23 +93,86 @@ class RungStrategy(LearningStrategy):
         super()._take_in(records)
         for record in records:
             if record.rung is not None:
-                self._rungs[record.rung.bracket, record.rung.level][record.index] = record.rung.continues
+                self._enter(record.index, record.rung)
 
     def _propose(self, index: int) -> Configuration | None:
-        slot: Rung | None = self.next_rung()
-        configuration = self._continued(slot) or super()._propose(index)
-        if configuration is None:
-            slot = self.promotion_at_the_end()
-            configuration = self._continued(slot)
-        if configuration is None:
+        found = self.place(index)
+        if found is None:
             self.waits = bool(len(self.history.rows(Fate.PENDING)))
             return None
-        self._slots[index] = slot
-        if slot is not None:
-            self._rungs[slot.bracket, slot.level][index] = slot.continues
+        self._slots[index], configuration = found
+        if found[0] is not None:
+            self._enter(index, found[0])
         return configuration
 
     # Rungs -----------------------------------------------------------------------------------------------------
+
+    def _enter(self, index: int, rung: Rung) -> None:
+        """A trial is on a rung, or is proposed to be."""
+        self._rungs[rung.bracket, rung.level][index] = rung.continues
+
+    def _rung_of(self, index: int) -> Rung | None:
+        record = self._records.get(index)
+        return record.rung if record is not None else self._slots.get(index)
+
+    def _ended(self, key: Key) -> list[int]:
+        """The trials of a rung that have ended, whatever became of them."""
+        fates = self.history.fates
+        return [index for index in self._rungs[key] if fates[index] not in {Fate.ABSENT, Fate.PENDING}]
+
+    def _best(self, *keys: Key) -> list[int]:
+        """The trials that ran to their rung's end, the best first; those that keep to all bounds before the others."""
+        fates, records = self.history.fates, self._records
+        here = (i for key in keys for i in self._rungs[key] if fates[i] == Fate.MEASURED and self.history.is_placed(i))
+        ended = sorted(i for i in here if records[i].state == "succeeded")
+        rows = self.history.first + np.array(ended, dtype=np.intp)
+        beyond = np.maximum(self.history.excesses(rows), 0.0).sum(axis=1)
+        order = np.lexsort((rows, self.history.values(rows), beyond))
+        return [ended[number] for number in order]
+
+
+class PromotingStrategy(RungStrategy):
+    """Base of strategies that continue the best trials of a rung with their configuration, each once.
+
+    Attributes:
+        model: what proposes new configurations after the first ones; None for points of the Sobol sequence alone.
+    """
+
+    def __init__(self, definition: StudyDefinition, space: Space, model: TreeParzen | GaussianProcess | None) -> None:
+        self.model = model
+        super().__init__(definition, space)
+
+    @abstractmethod
+    def next_rung(self) -> Rung | None:
+        """Where the next trial goes: to a rung, or (None) to run for all of the fidelity unless it is stopped."""
+
+    def promotion_at_the_end(self) -> Rung | None:
+        """The rung of a trial that may be continued now that the space has no further configuration."""
+        return None
+
+    def place(self, index: int) -> tuple[Rung | None, Configuration] | None:
+        """See RungStrategy."""
+        slot = self.next_rung()
+        configuration = self._continued(slot) or self.new(index)
+        if configuration is None:
+            slot = self.promotion_at_the_end()
+            configuration = self._continued(slot)
+        return None if configuration is None else (slot, configuration)
+
+    def ranked(self, index: int) -> Iterator[Configuration]:
+        """See LearningStrategy."""
+        (chance,) = uniforms(self.seed, Stream.UNMODELLED, index=index, start=0, rows=1, width=1)[0]
+        if self.model is None or chance < RANDOM_PART:
+            return iter(())
+        comparable = self.comparable()
+        if len(comparable.rows(Fate.MEASURED)) < self._enough:
+            return iter(())
+        # Both models read no more of a history than this has.
+        return self.model.ranked(comparable, index)  # type: ignore[arg-type]
+
+    def comparable(self) -> Comparable:
+        """What is known, as values that can be compared with each other."""
+        return Comparable.extrapolated(self.history, self._records, self._points())
 
     def _points(self) -> tuple[int, ...]:
         """All fidelities at which trials are compared, max the last."""
@@ -138,31 +184,13 @@ class RungStrategy(LearningStrategy):
             return None
         return self._existing[slot.continues]
 
-    def _rung_of(self, index: int) -> Rung | None:
-        record = self._records.get(index)
-        return record.rung if record is not None else self._slots.get(index)
-
-    def _ended(self, key: Key) -> list[int]:
-        """The trials of a rung that have ended, whatever became of them."""
-        fates = self.history.fates
-        return [index for index in self._rungs[key] if fates[index] not in {Fate.ABSENT, Fate.PENDING}]
-
-    def _best(self, key: Key) -> list[int]:
-        """The trials that ran to their rung's end, the best first; those that keep to all bounds before the others."""
-        fates, records = self.history.fates, self._records
-        ended = sorted(i for i in self._rungs[key] if fates[i] == Fate.MEASURED and records[i].state == "succeeded")
-        rows = self.history.first + np.array(ended, dtype=np.intp)
-        beyond = np.maximum(self.history.excesses(rows), 0.0).sum(axis=1)
-        order = np.lexsort((rows, self.history.values(rows), beyond))
-        return [ended[number] for number in order]
-
     def _promoted(self, key: Key) -> set[int | None]:
         """The trials of a rung that go on above it."""
         bracket, level = key
         return set(self._rungs[bracket, level + 1].values())
 
 
-class AshaStrategy(RungStrategy):
+class AshaStrategy(PromotingStrategy):
     """Asynchronous successive halving (Li et al. 2020, https://arxiv.org/abs/1810.05934), with a model or without.
 
     Where the program cannot resume, trials start for all of the fidelity, and `stopping` stops them. Where it can, a
@@ -181,7 +209,7 @@ class AshaStrategy(RungStrategy):
         super().__init__(definition, space, model)
 
     def next_rung(self) -> Rung | None:
-        """See RungStrategy."""
+        """See PromotingStrategy."""
         if self._stops:
             return None
         levels = self._points()
@@ -194,7 +222,7 @@ class AshaStrategy(RungStrategy):
         return Rung(fidelity=levels[0])
 
 
-class HyperbandStrategy(RungStrategy):
+class HyperbandStrategy(PromotingStrategy):
     """Hyperband (Li et al. 2018, JMLR 18-185): its brackets one after the other, and then again.
 
     A rung is complete when all its trials have ended; its best ones go on to the next. While some of them still run,
@@ -211,12 +239,12 @@ class HyperbandStrategy(RungStrategy):
         super().__init__(definition, space, model)
 
     def next_rung(self) -> Rung | None:
-        """See RungStrategy."""
+        """See PromotingStrategy."""
         opened = (self._open(bracket) for bracket in count(self._full))
         return next(slot for slot in opened if slot is not None)
 
     def promotion_at_the_end(self) -> Rung | None:
-        """See RungStrategy: rungs are complete with the trials that they have."""
+        """See PromotingStrategy: rungs are complete with the trials that they have."""
         begun = [bracket for (bracket, level), trials in list(self._rungs.items()) if level == 0 and trials]
         opened = (self._open(bracket, filled=True) for bracket in sorted(begun))
         return next((slot for slot in opened if slot is not None), None)
@@ -265,5 +293,5 @@ class BohbStrategy(HyperbandStrategy):
         super().__init__(definition, space, TreeParzen(space, definition.strategy.seed))
 
     def comparable(self) -> Comparable:
-        """See RungStrategy."""
+        """See PromotingStrategy."""
         return Comparable.largest(self.history, self._records, self._points(), self._enough)

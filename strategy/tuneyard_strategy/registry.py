@@ -12,6 +12,7 @@ from tuneyard_strategy.grid import GridStrategy
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.manual import ManualStrategy
 from tuneyard_strategy.multifidelity import AshaStrategy, BohbStrategy, HyperbandStrategy
+from tuneyard_strategy.population import PbtStrategy
 from tuneyard_strategy.random_search import RandomStrategy
 from tuneyard_strategy.sequence import SequenceStrategy
 from tuneyard_strategy.sobol import SobolStrategy
@@ -30,6 +31,7 @@ STRATEGIES: Mapping[str, type[SequenceStrategy | LearningStrategy]] = {
     "asha": AshaStrategy,
     "hyperband": HyperbandStrategy,
     "bohb": BohbStrategy,
+    "pbt": PbtStrategy,
 }
 
 

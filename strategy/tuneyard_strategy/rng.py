@@ -29,6 +29,8 @@ class Stream(IntEnum):
     FILLING = 8
     RESTARTS = 9
     UNMODELLED = 10
+    EXPLOITATION = 11
+    EXPLORATION = 12
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

@@ -11,6 +11,9 @@ from tuneyard_strategy.space import Space
 LOSS = {"metric": "loss", "goal": "minimize"}
 LOG_RATE = {"name": "lr", "double": {"min": 1e-5, "max": 0.1, "scale": "log"}}
 
+MANY = 1000
+"""More members than a test asks for: all of pbt's proposals are then new configurations."""
+
 SPACES: dict[str, dict[str, Any]] = {
     "network": {
         "parameters": [
@@ -79,11 +82,13 @@ SPACES: dict[str, dict[str, Any]] = {
 }
 
 
-def define(strategy: str, space: str, *, seed: int = 11, **more: Any) -> StudyDefinition:
-    """The study of a case; strategy manual gets a list that random made."""
+def define(strategy: str, space: str, *, seed: int = 11, population: int = MANY, **more: Any) -> StudyDefinition:
+    """The study of a case; strategy manual gets a list that random made, and pbt so many members."""
     document = {**SPACES[space], "objectives": [LOSS], "strategy": {"name": strategy, "seed": seed}, **more}
     if strategy in NEEDS_FIDELITY:
         document.setdefault("fidelity", FIDELITY)
+    if strategy == "pbt":
+        document["strategy"] |= {"population": population}
     if strategy == "manual" and "initial" not in document:
         drawn = create(define("random", space, seed=5)).suggest(range(12))
         document["initial"] = [suggestion.parameters for suggestion in drawn]
@@ -101,7 +106,7 @@ def is_finite(space: str) -> bool:
 
 
 FIDELITY = {"parameter": "epochs", "min": 1, "max": 9}
-NEEDS_FIDELITY = ("asha", "hyperband", "bohb")
+NEEDS_FIDELITY = ("asha", "hyperband", "bohb", "pbt")
 LEARNING = ("tpe", "bayesian", "auto", "cmaes", *NEEDS_FIDELITY)
 """The strategies that learn."""
 CASES = [

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from _spaces import LEARNING, LOSS, SPACES, define, space_of
+from _spaces import LEARNING, LOSS, SPACES, space_of
+from _spaces import define as define_case
 
 from tuneyard_api.rules import ONE_GOAL
 from tuneyard_strategy.contract import State, Strategy, StudyDefinition, TrialRecord
@@ -20,6 +21,11 @@ every_model = pytest.mark.parametrize("strategy", [s for s in LEARNING if s != "
 every_case = pytest.mark.parametrize(("strategy", "space"), [(s, space) for s in LEARNING for space in SPACES])
 WITH_FRONT = [s for s in LEARNING if s not in ONE_GOAL]
 every_with_front = pytest.mark.parametrize("strategy", WITH_FRONT)
+
+
+def define(strategy: str, space: str, **more: Any) -> StudyDefinition:
+    """The study of a case; a population has so few members that they go on within a test."""
+    return define_case(strategy, space, population=8, **more)
 
 
 def started(definition: StudyDefinition, records: Iterable[TrialRecord]) -> Strategy:
@@ -64,9 +70,14 @@ def test_proposals_from_results_are_new_and_keep_to_the_space(strategy: str, spa
     new = [record for record in records if record.rung is None or record.rung.continues is None]
     assert len({here.key(record.parameters) for record in new}) == len(new)
     parameters = {record.index: record.parameters for record in records}
-    for record in records:
-        if record.rung is not None and record.rung.continues is not None:
-            assert record.parameters == parameters[record.rung.continues]
+    continued = [(r.rung.continues, r) for r in records if r.rung is not None and r.rung.continues is not None]
+    changed = [(source, record) for source, record in continued if record.parameters != parameters[source]]
+    if strategy != "pbt":
+        assert not changed
+        assert len({source for source, _ in continued}) == len(continued)
+    elif space not in {"finite", "single", "skewed"}:  # of which few configurations are near each other
+        assert 0 < len(changed) < len(continued)
+        assert len({(source, here.key(record.parameters)) for source, record in continued}) == len(continued)
     if space in {"finite", "single"}:
         assert len(new) <= {"finite": 28, "single": 1}[space]
     else:

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import sabotage
 
 from tuneyard_operator.worlds.simulation import Faults, simulate
 from tuneyard_operator.worlds.simulation.__main__ import main
+from tuneyard_strategy.population import PbtStrategy
 
 SEEDS = 150
 """Schedules within which each sabotage has to be noticed."""
@@ -21,6 +23,22 @@ def test_a_safeguard_that_is_off_is_noticed(name: str, monkeypatch: pytest.Monke
     tamper = case.make(monkeypatch)
     reports = (simulate(seed, faults=case.faults, tamper=tamper) for seed in range(SEEDS))
     assert any(report.violation for report in reports)
+
+
+@pytest.mark.parametrize(
+    ("check", "instead", "broken"),
+    [
+        ("_is_sound", lambda *_: True, "continues {"),
+        ("_trains", lambda self, trial: trial not in self._records, "trains a member that has"),
+    ],
+    ids=["failed", "running"],
+)
+def test_a_population_that_is_trained_wrongly_is_noticed(
+    check: str, instead: Callable[..., bool], broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PbtStrategy, check, instead)
+    reports = (simulate(seed, real_strategies=True) for seed in range(50))
+    assert broken in next(str(report.violation) for report in reports if report.violation)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -58,9 +58,9 @@ class Home:
         """An attempt's folder."""
         return self.study(uid) / str(index) / str(attempt)
 
-    def checkpoint(self, uid: str, name: str) -> Path:
-        """Where the trials of a configuration keep their state."""
-        return self.study(uid) / "checkpoints" / name
+    def checkpoints(self, uid: str) -> Path:
+        """Where a study's trials keep their state."""
+        return self.study(uid) / "checkpoints"
 
     def attempts(self, uid: str) -> Iterator[tuple[int, int, Path]]:
         """Every attempt of a study that has a folder: trial, attempt, folder; in order."""

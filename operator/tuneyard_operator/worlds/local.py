@@ -203,8 +203,7 @@ class LocalWorld:
         if lease is None:
             raise WorldError("another study has just taken its place")
         process = Process(self._home.attempt(state.uid, *key))
-        state_folder = self._home.checkpoint(state.uid, render.checkpoint_name(trial.parameters))
-        ours = process.environment | {render.CHECKPOINT_DIR: str(state_folder)}
+        ours = process.environment | render.checkpoints(str(self._home.checkpoints(state.uid)), state, trial)
         env = what.env | ours | visible(placement, self._machine)
         try:
             process.start(what.argv, env, cwd, keep_open=lease.descriptors)

@@ -17,6 +17,7 @@ examples:
   tuneyard get trials digits -o wide       what became of each configuration
   tuneyard best digits -o env              the best one, as environment variables
   tuneyard pareto digits                   with several objectives: those that no other one beats
+  tuneyard schedule digits                 with pbt: what the best trial was trained with, one after the other
   tuneyard importances digits              which parameters matter
   tuneyard logs digits/7 -f                what a trial prints
   tuneyard queue                           who waits for GPUs, for what and until when
@@ -64,6 +65,7 @@ def create() -> argparse.ArgumentParser:
     _add_get(commands, here)
     _add_best(commands, here)
     _add_pareto(commands, here)
+    _add_schedule(commands, here)
     _add_importances(commands, here)
     _add_logs(commands, here)
     _add_queue(commands, here)
@@ -138,6 +140,13 @@ def _add_pareto(commands: Commands[_Parser], here: _Parser) -> None:
     )
     pareto.add_argument("study", metavar="STUDY", help="its name, for example digits")
     pareto.add_argument("-o", "--output", choices=["table", "yaml", "json"], default="table", help="how to print")
+
+
+def _add_schedule(commands: Commands[_Parser], here: _Parser) -> None:
+    text = "print with which configurations a trial was trained, one after the other"
+    schedule = _command(commands, "schedule", "schedule:schedule", text, here)
+    schedule.add_argument("trial", metavar="STUDY[/INDEX]", help="the trial, for example digits/7 (default: the best)")
+    schedule.add_argument("-o", "--output", choices=["table", "yaml", "json"], default="table", help="how to print")
 
 
 def _add_logs(commands: Commands[_Parser], here: _Parser) -> None:

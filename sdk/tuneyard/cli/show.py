@@ -140,7 +140,7 @@ _BEST: Final[Mapping[str, Callable[[Object, Object], None]]] = {
 }
 
 
-def dump(value: Object, output: str) -> None:
+def dump(value: Object | list[Object], output: str) -> None:
     """Print an object as json or yaml."""
     if output == "json":
         print(json.dumps(value, indent=2))

@@ -167,3 +167,39 @@ def test_notes_say_what_a_laptop_leaves_out(cli):
     study["spec"]["template"]["spec"]["containers"].append({"name": "sidecar", "image": "x"})
     path.write_text(yaml.safe_dump(study))
     assert "note: only the first container, main, runs on a laptop; left out: sidecar" in cli("run", path)[2]
+
+
+POPULATION: dict[str, object] = {
+    "strategy": {"name": "pbt", "population": 2, "quantile": 0.5},
+    "fidelity": {"parameter": "epochs", "min": 2, "max": 5, "resume": True},
+    "checkpoints": {"claim": "states"},
+    "trials": {"parallel": 1},
+}
+
+
+def test_schedule_shows_what_a_trial_was_trained_with(cli):
+    cli("run", cli.write(**POPULATION))
+    header, *rows = cli("schedule", "toy")[1].splitlines()
+    assert header.split() == ["TRIAL", "epochs", "score", "PARAMETERS"]
+    assert [row.split()[1:4] for row in rows] == [["0", "to", "2"], ["2", "to", "4"], ["4", "to", "5"]]
+    best = json.loads(cli("best", "toy", "-o", "json")[1])
+    assert rows[-1].split()[0] == best["trial"]
+    code, out, _ = cli("schedule", f"toy/{best['trial'].partition('-')[2]}", "-o", "json")
+    parts = json.loads(out)
+    assert code == 0
+    assert [(part["from"], part["to"]) for part in parts] == [(0, 2), (2, 4), (4, 5)]
+    assert parts[-1]["parameters"] == best["parameters"]
+    assert yaml.safe_load(cli("schedule", "toy/0", "-o", "yaml")[1])[0]["trial"] == "toy-0"
+    assert "CONTINUES" in cli("get", "trials", "toy", "-o", "wide")[1]
+
+
+def test_schedule_says_what_there_is_instead(cli):
+    cli("run", cli.write(name="plain", trials={"max": 1, "parallel": 1}))
+    assert "study plain has no fidelity, so that no trial of it goes on from another; see tuneyard best plain" in cli(
+        "schedule", "plain"
+    )[2].replace(f" --home {cli.home}", "")
+    failing = cli.write("exit 1", **POPULATION, retry={"limit": 0})
+    cli("run", failing)
+    assert "no trial of study toy has succeeded yet" in cli("schedule", "toy")[2]
+    assert "study toy has no trial 99" in cli("schedule", "toy/99")[2]
+    assert "write STUDY/INDEX" in cli("schedule", "toy/best")[2]

@@ -30,7 +30,9 @@ def manifest(request: pytest.FixtureRequest) -> dict[str, Any]:
     return document
 
 
-def run(program: str, *arguments: str, files: Path, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+def run(
+    program: str, *arguments: str, files: Path, parameters: Mapping[str, Any] | None = None, **environment: str
+) -> list[Any]:
     """Run a program as a trial; what it printed, its points, and its last metrics."""
     given = {name: value for name, value in os.environ.items() if not name.startswith("TUNEYARD_")}
     trial = {
@@ -44,7 +46,7 @@ def run(program: str, *arguments: str, files: Path, parameters: Mapping[str, Any
     done = subprocess.run(
         [sys.executable, program, *arguments],
         cwd=EXAMPLES,
-        env=given | trial,
+        env=given | trial | environment,
         capture_output=True,
         text=True,
         timeout=120,
@@ -61,6 +63,7 @@ def test_there_is_an_example_of_each_strategy() -> None:
         "asha",
         "grid",
         "manual",
+        "pbt",
         "random",
         "sobol",
     }
@@ -119,6 +122,20 @@ def test_digits_gives_the_same_result_again(tmp_path: Path) -> None:
     first = run("digits.py", files=tmp_path, parameters=small)[2]
 
     assert run("digits.py", files=tmp_path, parameters=small)[2] == first
+
+
+def test_population_goes_on_from_a_checkpoint_with_another_configuration(tmp_path: Path) -> None:
+    config = {"lr": 0.3, "momentum": 0.2, "batch": 32}
+    kept, new = str(tmp_path / "kept"), str(tmp_path / "new")
+    known = {**config, "epochs": 10}
+    _, points, _ = run("population.py", files=tmp_path, parameters=known, TUNEYARD_CHECKPOINT_DIR=kept)
+    assert [point["step"] for point in points] == list(range(10))
+    source = {"TUNEYARD_CHECKPOINT_DIR": new, "TUNEYARD_CHECKPOINT_FROM": kept}
+    (tmp_path / "reports.jsonl").unlink()
+    _, more, _ = run("population.py", files=tmp_path, parameters={**config, "lr": 0.03, "epochs": 15}, **source)
+    assert [point["step"] for point in more] == list(range(10, 15))
+    before, after = points[-1]["metrics"]["loss"], more[-1]["metrics"]["loss"]
+    assert after < before < 0.2
 
 
 def test_svm_learns(tmp_path: Path) -> None:

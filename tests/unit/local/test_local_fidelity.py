@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import pytest
 
 from tuneyard_api.common import epoch_seconds
@@ -69,6 +72,7 @@ async def test_hyperband_gives_the_program_its_rung(laptop):
 
 
 RESUMES = r"""
+[ -d "$TUNEYARD_CHECKPOINT_DIR" ] || cp -r "${TUNEYARD_CHECKPOINT_FROM:-/nowhere}" "$TUNEYARD_CHECKPOINT_DIR" ||
 mkdir -p "$TUNEYARD_CHECKPOINT_DIR"
 cd "$TUNEYARD_CHECKPOINT_DIR" && touch done
 awk -v x=${x} -v n=${epochs} -v begun="$(wc -l <done)" 'BEGIN {
@@ -97,3 +101,59 @@ async def test_asha_that_resumes_goes_on_from_the_checkpoint(laptop):
         folder = laptop.home.attempt(study["metadata"]["uid"], trial["spec"]["index"], 0)
         (_, epochs) = (folder / "reports.jsonl.trained").read_text().split()
         assert int(epochs) == trained[trial["spec"]["rung"]["level"]], "none was trained twice"
+
+
+LEARNS = """
+import json, sys, tuneyard
+
+config, file = tuneyard.parameters(), tuneyard.checkpoint_dir() / "state.json"
+state = json.loads(file.read_text()) if file.exists() else {"done": 0, "score": 0.0, "had": []}
+if config["x"] > 0.9 and not state["had"]:
+    sys.exit("too fast to begin with")
+while state["done"] < config["epochs"]:
+    state["done"] += 1
+    state["score"] += 1 - abs(config["x"] - 0.1 * state["done"])  # each epoch wants another x
+    state["had"].append(config["x"])
+    tuneyard.report(step=state["done"] - 1, score=state["score"])
+    (file.parent / "new").write_text(json.dumps(state))
+    (file.parent / "new").rename(file)
+"""
+"""A program that keeps, besides its score, which x it was trained with."""
+
+
+async def test_pbt_hands_checkpoints_on_and_each_trial_keeps_its_own(laptop):
+    program = laptop.folder / "learns.py"
+    program.write_text(LEARNS)
+    study = laptop.create(
+        f"exec {sys.executable} {program}",
+        strategy={"name": "pbt", "population": 4, "seed": 2},
+        fidelity={"parameter": "epochs", "min": 2, "max": 6, "resume": True},
+        checkpoints={"claim": "for-a-cluster"},
+        initial=[{"x": 0.05}, {"x": 0.95}, {"x": 0.4}, {"x": 0.6}],
+        retry={"limit": 0},
+        trials={"parallel": 3},
+    )
+    assert await laptop.run(study) is Ending.COMPLETE
+    status = laptop.status(study)
+    assert status["reason"] == "SpaceExhausted"
+    assert "population" in status["message"]
+    assert (status["trials"]["failed"], status["best"]["fidelity"]) == (1, 6)
+    trials = {trial["spec"]["index"]: trial["spec"] for trial in laptop.trials(study)}
+    changed = 0
+    for trial in laptop.trials(study):
+        spec = trial["spec"]
+        if trial["status"]["phase"] == "Failed":
+            continue
+        (folder,) = laptop.home.checkpoints(study["metadata"]["uid"]).glob(f"{spec['index']}-*")
+        state = json.loads((folder / "state.json").read_text())
+        had, at = [], spec
+        while True:
+            had = [at["parameters"]["x"]] * 2 + had
+            if "continues" not in at["rung"]:
+                break
+            before = trials[at["rung"]["continues"]]
+            changed += before["parameters"] != at["parameters"]
+            at = before
+        assert state["had"] == had, "what it was trained with is the schedule that its trials say"
+        assert state["score"] == pytest.approx(trial["status"]["value"])
+    assert changed, "of four the worst one, in each generation"

@@ -87,6 +87,13 @@ def test_several_objectives_have_a_front_and_no_best_trial() -> None:
     assert (found["front"]["size"], len(found["front"]["trials"])) == (39, 20)
 
 
+POPULATION: Object = {
+    "strategy": {"name": "pbt", "population": 4},
+    "fidelity": {"parameter": "epochs", "min": 2, "max": 9, "resume": True},
+    "checkpoints": {"claim": "states"},
+}
+
+
 @pytest.mark.parametrize(
     ("spec", "ended", "progress"),
     [
@@ -94,6 +101,9 @@ def test_several_objectives_have_a_front_and_no_best_trial() -> None:
         ({"strategy": {"name": "grid"}, "trials": {"max": None}}, 3, "3/?"),
         ({"strategy": {"name": "manual"}, "trials": {"max": None}, "initial": [{"lr": 0.1}, {"lr": 0.2}]}, 1, "1/2"),
         ({"trials": {"max": 2}}, 3, "3/3"),
+        ({**POPULATION, "trials": {"max": None}}, 3, "3/20"),
+        ({**POPULATION, "trials": {"max": 99}}, 3, "3/20"),
+        ({**POPULATION, "trials": {"max": 9}}, 3, "3/9"),
     ],
 )
 def test_progress(spec: Object, ended: int, progress: str) -> None:

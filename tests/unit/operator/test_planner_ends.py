@@ -156,6 +156,17 @@ def test_many_trials_that_back_off_hold_new_ones_back() -> None:
     assert yard.wanted() == []
 
 
+def test_a_strategy_that_waits_is_asked_again_when_a_trial_has_ended_or_was_deleted() -> None:
+    yard = Yard().placed(0, 1)
+    yard.state.waits_since = len(yard.state.history)
+    assert yard.wanted(learns=True) == []
+    assert yard.ended(0).wanted(learns=True) == [2, 3, 4]
+    yard.state.waits_since = len(yard.state.history)
+    assert yard.wanted(learns=True) == []
+    yard.state.remove_trial(yard.objects[1])
+    assert yard.wanted(learns=True)[0] == 1, "nothing else may ever end"
+
+
 def test_holes_are_filled_first() -> None:
     yard = Yard(trials={"max": 9, "parallel": 2}).pending(5)
     assert yard.wanted() == [0, 1, 2]

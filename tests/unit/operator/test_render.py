@@ -8,6 +8,7 @@ TUNEYARD_WRITE_GOLDEN=1 pytest tests/unit/operator/test_render.py
 import copy
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,18 +187,33 @@ def test_the_fidelity_is_given_as_parameters_are() -> None:
         assert json.loads(env(main)["TUNEYARD_PARAMETERS"]) == {"lr": 0.1, "epochs": epochs}
 
 
-def test_all_trials_of_a_configuration_have_one_folder_in_the_claim() -> None:
-    yard = Yard(checkpoints={"claim": "states"}).placed(0).placed(1, attempt=2)
-    folders = []
-    for trial in yard.state.trials.values():
+def test_each_trial_has_a_folder_in_the_claim_and_is_told_that_of_the_one_it_continues() -> None:
+    yard = Yard(checkpoints={"claim": "states"}, fidelity={**FIDELITY, "resume": True}).placed(0).placed(1, attempt=2)
+    found = []
+    for trial in (yard.state.trials[0], yard.state.trials[1]):
+        trial.rung = {"fidelity": 3, "level": 1, "bracket": 0, "continues": 0} if trial.index else None
         pod = render.job(yard.state, trial, None)["spec"]["template"]["spec"]
         assert {"name": "tuneyard-checkpoints", "persistentVolumeClaim": {"claimName": "states"}} in pod["volumes"]
         [mount] = pod["containers"][0]["volumeMounts"]
-        folders.append(env(pod["containers"][0])["TUNEYARD_CHECKPOINT_DIR"])
-        assert folders[-1].startswith(f"{mount['mountPath']}/s-u-s/")
-    assert folders[0] == folders[1]
-    assert render.checkpoint_name({"lr": 0.1}) != render.checkpoint_name({"lr": 0.2})
+        found.append(env(pod["containers"][0]))
+        assert found[-1]["TUNEYARD_CHECKPOINT_DIR"].startswith(f"{mount['mountPath']}/s-u-s/")
+    first, second = found
+    assert "TUNEYARD_CHECKPOINT_FROM" not in first
+    assert second["TUNEYARD_CHECKPOINT_FROM"] == first["TUNEYARD_CHECKPOINT_DIR"] != second["TUNEYARD_CHECKPOINT_DIR"]
+    again = render.checkpoints("", yard.state, replace(yard.state.trials[0], uid="another"))
+    assert again["TUNEYARD_CHECKPOINT_DIR"] != render.checkpoints("", yard.state, yard.state.trials[0]), "made again"
     assert "TUNEYARD_CHECKPOINT_DIR" not in env(main_of(job()))
+
+
+def test_a_trial_whose_source_was_deleted_and_a_folder_of_ones_own() -> None:
+    yard = Yard(checkpoints={"claim": "states"}, fidelity=FIDELITY).placed(1)
+    trial = yard.state.trials[1]
+    trial.rung = {"fidelity": 3, "level": 1, "bracket": 0, "continues": 0}
+    assert list(render.checkpoints("f", yard.state, trial)) == ["TUNEYARD_CHECKPOINT_DIR"]
+    mine = {"name": "TUNEYARD_CHECKPOINT_DIR", "value": "/mine"}
+    container = {"name": "train", "image": "train:1", "env": [mine]}
+    yard = Yard(checkpoints={"claim": "c"}, template={"spec": {"containers": [container]}}).placed(0)
+    assert env(main_of(render.job(yard.state, yard.state.trials[0], None)))["TUNEYARD_CHECKPOINT_DIR"] == "/mine"
 
 
 def test_reports_come_often_where_they_may_be_a_reason_to_stop() -> None:

@@ -1,6 +1,9 @@
 """parameters() and trial(): what a program learns about itself."""
 
 import dataclasses
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -65,3 +68,63 @@ def test_the_checkpoint_folder_is_made_and_there_is_none_by_hand(monkeypatch, tm
     for _ in range(2):
         assert tuneyard.checkpoint_dir() == tmp_path / "a" / "b"
     assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.fixture
+def handed(monkeypatch, tmp_path):
+    """The folders of a trial and of the one that it continues, which has a state."""
+    source, own = tmp_path / "0-a", tmp_path / "7-b"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep" / "state").write_text("3 epochs")
+    (source / "latest").symlink_to("deep")
+    monkeypatch.setenv("TUNEYARD_CHECKPOINT_DIR", str(own))
+    monkeypatch.setenv("TUNEYARD_CHECKPOINT_FROM", str(source))
+    return source, own
+
+
+def test_a_trial_that_continues_another_begins_with_a_copy_of_its_checkpoint(handed):
+    source, own = handed
+    assert tuneyard.checkpoint_dir() == own
+    assert (own / "latest" / "state").read_text() == "3 epochs"
+    (own / "latest" / "state").write_text("5 epochs")
+    assert (source / "deep" / "state").read_text() == "3 epochs", "others may continue it as well"
+    assert tuneyard.checkpoint_dir() == own
+    assert (own / "deep" / "state").read_text() == "5 epochs", "an attempt that was interrupted goes on from its own"
+    assert sorted(path.name for path in own.parent.iterdir()) == ["0-a", "7-b"]
+
+
+def test_a_folder_that_is_there_and_empty_is_filled_and_a_source_without_state_is_none(handed):
+    source, own = handed
+    own.mkdir()
+    tuneyard.checkpoint_dir()
+    assert (own / "deep" / "state").exists()
+    shutil.rmtree(source)
+    shutil.rmtree(own)
+    tuneyard.checkpoint_dir()
+    assert list(own.iterdir()) == []
+
+
+def test_a_copy_that_breaks_off_leaves_nothing_behind(handed, monkeypatch):
+    source, own = handed
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", full)
+        with pytest.raises(OSError, match="No space"):
+            tuneyard.checkpoint_dir()
+    assert [path.name for path in own.parent.iterdir()] == ["0-a"]
+    tuneyard.checkpoint_dir()
+    assert (own / "deep" / "state").read_text() == (source / "deep" / "state").read_text()
+
+
+def test_processes_of_one_trial_that_copy_at_once_have_one_folder(handed):
+    _, own = handed
+    program = (
+        "import tuneyard; print(tuneyard.checkpoint_dir(), sorted(p.name for p in tuneyard.checkpoint_dir().iterdir()))"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = {process.communicate()[0] for process in processes}
+    assert said == {f"{own} ['deep', 'latest']\n"}
+    assert sorted(path.name for path in own.parent.iterdir()) == ["0-a", "7-b"]

@@ -13,7 +13,7 @@ import pytest
 from tuneyard_strategy.comparable import Comparable
 from tuneyard_strategy.contract import Strategy, StudyDefinition, Suggestion, TrialRecord
 from tuneyard_strategy.history import Fate
-from tuneyard_strategy.multifidelity import RungStrategy
+from tuneyard_strategy.multifidelity import PromotingStrategy
 from tuneyard_strategy.registry import create
 
 X = {"name": "x", "double": {"min": 0, "max": 1}}
@@ -177,10 +177,10 @@ def curve(*values: float) -> list[tuple[int, float]]:
     return list(zip((1, 3, 9), values, strict=False))
 
 
-def told(definition: StudyDefinition, *records: TrialRecord) -> RungStrategy:
+def told(definition: StudyDefinition, *records: TrialRecord) -> PromotingStrategy:
     strategy = create(definition)
     strategy.update(records)
-    assert isinstance(strategy, RungStrategy)
+    assert isinstance(strategy, PromotingStrategy)
     return strategy
 
 
@@ -216,7 +216,7 @@ def test_values_are_extrapolated_by_what_the_others_gained() -> None:
 def test_a_configuration_counts_once_with_what_it_came_to_on_its_highest_rung() -> None:
     definition = define("asha", resume=True)
     records, strategy = run(definition, 30, 1)
-    assert isinstance(strategy, RungStrategy)
+    assert isinstance(strategy, PromotingStrategy)
     rows = strategy.comparable().rows(Fate.MEASURED)
     new = [r.index for r in records if r.rung is not None and r.rung.continues is None]
     assert rows.tolist() == new
@@ -224,7 +224,7 @@ def test_a_configuration_counts_once_with_what_it_came_to_on_its_highest_rung() 
 
 def test_bohb_models_the_largest_fidelity_of_which_it_knows_enough() -> None:
     records, strategy = run(define("bohb"), 13, 1)
-    assert isinstance(strategy, RungStrategy)
+    assert isinstance(strategy, PromotingStrategy)
     comparable = strategy.comparable()
     assert len(comparable.rows(Fate.MEASURED)) == 9, "all of the first rung: of the next there are but three"
     records, strategy = run(define("bohb"), 40, 1)

@@ -94,6 +94,10 @@ def _check_study(study: Object, trials: list[Object], invariants: Invariants, no
     match status["reason"]:
         case "MaxTrialsReached":
             _must([i for i in indices if i < most] == list(range(most)), f"{name}: {len(indices)} trials, max {most}")
+        case "SpaceExhausted" if spec["strategy"]["name"] == "pbt":
+            ends = [t["spec"]["rung"] for t in trials if t["status"]["phase"] == Phase.SUCCEEDED]
+            done = {rung["bracket"] for rung in ends if rung["fidelity"] == spec["fidelity"]["max"]}
+            _must(done == set(range(spec["strategy"]["population"])), f"{name}: of its members {done} are trained")
         case "SpaceExhausted":
             _must(size is not None and indices == list(range(size)), f"{name}: {indices} of a space of {size}")
         case "TooManyFailed":

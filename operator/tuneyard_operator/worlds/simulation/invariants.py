@@ -69,6 +69,8 @@ class Invariants:
         self.configurations: dict[tuple[str, int], Object] = {}
         """Every configuration that was ever tried, by study name and index."""
         self._created: Counter[tuple[str, int]] = Counter()
+        self._made_again: set[tuple[str, int]] = set()
+        """Trials that were deleted, by their study's uid and index."""
         self._started: Counter[Key] = Counter()
         self._most: dict[str, int] = {}
         self._deleted: dict[str, float] = {}
@@ -124,6 +126,7 @@ class Invariants:
 
     def _trial_created(self, trial: Object) -> None:
         name, index, study = trial["metadata"]["name"], trial["spec"]["index"], _study_of(trial)
+        again = (study, index) in self._created
         self._created[study, index] += 1
         _must(self._created[study, index] == 1, f"{name}: index {index} exists twice")
         _must(index < self._most[study], f"{name} is beyond trials.max, which never was above {self._most[study]}")
@@ -131,15 +134,25 @@ class Invariants:
         plan = self.plans[trial["spec"]["study"]]
         parameters = trial["spec"]["parameters"]
         rung = trial["spec"].get("rung") or {}
+        changes = plan.spec["strategy"]["name"] == "pbt"
+        if again:
+            self._made_again.add((study, index))
+        elif changes:
+            self._member(trial, rung)
         if "continues" in rung:
-            self._continues(trial, rung)
-        else:
-            mistake = self._strategies.mistake(plan, index, parameters, self._other_configurations(study, index))
+            self._continues(trial, rung, once=not changes)
+        if "continues" not in rung or changes:
+            new = "continues" not in rung and not again
+            others = self._other_configurations(study, index) if new else ()
+            mistake = self._strategies.mistake(plan, index, parameters, others)
             _must(mistake is None, f"{name} {mistake}")
         self.configurations[plan.name, index] = parameters
 
-    def _continues(self, trial: Object, rung: Object) -> None:
-        """A promotion has the configuration of one that came to the end of the rung below, and is the only one."""
+    def _continues(self, trial: Object, rung: Object, *, once: bool) -> None:
+        """Who continues a trial goes on from one that came to the end of the rung below.
+
+        A promotion (once) has its configuration, and is the only one.
+        """
         name, study = trial["metadata"]["name"], _study_of(trial)
         for other in self.api.objects["trials"].values():
             if _study_of(other) != study or other is trial or other["metadata"]["name"] == name:
@@ -147,11 +160,26 @@ class Invariants:
             theirs = other["spec"].get("rung") or {}
             if other["spec"]["index"] == rung["continues"]:
                 same = other["spec"]["parameters"] == trial["spec"]["parameters"]
-                _must(same, f"{name} has not the configuration of trial {rung['continues']}, which it continues")
-                below = (theirs["bracket"], theirs["level"] + 1) == (rung["bracket"], rung["level"])
+                same &= theirs["bracket"] == rung["bracket"]
+                _must(same or not once, f"{name} has not the configuration of {rung['continues']}, which it continues")
                 ended = (other.get("status") or {}).get("phase") == Phase.SUCCEEDED
-                _must(below and ended, f"{name} continues {other}")
-            _must(theirs.get("continues") != rung["continues"], f"{name} continues a trial that goes on as {other}")
+                _must(theirs["level"] + 1 == rung["level"] and ended, f"{name} continues {other}")
+            twice = theirs.get("continues") == rung["continues"]
+            _must(not twice or not once, f"{name} continues a trial that goes on as {other}")
+
+    def _member(self, trial: Object, rung: Object) -> None:
+        """A member of a population trains one generation at a time, and each until it succeeds.
+
+        But for trials that somebody deletes, which are run again as they were, whatever became of the member since.
+        """
+        for other in self.api.objects["trials"].values():
+            theirs, phase = other["spec"].get("rung") or {}, Phase((other.get("status") or {}).get("phase", "Pending"))
+            study, index = _study_of(other), other["spec"]["index"]
+            if study != _study_of(trial) or index == trial["spec"]["index"] or (study, index) in self._made_again:
+                continue
+            if theirs["bracket"] == rung["bracket"]:
+                over = phase.terminal and (phase != Phase.SUCCEEDED or theirs["level"] < rung["level"])
+                _must(over, f"{trial['metadata']['name']} trains a member that has {other}")
 
     def _other_configurations(self, study: str, index: int) -> Iterator[Object]:
         for trial in self.api.objects["trials"].values():

@@ -116,11 +116,15 @@ def _draw_fidelity(rng: random.Random, spec: Object) -> None:
 def really(plan: Plan, rng: random.Random) -> Plan:
     """The same study with one of the strategies that users have."""
     usual = ("random", "sobol", "grid", "tpe", "bayesian")
-    names = ("asha", "asha", "hyperband", "bohb") if "fidelity" in plan.spec else usual
+    names = ("asha", "asha", "hyperband", "bohb", "pbt") if "fidelity" in plan.spec else usual
     strategy = {**plan.spec["strategy"], "name": rng.choice(names)}
     spec = {**plan.spec, "strategy": strategy, "initial": [{"x": 0.5, "k": 1}]}
     if "fidelity" in spec:
         spec["fidelity"] = {**spec["fidelity"], "resume": rng.random() < 0.5}
+    if strategy["name"] == "pbt":
+        spec["strategy"] = {**strategy, "population": rng.choice((4, 8))}
+        spec |= {"fidelity": {**spec["fidelity"], "resume": True}, "checkpoints": {"claim": "states"}}
+        spec.pop("earlyStopping", None)
     size = None
     if strategy["name"] == "grid":
         size = 20

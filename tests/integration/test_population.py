@@ -1,0 +1,60 @@
+"""pbt on a real API server: generations are Trials that continue others, and pods are told whose state they have."""
+
+import pytest
+from _studies import Object, Studies, study
+
+from devcluster.cluster import Cluster
+from devcluster.stack import Stack
+
+
+@pytest.fixture
+def studies(cluster: Cluster, stack: Stack, namespace: str) -> Studies:
+    made = Studies(cluster, namespace)
+    spec = {"storageClassName": "", "accessModes": ["ReadWriteMany"], "volumeName": f"states-{namespace}"}
+    claim = {"resources": {"requests": {"storage": "1Gi"}}, **spec}
+    made.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "states"}, "spec": claim})
+    volume = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "hostPath": {"path": "/states"}}
+    made.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": f"states-{namespace}"},
+            "spec": {**volume, "claimRef": {"name": "states", "namespace": namespace}},
+        }
+    )
+    return made
+
+
+def test_a_population_is_trained_to_its_end(studies: Studies) -> None:
+    studies.apply(
+        study(
+            "population",
+            strategy={"name": "pbt", "population": 8, "seed": 1},
+            fidelity={"parameter": "epochs", "min": 2, "max": 6, "resume": True},
+            checkpoints={"claim": "states"},
+            trials={"parallel": 2},
+        )
+    )
+    status = studies.wait("population")
+    assert (status["reason"], status["progress"]) == ("SpaceExhausted", "24/24")
+    trials = {trial["spec"]["index"]: trial for trial in studies.trials("population")}
+    rungs = {index: trial["spec"]["rung"] for index, trial in trials.items()}
+    assert sorted((r["bracket"], r["level"], r["fidelity"]) for r in rungs.values()) == [
+        (member, level, 2 * level + 2) for member in range(8) for level in range(3)
+    ]
+    continued = {index: rung["continues"] for index, rung in rungs.items() if "continues" in rung}
+    assert len(continued) == 16
+    x = {index: trial["spec"]["parameters"]["x"] for index, trial in trials.items()}
+    changed = [index for index, source in continued.items() if x[index] != x[source]]
+    assert changed, "the worst of eight go on from the best"
+    pods = {int(pod["metadata"]["labels"]["tuneyard.dev/index"]): environment(pod) for pod in studies.objects("pods")}
+    for index, source in continued.items():
+        assert pods[index]["TUNEYARD_CHECKPOINT_FROM"] == pods[source]["TUNEYARD_CHECKPOINT_DIR"]
+        assert pods[index]["TUNEYARD_PARAM_epochs"] == str(rungs[index]["fidelity"])
+    assert len({env["TUNEYARD_CHECKPOINT_DIR"] for env in pods.values()}) == 24, "each writes to a folder of its own"
+    wide = studies.kubectl("get", "trials", "-o", "wide").splitlines()[0].split()
+    assert wide[wide.index("FIDELITY") + 1] == "CONTINUES"
+
+
+def environment(pod: Object) -> dict[str, str]:
+    return {entry["name"]: entry.get("value", "") for entry in pod["spec"]["containers"][0]["env"]}
