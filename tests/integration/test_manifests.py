@@ -238,10 +238,10 @@ def test_kubectl_shows_selects_and_waits(created: Callable[[Manifest], None], ku
             conditions=[{**condition, "lastTransitionTime": "2026-01-01T00:00:00Z"}],
         )
     table = kubectl("get", "-n", namespace, "sty").stdout.splitlines()
-    assert table[0].split() == ["NAME", "PHASE", "PROGRESS", "BEST", "RUNNING", "GPUS", "AGE"]
+    assert table[0].split() == ["NAME", "PHASE", "PROGRESS", "BEST", "FRONT", "RUNNING", "GPUS", "AGE"]
     assert table[1].split()[:4] == ["a", "Running", "3/10", "0.97"]
     wide = kubectl("get", "-n", namespace, "sty", "-o", "wide").stdout.splitlines()[0].split()
-    assert wide[7:] == ["STRATEGY", "FAILED", "ETA", "REASON"]
+    assert wide[8:] == ["STRATEGY", "FAILED", "ETA", "REASON"]
     for selector in ("status.phase=Complete", "spec.queue=queue-b"):
         selected = kubectl("get", "-n", namespace, "studies", "--field-selector", selector, "-o", "name").stdout
         assert selected == "study.tuneyard.dev/b\n"
