@@ -13,10 +13,11 @@ from tuneyard_operator.sizing import ENOUGH, PEAK
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
-from tuneyard_operator.worlds.simulation.invariants import LATE, Invariants
+from tuneyard_operator.worlds.simulation.invariants import Invariants
 from tuneyard_operator.worlds.simulation.kernel import Violation
 from tuneyard_operator.worlds.simulation.machines import Pod
 from tuneyard_operator.worlds.simulation.operators import OperatorProcess
+from tuneyard_operator.worlds.simulation.records import LATE
 from tuneyard_operator.worlds.simulation.schedulers import SchedulerProcess
 from tuneyard_operator.worlds.simulation.users import Users
 from tuneyard_scheduler import quantity

@@ -177,8 +177,8 @@ def simulate(
         seconds=kernel.now - START,
         digest=kernel.digest,
         faults=dict(kernel.counts),
-        trials=len(simulation.invariants.configurations),
-        configurations=simulation.invariants.configurations,
+        trials=len(simulation.invariants.records.configurations),
+        configurations=simulation.invariants.records.configurations,
         trace=list(kernel.trace),
     )
 
