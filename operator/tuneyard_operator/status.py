@@ -8,23 +8,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from tuneyard_api.common import INDEX_LABEL, STUDY_LABEL, timestamp
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_api.trial import Phase
 from tuneyard_operator import forecast
 from tuneyard_operator.actions import Object
+from tuneyard_operator.blocking import Block
 from tuneyard_operator.front import Front
 from tuneyard_operator.state import StudyState
+from tuneyard_operator.study_end import StudyEnd
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.devices import amount
-
-if TYPE_CHECKING:
-    from tuneyard_operator.blocking import Block
-    from tuneyard_operator.planner import StudyEnd
-    from tuneyard_strategy.recommendation import Recommendation
-
+from tuneyard_strategy.recommendation import Recommendation
 
 _TRIAL_GENERATION = 1  # a Trial's spec never changes
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tuneyard_operator import blocking, engine, planner
+from tuneyard_operator import blocking, engine, planner, study_end
 from tuneyard_operator.actions import StartAttempt, WriteTrial
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.strategy_client import Answer
@@ -164,8 +164,8 @@ def pods_do_not_say_whose_trial_they_run(patch: pytest.MonkeyPatch) -> None:
 
 @sabotage
 def a_hole_beyond_the_limit_counts(patch: pytest.MonkeyPatch) -> None:
-    ends = planner._ends
-    patch.setattr(planner, "_ends", lambda state, now: () if state.holes else ends(state, now))
+    ends = study_end._ends
+    patch.setattr(study_end, "_ends", lambda state, now: () if state.holes else ends(state, now))
 
 
 @sabotage

@@ -11,6 +11,7 @@ from tuneyard_operator import planner
 from tuneyard_operator.actions import Action, Emit, WriteStudy, WriteTrial
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
+from tuneyard_operator.study_end import study_end
 
 Object = dict[str, Any]
 NOW = 1_700_000_000.0
@@ -162,7 +163,7 @@ class Yard:
 
     def end(self) -> tuple[str, str] | None:
         """Type and reason of the study's end."""
-        found = planner.study_end(self.state, self.now)
+        found = study_end(self.state, self.now)
         return (found.type, found.reason) if found else None
 
     def wanted(self, *, learns: bool = False) -> list[int]:

@@ -8,13 +8,14 @@ from operator_objects import NOW, Object, Yard, study
 
 from tuneyard_api.common import timestamp
 from tuneyard_api.study import StudyStatus
-from tuneyard_operator import blocking, planner, status
+from tuneyard_operator import blocking, status
 from tuneyard_operator.actions import Emit, WriteStudy
+from tuneyard_operator.study_end import study_end
 
 
 def look(yard: Yard) -> Object:
     """The status as it would be now, from the one that was last written."""
-    end, stuck = planner.study_end(yard.state, yard.now), blocking.blocked(yard.state, yard.now)
+    end, stuck = study_end(yard.state, yard.now), blocking.blocked(yard.state, yard.now)
     before = yard.state.status_written or yard.state.status
     found = status.study_status(yard.state, before, end, stuck, yard.now)
     StudyStatus.model_validate(found)
