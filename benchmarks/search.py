@@ -9,13 +9,13 @@ Ended studies are kept, so that a benchmark that was stopped goes on: see `_cell
 """
 
 import argparse
-from _statistics import chances, normalised, ranks, won
 from typing import Any
 
 import numpy as np
 from _cells import WORKERS, regrets
 from _figures import save, show
 from _searchers import peers
+from _significance import chances, normalised, ranks, won
 from _tasks import TASKS
 
 BUDGETS = (25, 50, 100, 200)
