@@ -90,14 +90,14 @@ def regrets(
     """How far the best is from the optimum, shape (strategies, tasks, seeds, budgets).
 
     Where nobody knows the optimum it is the best that any of the strategies has found, with any seed. NaN at budgets
-    beyond the most trials that a strategy is given.
+    beyond the most trials that a strategy is given, in any mode ("skopt") or in one ("parallel16/skopt").
     """
     found = np.full((len(strategies), len(tasks), len(seeds), budgets[-1]), np.nan)
     for place, seed in enumerate(seeds):
         for column, task in enumerate(tasks):
             for row, strategy in enumerate(strategies):
                 sys.stderr.write(f"\r{mode} {seed} {task} {strategy}".ljust(60))
-                trials = min(most.get(strategy, budgets[-1]), budgets[-1])
+                trials = min(most.get(f"{mode}/{strategy}", most.get(strategy, budgets[-1])), budgets[-1])
                 found[row, column, place, :trials] = losses(Cell(task, mode, strategy, seed), trials, **how)
     sys.stderr.write("\r".ljust(60) + "\r")
     known = (TASKS[task].minimum for task in tasks)

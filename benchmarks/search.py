@@ -64,7 +64,7 @@ def by_task(mode: str, tasks: list[str], strategies: list[str], budgets: list[in
 
 
 def limits(pairs: list[str]) -> dict[str, int]:
-    """From NAME=TRIALS."""
+    """From NAME=TRIALS or MODE/NAME=TRIALS."""
     return {name: int(trials) for name, _, trials in (pair.partition("=") for pair in pairs)}
 
 
@@ -76,7 +76,9 @@ def options(text: str | None, strategies: list[str], trials: int) -> argparse.Na
     parser.add_argument("--strategies", nargs="*", default=strategies)
     parser.add_argument("--against", default="bayesian", help="the strategy that others are tested against")
     parser.add_argument("--trials", type=int, default=trials, help="the largest budget")
-    parser.add_argument("--most", nargs="*", default=[], metavar="NAME=TRIALS", help="a smaller one of slow strategies")
+    parser.add_argument(
+        "--most", nargs="*", default=[], metavar="NAME=TRIALS", help="a smaller one; or MODE/NAME=TRIALS"
+    )
     parser.add_argument("--seeds", type=int, default=20, help="how many")
     parser.add_argument("--first", type=int, default=1000, help="the first seed; those below serve to try things out")
     return parser.parse_args()
