@@ -77,7 +77,7 @@ def options(text: str | None, strategies: list[str], trials: int) -> argparse.Na
     parser.add_argument("--against", default="bayesian", help="the strategy that others are tested against")
     parser.add_argument("--trials", type=int, default=trials, help="the largest budget")
     parser.add_argument(
-        "--most", nargs="*", default=[], metavar="NAME=TRIALS", help="a smaller one; or MODE/NAME=TRIALS"
+        "--most", nargs="*", default=[], metavar="NAME=TRIALS", help="or MODE/NAME=TRIALS: a smaller one"
     )
     parser.add_argument("--seeds", type=int, default=20, help="how many")
     parser.add_argument("--first", type=int, default=1000, help="the first seed; those below serve to try things out")
