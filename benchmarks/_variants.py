@@ -42,6 +42,16 @@ def standardised(values: np.ndarray) -> np.ndarray:
     return (values - values.mean()) / deviation if deviation > 0 else np.zeros(len(values))
 
 
+def logged(values: np.ndarray) -> np.ndarray:
+    """As `warped`, but what is worse than the median is drawn near by its logarithm, in units of the better half."""
+    median = float(np.median(values))
+    worse = values > median
+    spread = float(np.sqrt(np.mean((values[~worse] - median) ** 2))) or float(values.std()) or 1.0
+    near = values.copy()
+    near[worse] = median + spread * np.log1p((values[worse] - median) / spread)
+    return standardised(near)
+
+
 class BestLiar:
     """Logarithm of the expected improvement on the best mean, pending trials told as lies: see NoisyImprovement."""
 
@@ -86,6 +96,7 @@ VARIANTS: Mapping[str, tuple[object, str, object]] = {
     "flat-prior": (gp, "Target", FlatPrior),
     "fixed-prior": (gp, "Target", FixedPrior),
     "no-output-warp": (bayesian, "warped", standardised),
+    "log-warp": (bayesian, "warped", logged),
     "trust-region": (bayesian, "Maximiser", TrustRegion),
     "best-liar": (bayesian, "NoisyImprovement", BestLiar),
     "worst-liar": (bayesian, "NoisyImprovement", WorstLiar),
