@@ -11,7 +11,7 @@ root := $(filter Linux-0,$(shell uname)-$(shell id -u))# real nodes take root on
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-placing bench-simulation bench-ask bench-search bench-fidelity bench-schedules peers bench-install clean
+.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-placing bench-simulation bench-ask bench-search bench-ablation bench-fidelity bench-schedules peers bench-install clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -56,9 +56,13 @@ crds: setup ## generate the CRDs, the admission policy and the OpenAPI descripti
 	$(bin)/python -m tuneyard_api.generate
 	$(bin)/python -m tuneyard_strategy.openapi
 
-lock: setup ## resolve the dependencies anew into requirements.lock (ARGS: for uv, such as --upgrade)
+lock: setup ## resolve the dependencies anew into requirements.lock, and those of peers (ARGS: for uv, such as --upgrade)
 	$(bin)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header --quiet \
 		--output-file requirements.lock $(ARGS)
+	for wanted in benchmarks/peers/requirements/*.in; do \
+		$(bin)/uv pip compile $$wanted --universal --generate-hashes --no-emit-index-url --no-header --quiet \
+			--output-file $${wanted%.in}.txt $(ARGS) || exit; \
+	done
 
 tools: setup ## build the programs of a cluster, once (about 25 minutes on 2 cores)
 	PYTHON=$(CURDIR)/$(bin)/python deploy/build-tools control-plane helm chart-docs $(if $(root),node) >/dev/null
@@ -96,8 +100,11 @@ bench-simulation: setup ## simulated schedules with faults per second, all invar
 bench-ask: setup peers ## CPU time of an ask by history and strategy, beside Optuna (ARGS: for the benchmark)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/ask.py $(ARGS)
 
-bench-search: setup peers ## regret of each strategy, beside random search and Optuna; goes on where it was stopped
+bench-search: setup peers ## regret of each strategy, beside random search and other optimisers; goes on where it was stopped
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/search.py $(ARGS)
+
+bench-ablation: setup ## what each part of bayesian is worth; goes on where it was stopped
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/ablation.py $(ARGS)
 
 bench-fidelity: setup peers ## epochs and simulated time to reach a score on real learning curves, beside Optuna's pruners
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/fidelity.py $(ARGS)
@@ -106,8 +113,11 @@ bench-schedules: setup ## held-out loss of a small network by pbt, beside other 
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/schedules.py $(ARGS)
 
 peers: setup ## install the optimisers that benchmarks compare with, each into an environment of its own in the user's cache
-	test -x $(peers)/optuna/bin/python || $(bin)/uv venv --quiet --python $(bin)/python $(peers)/optuna
-	$(bin)/uv pip install --quiet --python $(peers)/optuna/bin/python optuna==5.0.0 cmaes==0.13.1
+	for requirements in benchmarks/peers/requirements/*.txt; do \
+		room=$(peers)/$$(basename $$requirements .txt); \
+		test -x $$room/bin/python || $(bin)/uv venv --quiet --python $(bin)/python $$room || exit; \
+		$(bin)/uv pip sync --quiet --python $$room/bin/python --require-hashes $$requirements || exit; \
+	done
 
 bench-install: setup tools images ## memory, size, time to fail over of an installation in real containers: root on Linux
 	PYTHONPATH=deploy $(bin)/python benchmarks/install.py $(ARGS)

@@ -10,13 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import tuneyard_strategy
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
-from tuneyard_strategy.registry import STRATEGIES, create
+from tuneyard_strategy.registry import create
 
 PEERS = Path.home() / ".cache" / "tuneyard" / "peers"
 SCRIPTS = Path(__file__).parent / "peers"
-SAMPLERS = {"optuna-tpe": "tpe"}
-"""Peers by the name that tables have, and how Optuna calls the method."""
+METHODS = {
+    "optuna-tpe": ("optuna", "tpe"),
+    "optuna-cmaes": ("optuna", "cmaes"),
+    "hyperopt": ("hyperopt", "tpe"),
+    "skopt": ("skopt", "gp"),
+    "smac": ("smac", "forest"),
+}
+"""Peers by the name that tables have: their environment, which has a script and requirements, and the method in it."""
 
 
 class Searcher(Protocol):
@@ -81,15 +88,16 @@ class Peer:
 
     def __init__(self, name: str, parameters: list[dict[str, Any]], seed: int) -> None:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        room, method = METHODS[name]
         self._process = subprocess.Popen(
-            [PEERS / "optuna" / "bin" / "python", SCRIPTS / "optuna_peer.py"],
+            [PEERS / room / "bin" / "python", SCRIPTS / f"{room}_peer.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
         )
         self.seconds: list[float] = []
-        self._say({"parameters": parameters, "seed": seed, "sampler": SAMPLERS[name]})
+        self._say({"parameters": parameters, "seed": seed, "method": method})
 
     def know(self, trials: Sequence[tuple[dict[str, Any], float]]) -> None:
         """See Searcher."""
@@ -119,9 +127,17 @@ class Peer:
 
 def searcher(name: str, parameters: list[dict[str, Any]], seed: int) -> Searcher:
     """The search of a name."""
-    return Ours(name, parameters, seed) if name in STRATEGIES else Peer(name, parameters, seed)
+    return Peer(name, parameters, seed) if name in METHODS else Ours(name, parameters, seed)
 
 
 def peers() -> list[str]:
-    """The peers that are installed: see `make bench-peers`."""
-    return list(SAMPLERS) if (PEERS / "optuna" / "bin" / "python").exists() else []
+    """The peers that are installed: see `make peers`."""
+    return [name for name, (room, _) in METHODS.items() if (PEERS / room / "bin" / "python").exists()]
+
+
+def sources(name: str) -> list[Path]:
+    """The files that decide what a search proposes."""
+    if name not in METHODS:
+        return sorted(Path(tuneyard_strategy.__file__).parent.glob("*.py"))
+    room = METHODS[name][0]
+    return [SCRIPTS / "lines.py", SCRIPTS / f"{room}_peer.py", SCRIPTS / "requirements" / f"{room}.txt"]

@@ -1,19 +1,12 @@
-"""Optuna behind lines of JSON, in an environment of its own: see `_searchers.Peer`. Runs one study, then ends.
+"""Optuna: see `lines`."""
 
-In, first: {"parameters": [...], "seed": 1, "sampler": "tpe"}; then {"know": [[configuration, loss], ...]}, {"ask": 0}
-or {"tell": 0, "loss": 0.3}. Out, for each ask: {"parameters": {"lr": 0.01}, "seconds": CPU time since the ask before}.
-"""
-
-import json
-import sys
-import time
 from typing import Any
 
 import optuna
+from lines import INITIAL, Parameters, serve
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-SAMPLERS = {"tpe": optuna.samplers.TPESampler, "cmaes": optuna.samplers.CmaEsSampler}
 
 
 def distribution(parameter: dict[str, Any]) -> BaseDistribution:
@@ -24,34 +17,40 @@ def distribution(parameter: dict[str, Any]) -> BaseDistribution:
     return kind(spec["min"], spec["max"], log=spec.get("scale") == "log")
 
 
-def suggest(trial: optuna.Trial, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for parameter in parameters:
-        conditions = parameter.get("when", {}).items()
-        if all(parent in found and found[parent] in values for parent, values in conditions):
-            found[parameter["name"]] = trial._suggest(parameter["name"], distribution(parameter))
-    return found
+class Optuna:
+    """A study of Optuna. Running trials are its samplers' business: TPE supposes them to be bad, CMA-ES overlooks them.
+
+    Parameters that only some trials have, or have no order, are drawn at random by CMA-ES.
+    """
+
+    def __init__(self, parameters: Parameters, seed: int, method: str) -> None:
+        samplers = {
+            "tpe": lambda: optuna.samplers.TPESampler(seed=seed, n_startup_trials=INITIAL),
+            "cmaes": lambda: optuna.samplers.CmaEsSampler(
+                seed=seed, n_startup_trials=INITIAL, warn_independent_sampling=False
+            ),
+        }
+        self._study = optuna.create_study(sampler=samplers[method]())
+        self._parameters = parameters
+        self._distributions = {parameter["name"]: distribution(parameter) for parameter in parameters}
+        self._trials: dict[int, optuna.Trial] = {}
+
+    def ask(self, index: int) -> dict[str, Any]:
+        trial = self._trials[index] = self._study.ask()
+        found: dict[str, Any] = {}
+        for parameter in self._parameters:
+            name, conditions = parameter["name"], parameter.get("when", {}).items()
+            if all(parent in found and found[parent] in values for parent, values in conditions):
+                found[name] = trial._suggest(name, self._distributions[name])
+        return found
+
+    def tell(self, index: int, loss: float) -> None:
+        self._study.tell(self._trials.pop(index), loss)
+
+    def know(self, trials: list[tuple[dict[str, Any], float]]) -> None:
+        for params, loss in trials:
+            known = {name: self._distributions[name] for name in params}
+            self._study.add_trial(optuna.trial.create_trial(params=params, distributions=known, value=loss))
 
 
-def main() -> None:
-    start = json.loads(sys.stdin.readline())
-    study = optuna.create_study(sampler=SAMPLERS[start["sampler"]](seed=start["seed"]))
-    distributions = {parameter["name"]: distribution(parameter) for parameter in start["parameters"]}
-    trials: dict[int, optuna.Trial] = {}
-    begun = time.process_time()
-    for line in sys.stdin:
-        message = json.loads(line)
-        if "ask" in message:
-            trial = trials[message["ask"]] = study.ask()
-            parameters = suggest(trial, start["parameters"])
-            print(json.dumps({"parameters": parameters, "seconds": time.process_time() - begun}), flush=True)
-            begun = time.process_time()
-        elif "tell" in message:
-            study.tell(trials.pop(message["tell"]), message["loss"])
-        else:
-            for params, loss in message["know"]:
-                known = {name: distributions[name] for name in params}
-                study.add_trial(optuna.trial.create_trial(params=params, distributions=known, value=loss))
-
-
-main()
+serve(Optuna)

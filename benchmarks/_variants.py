@@ -1,0 +1,124 @@
+"""Variants of `bayesian` that lack a part, or have another in its place: see `ablation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from _searchers import Ours, Searcher, searcher, sources
+
+from tuneyard_strategy import bayesian, gp
+from tuneyard_strategy.acquisition import log_h
+from tuneyard_strategy.gp import Posterior, Target
+from tuneyard_strategy.maximiser import Maximiser, Score
+
+REGION = 0.2
+"""Half the side of the trust region, as a part of the range."""
+
+
+class FlatPrior(Target):
+    """No prior of the length-scales."""
+
+    def _prior(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        scales = np.full(len(theta) - 2, self._location - 3.0)  # at the mode its gradient is 0
+        return super()._prior(np.append(scales, theta[-2:]))
+
+
+class FixedPrior(FlatPrior):
+    """Gamma(3, 6) of each length-scale, BoTorch's default before Hvarfner et al. (2024)."""
+
+    def _prior(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = FlatPrior._prior(self, theta)
+        scales = np.exp(theta[:-2])
+        gradient[:-2] = 6.0 * scales - 2.0
+        return value + float((6.0 * scales - 2.0 * theta[:-2]).sum()), gradient
+
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    deviation = float(values.std())
+    return (values - values.mean()) / deviation if deviation > 0 else np.zeros(len(values))
+
+
+def logged(values: np.ndarray) -> np.ndarray:
+    """As `warped`, but what is worse than the median is drawn near by its logarithm, in units of the better half."""
+    median = float(np.median(values))
+    worse = values > median
+    spread = float(np.sqrt(np.mean((values[~worse] - median) ** 2))) or float(values.std()) or 1.0
+    near = values.copy()
+    near[worse] = median + spread * np.log1p((values[worse] - median) / spread)
+    return standardised(near)
+
+
+class BestLiar:
+    """Logarithm of the expected improvement on the best mean, pending trials told as lies: see NoisyImprovement."""
+
+    lie = staticmethod(np.min)
+
+    def __init__(self, posterior: Posterior, baseline: np.ndarray, normals: np.ndarray) -> None:
+        observed = (baseline[:, None] == posterior.x).all(axis=2).any(axis=1)
+        pending = baseline[~observed]
+        self._best = posterior.mean(baseline[observed]).min()
+        y = np.append(posterior.y, np.full(len(pending), self.lie(posterior.y)))
+        noise = np.append(posterior.noise, np.full(len(pending), posterior.noise[0]))
+        self._posterior = Posterior(posterior.kernel, np.vstack([posterior.x, pending]), y, noise)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        mean, variance = self._posterior.predict(x)
+        deviation = np.sqrt(variance)
+        return np.asarray(log_h((self._best - mean) / deviation) + np.log(deviation))
+
+
+class WorstLiar(BestLiar):
+    """The same with the worst value."""
+
+    lie = staticmethod(np.max)
+
+
+class TrustRegion(Maximiser):
+    """Every third trial is sought within a box around the best, in its numbers."""
+
+    def best(self, score: Score, parents: np.ndarray) -> np.ndarray:
+        """See Maximiser."""
+        self._centre = parents[0] if self._index % 3 == 0 and len(parents) else None
+        return super().best(score, parents)
+
+    def _feasible(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self._centre is not None:
+            outside = (np.abs(points - self._centre) > REGION) & ~self._encoding.categorical
+            points = points[~outside.any(axis=1)]
+        return super()._feasible(points)
+
+
+VARIANTS: Mapping[str, tuple[object, str, object]] = {
+    "flat-prior": (gp, "Target", FlatPrior),
+    "fixed-prior": (gp, "Target", FixedPrior),
+    "no-output-warp": (bayesian, "warped", standardised),
+    "log-warp": (bayesian, "warped", logged),
+    "trust-region": (bayesian, "Maximiser", TrustRegion),
+    "best-liar": (bayesian, "NoisyImprovement", BestLiar),
+    "worst-liar": (bayesian, "NoisyImprovement", WorstLiar),
+}
+
+
+class Variant(Ours):
+    """`bayesian`, with something else in place of one of its parts."""
+
+    def __init__(self, name: str, parameters: list[dict[str, Any]], seed: int) -> None:
+        super().__init__("bayesian", parameters, seed)
+        self._instead = VARIANTS[name]
+
+    def ask(self, index: int) -> dict[str, Any]:
+        """See Searcher."""
+        with patch.object(*self._instead):
+            return super().ask(index)
+
+
+def begin(name: str, parameters: list[dict[str, Any]], seed: int) -> Searcher:
+    return Variant(name, parameters, seed) if name in VARIANTS else searcher(name, parameters, seed)
+
+
+def files(name: str) -> list[Path]:
+    return [*sources("bayesian"), Path(__file__)] if name in VARIANTS else sources(name)

@@ -1,0 +1,26 @@
+"""What the parts of `bayesian` are worth: its regret without one, or with another in its place, beside its own.
+
+| Variant | Instead |
+|---|---|
+| flat-prior | length-scales: any is as probable as any other |
+| fixed-prior | length-scales: Gamma(3, 6), which does not grow with the number of parameters |
+| no-output-warp | values are only shifted and scaled |
+| log-warp | the worse half keeps the logarithms of its distances, not its order alone |
+| trust-region | every third trial is sought near the best one only |
+| best-liar, worst-liar | expected improvement on the best mean; running trials count as the best, or the worst, value |
+
+There is no warp of inputs to take away. Studies are kept as those of bench-search are.
+"""
+
+from _figures import save
+from _variants import VARIANTS, begin, files
+from search import measure, options
+
+
+def main() -> None:
+    given = options(__doc__, strategies=["bayesian", *VARIANTS], trials=100)
+    save("ablation", measure(given, begin=begin, files=files))
+
+
+if __name__ == "__main__":
+    main()
