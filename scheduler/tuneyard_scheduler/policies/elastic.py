@@ -28,16 +28,18 @@ _BACKEND: Final = "whole"
 def let_out(state: ClusterState, waiting: Iterable[Waiting], now: float, most: int | None = None) -> list[Place]:
     """Whom to let out of those who got no place, as far as queues allow; each is applied to the state.
 
-    Not for whom others are being stopped: their GPUs come sooner than a node.
+    Not of a queue for which others are being stopped: their GPUs come sooner than a node, and need its limit.
     """
     out = Counter(_queue_name(state, key) for key, _ in state.unplaced)
-    helped = {leaving.study for leaving in state.giving.leaving.values()}
+    helped = {leaving.queue for leaving in state.giving.leaving.values()}
     given: list[Place] = []
     for each in waiting:
         study = state.study(each.study)
-        if each.reason not in _HELPED or each.study in helped or study is None or study.view is None:
+        if each.reason not in _HELPED or study is None or study.view is None:
             continue
         queue, name = state.queue_of(study), _queue_name(state, each.study)
+        if name in helped:
+            continue
         bound = queue.view.unplaced if queue is not None and queue.view is not None else 0
         for place in _places(state, study, study.view):
             if out[name] >= bound or (most is not None and len(given) >= most):

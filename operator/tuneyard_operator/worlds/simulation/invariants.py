@@ -239,10 +239,19 @@ class Invariants:
             if each.way.share and machine.name in crowded:
                 continue  # a stranger was faster, and parts are given again once that is settled
             idle = now - max(each.since, machine.changed, self._kept.get(machine.name, 0.0))
-            avoided = max(PATIENCE, TRIAL_SECONDS) if machine.lost >= LOSSES else 0.0
-            if idle >= IDLE + avoided and machine.room().has(each.way, each.demand):
+            if idle >= IDLE and idle >= IDLE + self._avoided(machine) and machine.room().has(each.way, each.demand):
                 said = f"{machine.name} has had {each.way} idle for {idle:.0f} s beside a trial of {each.study}"
                 raise Violation(said)
+
+    def _avoided(self, machine: Machine) -> float:
+        """For how long it may be left alone, because of what was lost there, or came there and found no room."""
+        attempts = (
+            attempt
+            for trial in self.api.objects["trials"].values()
+            for attempt in (trial.get("status") or {}).get("attempts") or ()
+        )
+        turned_away = sum(each.get("reason") == "PlaceLost" and each.get("node") == machine.name for each in attempts)
+        return max(PATIENCE, TRIAL_SECONDS) if machine.lost + turned_away >= LOSSES else 0.0
 
     def _could_be_kept(self, lacking: list[_Lack]) -> list[Machine]:
         """The machines that have room for some who wait, and would have it for others as well, were they empty."""

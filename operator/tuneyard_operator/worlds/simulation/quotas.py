@@ -14,7 +14,7 @@ from tuneyard_operator.worlds.simulation.machines import Machine, Pod
 from tuneyard_operator.worlds.simulation.shares import Demand
 from tuneyard_scheduler.policies.reclaim import OFTEN
 from tuneyard_scheduler.state import ClusterState
-from tuneyard_scheduler.views import Preempt
+from tuneyard_scheduler.views import Preempt, StudyView
 
 _GRACE: Final = 10.0
 """Seconds within which a pod that was told to end has ended, on a node that answers."""
@@ -135,21 +135,45 @@ def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
         assert victim is not None, "checked above"
         left = round(victim.used - gone[victim.name], 4)
         _must(left >= victim.guaranteed, f"{told} leaves {victim.name} {left} GPUs of {victim.guaranteed}")
-        theirs = [
-            state.giving.leaving[each.study, each.index].held.gpus for each in preempt if each.trial == told.trial
-        ]
-        # Pods of others may have come to the node after places on it were given: those places have to go as well.
-        held, books = state.giving.leaving[told.study, told.index].held, state.inventory
-        over: list[float] = [books.left(held.node, held.resource)]
-        over += [books.part_left(held.node, held.resource, device) for device in held.devices]
-        lacking = told.gpus + max(0.0, -min(over))
-        _must(sum(theirs) - min(theirs) < lacking - 1e-6, f"{told}: {theirs} GPUs are more than are needed")
+        others = [each for each in preempt if each.trial == told.trial and each is not told]
+        _must(not _is_enough(state, told, others), f"{told} has not to go beside {others}")
     for name in {told.queue for told in preempt}:
         queue = state.queues.get(name)
         assert queue is not None, "somebody waits in it"
         needs = {leaving.trial: leaving.needs for leaving in state.giving.leaving.values() if leaving.queue == name}
         coming = sum(needs[trial] for trial in {told.trial for told in preempt if told.queue == name})
         _must(round(queue.used + coming - queue.guaranteed, 4) <= 0, f"{name} would have more than it is guaranteed")
+
+
+def _is_enough(state: ClusterState, told: Preempt, others: list[Preempt]) -> bool:
+    """Whether what others give back is enough for the trial for which this one is to go, too."""
+    held, books = state.giving.leaving[told.study, told.index].held, state.inventory
+    # Pods of others may have come to the node after places on it were given: those places have to go as well.
+    over: list[float] = [books.left(held.node, held.resource)]
+    over += [books.part_left(held.node, held.resource, device) for device in held.devices]
+    gives = sum(state.giving.leaving[each.study, each.index].held.gpus for each in others)
+    views = [_view(state, each.study, each.index) for each in others]
+    cpu, memory = books.spare(held.node)
+    here = {leaving.trial for leaving in state.giving.leaving.values() if leaving.held.node == held.node}
+    for trial in here - {told.trial}:
+        promised = _view(state, *_trial_of(trial))
+        cpu, memory = cpu - promised.cpu, memory - promised.memory
+    wanted = _view(state, *_trial_of(told.trial))
+    fits = wanted.cpu <= cpu + sum(view.cpu for view in views)
+    fits &= wanted.memory <= memory + sum(view.memory for view in views)
+    return fits and gives >= told.gpus + max(0.0, -min(over)) - 1e-6
+
+
+def _trial_of(name: str) -> tuple[str, int]:
+    study, _, index = name.rpartition("-")
+    return study, int(index)
+
+
+def _view(state: ClusterState, study: str, index: int) -> StudyView:
+    book = state.study(study)
+    view = book.fitted(index) if book is not None else None
+    assert view is not None, "only trials of known studies are helped or stopped"
+    return view
 
 
 def _path_of(state: ClusterState, name: str | None) -> list[str]:
