@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -107,9 +107,11 @@ class Need:
     """What its queue is charged for it: the same for all of these offers."""
     priority: int
     within: QueueBook | None
-    """The queue above within which others give way; None: anywhere."""
+    """The queue above within which others give way, because of its limit; None: anywhere."""
     excess: float
     """By how much the trial would take this queue above its limit."""
+    beyond: bool = False
+    """Whether those may give way as well to whom there is a right only once others have, nearer to the queue."""
 
 
 def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], most: int | None = None) -> list[Preempt]:
@@ -127,7 +129,9 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
         if each.reason not in _HELPED or study is None or study.view is None:
             continue
         queue = state.queue_of(study)
-        if queue is None or queue.view is None or queue.view.reclaim == "Never" or queue.used >= queue.guaranteed:
+        if queue is None or queue.view is None or queue.view.reclaim == "Never":
+            continue
+        if all(each.used >= each.guaranteed for each in queue.path()):
             continue
         held = state.reservation if each.reason == Reason.HELD else None
         state.inventory.aside = held.node if held is not None else None
@@ -167,12 +171,12 @@ class _Plan:
         for offer in offers:
             by_charge[offer.portion.gpus].append(offer)
         for gpus, alike in sorted(by_charge.items()):
-            need = self._need(queue, view, gpus, alike)
-            victims = self._victims(need, view) if need is not None else []
-            if victims is None:
-                break
-            if victims:
-                return need, victims
+            for need in self._needs(queue, view, gpus, alike):
+                victims = self._victims(need, view)
+                if victims is None:
+                    return None, []
+                if victims:
+                    return need, victims
         return None, []
 
     def _victims(self, need: Need, view: StudyView) -> list[Victim] | None:
@@ -277,38 +281,43 @@ class _Plan:
             )
         return told
 
-    def _need(self, queue: QueueBook, view: StudyView, gpus: float, offers: list[Offer]) -> Need | None:
-        """What a further trial needs that takes so many GPUs; None where its queue has no right to it.
-
-        Where a queue above has all that it is guaranteed, or may not have more, those give way that are in it as well.
-        """
-        if not self._is_due(queue, gpus):
-            return None
+    def _needs(self, queue: QueueBook, view: StudyView, gpus: float, offers: list[Offer]) -> Iterator[Need]:
+        """What a further trial needs that takes so many GPUs, in the ways to be tried; none where there is no right."""
         path = list(queue.path())
         excess = {
             each.name: amount(self._prospect.used(each) + gpus - each.limit) for each in path if each.limit is not None
         }
         if any(above > gpus for above in excess.values()):
-            return None  # a limit was lowered: first those end that run
-        within = (each for each in path if excess.get(each.name, 0) > 0 or not self._is_due(each, gpus))
-        return Need(queue, offers, gpus, view.priority, next(within, None), max(0, *excess.values(), 0))
+            return  # a limit was lowered: first those end that run
+        due = [self._is_due(each, gpus) for each in path]
+        if any(due):
+            within = next((each for each in path if excess.get(each.name, 0) > 0), None)
+            need = Need(queue, offers, gpus, view.priority, within, max(0, *excess.values(), 0))
+            yield need
+            if not all(due[due.index(True) :]):
+                yield replace(need, beyond=True)
 
-    def _is_due(self, queue: QueueBook, gpus: float) -> bool:
-        """Whether the queue is guaranteed so many GPUs more."""
-        return amount(self._prospect.used(queue) + gpus) <= queue.guaranteed
+    def _is_due(self, queue: QueueBook, gpus: float, freed: float = 0.0) -> bool:
+        """Whether the queue is guaranteed so many GPUs more, once so many of its own are given back."""
+        return amount(self._prospect.used(queue) + gpus - freed) <= queue.guaranteed
 
     def _borrowers(self, need: Need) -> list[str]:
-        """The queues of which trials may be stopped, the one that borrows most first: compared from the top down."""
-        found: list[tuple[list[float], str]] = []
+        """The queues of which trials may be stopped, the one that borrows most first: compared from the top down.
+
+        Two queues compare where they meet: the one that waits, or the part of the common parent that it is in, is to be
+        below its guarantee there, and the other one above.
+        """
+        found: list[tuple[int, list[float], str]] = []
         for name in self._by_queue():
             queue = self._state.queues.get(name)
             assert queue is not None, "a queue that is charged is known"
-            if queue is need.queue or (need.within is not None and need.within not in queue.path()):
+            mine = _below(need.queue, queue)
+            if not mine or (need.within is not None and need.within not in queue.path()):
                 continue
             excess = [(self._prospect.used(q) - q.guaranteed) / q.weight for q in _below(queue, need.queue)]
-            if all(above > 0 for above in excess):
-                found.append((excess[::-1], name))
-        return [name for _, name in sorted(found, reverse=True)]
+            if all(above > 0 for above in excess) and (need.beyond or self._is_due(mine[-1], need.gpus)):
+                found.append((-len(mine) if need.beyond else 0, excess[::-1], name))
+        return [name for *_, name in sorted(found, reverse=True)]
 
     def _enough(self, groups: Iterable[Group], lacks: Amounts, need: Need) -> list[Victim]:
         """The first of these that together give what lacks.
@@ -325,22 +334,33 @@ class _Plan:
                 chosen.append(group)
                 left = _less(left, group.all)
         for group in sorted(chosen, reverse=True):
-            without = _less(left, tuple(-each for each in group.all))
-            if not _any(without):
-                left = without
-                chosen.remove(group)
+            without, others = _less(left, tuple(-each for each in group.all)), [g for g in chosen if g is not group]
+            if not _any(without) and self._can_all_spare(others, need):
+                left, chosen = without, others
         # A trial may be in several groups: with each of its GPUs, or for its CPU as well.
         return list(dict.fromkeys(v for group in chosen for v in group.victims)) if not _any(left) else []
 
+    def _can_all_spare(self, groups: list[Group], need: Need) -> bool:
+        freed: defaultdict[str, float] = defaultdict(float)
+        return all(self._can_spare(group, need, freed) for group in groups)
+
     def _can_spare(self, group: Group, need: Need, freed: defaultdict[str, float]) -> bool:
-        """Whether their queues keep what they are guaranteed without them; if so it is noted as freed."""
+        """Whether their queues keep what they are guaranteed without them; if so it is noted as freed.
+
+        And whether the one in need has a right to it, which it may have only because of what is freed near to it.
+        """
         freed_now = freed.copy()
         for victim in group.victims:
             holder = self._state.queues.get(victim.queue)
-            for each in _below(holder, need.queue) if holder is not None else ():
-                freed_now[each.name] += victim.gpus
-                if amount(self._prospect.used(each) - freed_now[each.name]) < each.guaranteed:
+            assert holder is not None, "a queue that is charged is known"
+            mine = _below(need.queue, holder)[-1]
+            if not self._is_due(mine, need.gpus, freed_now[mine.name]):
+                return False
+            for each in _below(holder, need.queue):
+                if amount(self._prospect.used(each) - freed_now[each.name] - victim.gpus) < each.guaranteed:
                     return False
+            for each in holder.path():
+                freed_now[each.name] += victim.gpus
         freed.update(freed_now)
         return True
 

@@ -134,11 +134,14 @@ def test_guarantees_are_honoured(gpus: int, tree: list[QueueView], arrivals: lis
 
 
 def could_give(other: QueueBook, queue: QueueBook) -> bool:
-    """Whether a GPU could go from one queue to the other, with every guarantee honoured and every limit kept."""
+    """Whether a GPU could go from one queue to the other, with every guarantee honoured and every limit kept.
+
+    Where they meet, the queue (or the whole that it is a part of) is to be guaranteed one more.
+    """
     mine, theirs = list(queue.path()), list(other.path())
     gains = [each for each in mine if each not in theirs]
     gives = [each for each in theirs if each not in mine]
-    due = all(each.used + 1 <= each.guaranteed for each in gains) and bool(gains)
+    due = bool(gains) and gains[-1].used + 1 <= gains[-1].guaranteed
     allowed = all(each.limit is None or each.used + 1 <= each.limit for each in gains)
     return due and allowed and all(each.used - 1 >= each.guaranteed for each in gives)
 
