@@ -1,8 +1,9 @@
 """Who gives way: a queue gets back what it is guaranteed from those that borrow it.
 
 A trial that gets no place, of a queue below its guarantee, has others stopped for it: the least advanced of the queue
-that borrows most, and on one node. None is stopped that is not needed, none of a queue that would then be below its own
-guarantee, and none again and again.
+that borrows most, and on one node. None is stopped that is not needed, none of a queue that borrows nothing, and none
+again and again. One that its queue borrows in part is stopped only where nothing else helps. It has then no right to
+others' places: with it the queue would be above its guarantee again.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ class Need:
     """By how much the trial would take this queue above its limit."""
     beyond: bool = False
     """Whether those may give way as well to whom there is a right only once others have, nearer to the queue."""
+    partly: bool = False
+    """Whether trials may give way as well that their queues only borrow in part."""
 
 
 def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], most: int | None = None) -> list[Preempt]:
@@ -293,9 +296,8 @@ class _Plan:
         if any(due):
             within = next((each for each in path if excess.get(each.name, 0) > 0), None)
             need = Need(queue, offers, gpus, view.priority, within, max(0, *excess.values(), 0))
-            yield need
-            if not all(due[due.index(True) :]):
-                yield replace(need, beyond=True)
+            ways = (False,) if all(due[due.index(True) :]) else (False, True)
+            yield from (replace(need, beyond=beyond, partly=partly) for partly in (False, True) for beyond in ways)
 
     def _is_due(self, queue: QueueBook, gpus: float, freed: float = 0.0) -> bool:
         """Whether the queue is guaranteed so many GPUs more, once so many of its own are given back."""
@@ -345,7 +347,7 @@ class _Plan:
         return all(self._can_spare(group, need, freed) for group in groups)
 
     def _can_spare(self, group: Group, need: Need, freed: defaultdict[str, float]) -> bool:
-        """Whether their queues keep what they are guaranteed without them; if so it is noted as freed.
+        """Whether their queues borrow them, the last one maybe in part; if so it is noted as freed.
 
         And whether the one in need has a right to it, which it may have only because of what is freed near to it.
         """
@@ -357,7 +359,8 @@ class _Plan:
             if not self._is_due(mine, need.gpus, freed_now[mine.name]):
                 return False
             for each in _below(holder, need.queue):
-                if amount(self._prospect.used(each) - freed_now[each.name] - victim.gpus) < each.guaranteed:
+                excess = amount(self._prospect.used(each) - freed_now[each.name] - each.guaranteed)
+                if excess <= 0 or (excess < victim.gpus and not need.partly):
                     return False
             for each in holder.path():
                 freed_now[each.name] += victim.gpus

@@ -2,7 +2,7 @@
 
 Kueue knows no nodes, so there is one, with as many GPUs as there are quotas. What we want is Kueue's outcome, but where
 the name says 'ours': there, trials are stopped for others of the same queue, and with fair sharing also for what queues
-borrow; Tuneyard gives back only what is guaranteed to others (docs/queues.md). Among the trials of a queue Kueue goes by
+borrow; Tuneyard gives back only what is guaranteed to others (docs/queues.md). Of a queue's own trials Kueue goes by
 priority, Tuneyard by promise and then by time.
 """
 

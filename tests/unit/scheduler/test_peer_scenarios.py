@@ -24,6 +24,17 @@ RECLAIM = {
         {"a2": "n/0"},
         ("b1",),
     ),
+    "a trial that is borrowed in part is given back": Scenario(
+        {"n": 2}, {"a": EACH, "b": EACH}, {"a0": Runs("a", 2, "n")}, {"b0": Waits("b", 1)}, {"b0": "n"}, ("a0",)
+    ),
+    "so is a large one, for as much as is guaranteed": Scenario(
+        {"n": 8},
+        {"a": {"guaranteed": 6}, "b": {"guaranteed": 5}},
+        {"a0": Runs("a", 8, "n")},
+        {"b0": Waits("b", 5)},
+        {"b0": "n"},
+        ("a0",),
+    ),
     "the one that suits, on whatever node": Scenario(
         {"n1": 2, "n2": 2},
         {"a": {"guaranteed": 2}, "b": {"guaranteed": 2}},
@@ -80,7 +91,7 @@ RECLAIM = {
         {"c0": "n"},
         ("a0", "b0"),
     ),
-    # KAI starts b1. Ours stops a0 for b1 as well; then both GPUs are idle, and b0 is before b1 in the line of its queue.
+    # KAI starts b1. Ours stops a0 for b1 as well; then both GPUs are idle, and b0 is first in the line of its queue.
     "what is not due does not hold up what is (ours)": Scenario(
         {"n": 2}, {"a": {}, "b": EACH},
         {"a0": Runs("a", 2, "n")},

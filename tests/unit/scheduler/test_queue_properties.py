@@ -147,6 +147,34 @@ def could_give(other: QueueBook, queue: QueueBook) -> bool:
 
 
 @SETTINGS
+@given(gpus=st.integers(1, 12), tree=queues(), arrivals=steps())
+def test_no_borrower_stands_in_the_way(gpus: int, tree: list[QueueView], arrivals: list[tuple[str, int, int]]) -> None:
+    """Trials of all sizes: whoever waits within the guarantee waits for no single trial that is borrowed, if in part."""
+    play = Play([gpus], tree)
+    for number, arrival in enumerate(arrivals):
+        play.arrive(number, *arrival)
+        play.settle()
+        for queue, needs in play.waiting():
+            for study in play.state.studies():
+                other = play.state.queue_of(study)
+                if study.gpus and study.view and study.view.gpu and other is not None and other is not queue:
+                    freed = study.view.gpu.count
+                    enough = play.state.inventory.left("n0", GPU) + freed >= needs
+                    assert not enough or not is_in_the_way(other, queue, freed, needs), f"{study.key} of {other.name}"
+
+
+def is_in_the_way(other: QueueBook, queue: QueueBook, freed: int, needs: int) -> bool:
+    """Whether a trial of a queue that borrows holds what another queue is guaranteed and may have."""
+    mine, theirs = list(queue.path()), list(other.path())
+    gains = [each for each in mine if each not in theirs]
+    gives = [each for each in theirs if each not in mine]
+    due = bool(gains) and gains[-1].used + needs <= gains[-1].guaranteed
+    back = {each.name: freed for each in mine if each in theirs}
+    allowed = all(each.limit is None or each.used + needs - back.get(each.name, 0) <= each.limit for each in mine)
+    return due and allowed and all(each.used > each.guaranteed for each in gives)
+
+
+@SETTINGS
 @given(nodes=st.lists(st.sampled_from([2, 4, 8]), min_size=1, max_size=3), tree=queues(), arrivals=steps())
 def test_the_same_snapshot_gives_the_same_decisions(
     nodes: list[int], tree: list[QueueView], arrivals: list[tuple[str, int, int]]
