@@ -149,7 +149,7 @@ def could_give(other: QueueBook, queue: QueueBook) -> bool:
 @SETTINGS
 @given(gpus=st.integers(1, 12), tree=queues(), arrivals=steps())
 def test_no_borrower_stands_in_the_way(gpus: int, tree: list[QueueView], arrivals: list[tuple[str, int, int]]) -> None:
-    """Trials of all sizes: whoever waits within the guarantee waits for no single trial that is borrowed, if in part."""
+    """Trials of all sizes: whoever waits within the guarantee waits for no single trial that another queue borrows."""
     play = Play([gpus], tree)
     for number, arrival in enumerate(arrivals):
         play.arrive(number, *arrival)
