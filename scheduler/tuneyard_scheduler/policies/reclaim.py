@@ -27,6 +27,8 @@ from tuneyard_scheduler.views import Preempt, StudyView, Waiting
 
 OFTEN: Final = 8
 """A trial that was stopped so often for others is not stopped again."""
+_COMPARED: Final = 16
+"""Where several have to go for one, so many nodes are compared."""
 _ROUNDING: Final = 1e-6
 _HELPED: Final = frozenset({Reason.NO_NODE_FITS, Reason.HELD, Reason.QUEUE_LIMIT})
 
@@ -190,27 +192,39 @@ class _Plan:
             return self._enough((Group((victim,), 0.0) for victim in latest), (0.0, need.excess, 0.0, 0.0), need)
         offers = {offer.resource: offer for offer in need.offers}
         tried: set[str] = set()
+        best: list[Victim] = []
         for first in latest:
+            if len(best) == 1 or (best and len(tried) >= _COMPARED):
+                break
             node, offer = first.held.node, offers.get(first.held.resource)
             if node in tried or offer is None or node not in offer.free or node == self._state.inventory.aside:
                 continue
             tried.add(node)
             there = Site(node, offer.resource, self._on(node, offer.resource, need, borrowers))
-            if offer.portion.share:
-                missing, choices = self._for_share(there, offer.portion.share)
-            else:
-                missing, choices = self._for_units(there, offer.portion.units)
-            cpu, memory = self._prospect.spare(node)
-            lacking = max(0.0, view.cpu and view.cpu - cpu), max(0.0, view.memory and view.memory - memory)
-            narrow = any(lacking)
-            if missing <= 0 and not narrow:
-                return None  # it fits as soon as those have gone who were told to
-            others = [Group((victim,), 0.0) for victim in there.victims] if narrow else []
-            for groups, lack in choices if missing > 0 else [([], 0.0)]:
-                lacks = (lack, need.excess, *lacking)
-                if chosen := self._enough([*groups, *others], lacks, need):
-                    return chosen
-        return []
+            found = self._fewest(there, offer, need, view)
+            if found is None:
+                return None
+            best = _fewer(best, found)
+        return best
+
+    def _fewest(self, site: Site, offer: Offer, need: Need, view: StudyView) -> list[Victim] | None:
+        """Whom to stop on one node; None where it fits as soon as those have gone who were told to."""
+        if offer.portion.share:
+            missing, choices = self._for_share(site, offer.portion.share)
+        else:
+            missing, choices = self._for_units(site, offer.portion.units)
+        cpu, memory = self._prospect.spare(site.node)
+        lacking = max(0.0, view.cpu and view.cpu - cpu), max(0.0, view.memory and view.memory - memory)
+        narrow = any(lacking)
+        if missing <= 0 and not narrow:
+            return None
+        others = [Group((victim,), 0.0) for victim in site.victims] if narrow else []
+        best: list[Victim] = []
+        for groups, lack in choices if missing > 0 else [([], 0.0)]:
+            best = _fewer(best, self._enough([*groups, *others], (lack, need.excess, *lacking), need))
+            if len(best) == 1:
+                break
+        return best
 
     def _for_units(self, site: Site, units: int) -> tuple[float, list[Choice]]:
         """How many whole GPUs are missing on a node, and who could give them."""
@@ -221,7 +235,8 @@ class _Plan:
             if self._prospect.on(site.node, site.resource).left(device) + freed >= 1 - _ROUNDING:
                 groups.append(Group(tuple(sharers), 1))
         order = site.order()
-        return missing, [(sorted(groups, key=lambda group: max(order[v] for v in group.victims)), missing)]
+        groups.sort(key=lambda group: max(order[v] for v in group.victims))
+        return missing, [(groups, missing), (sorted(groups, key=lambda group: group.gpus / group.gives), missing)]
 
     def _for_share(self, site: Site, share: float) -> tuple[float, list[Choice]]:
         """What is missing of the best GPU on a node, and who could give it: of one GPU all that is needed."""
@@ -366,6 +381,17 @@ class _Plan:
                 freed_now[each.name] += victim.gpus
         freed.update(freed_now)
         return True
+
+
+def _fewer(some: list[Victim], others: list[Victim]) -> list[Victim]:
+    """Those who hold fewer GPUs together; the first ones where that is equal, or the others are none."""
+    if not some or not others:
+        return some or others
+    return others if amount(_gpus(others)) < amount(_gpus(some)) else some
+
+
+def _gpus(victims: list[Victim]) -> float:
+    return sum(victim.gpus for victim in victims)
 
 
 def _less(amounts: Amounts, others: tuple[float, ...]) -> Amounts:

@@ -268,6 +268,24 @@ class TestNodes:
         bench.study("ns/b", 2, trials=1, queue="b")
         assert bench.preempted() == ["ns/a-0 for ns/b-0"]
 
+    def test_several_where_they_hold_the_least_together(self, bench: Any) -> None:
+        for name in ("n1", "n2"):
+            bench.node(name, 4)
+        bench.queue("b", guaranteed=4)
+        run(bench, "default", [1, 1], "n1")
+        run(bench, "default", [1] * 4, "n2", first=2)
+        bench.study("ns/b", 4, trials=1, queue="b")
+        assert bench.preempted() == ["ns/default-1 for ns/b-0", "ns/default-0 for ns/b-0"]
+
+    def test_one_that_is_enough_is_the_last_one(self, bench: Any) -> None:
+        for name in ("n1", "n2"):
+            bench.node(name, 2)
+        bench.queue("b", guaranteed=2)
+        run(bench, "default", [1, 1], "n1")
+        run(bench, "default", [2], "n2", first=2)
+        bench.study("ns/b", 1, trials=1, queue="b")
+        assert bench.preempted() == ["ns/default-2 for ns/b-0"]
+
     def test_nobody_goes_where_it_would_not_help(self, bench: Any) -> None:
         for name in ("n1", "n2"):
             bench.node(name, 2)
