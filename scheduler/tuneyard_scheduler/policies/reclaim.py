@@ -27,7 +27,7 @@ from tuneyard_scheduler.views import Preempt, StudyView, Waiting
 
 OFTEN: Final = 8
 """A trial that was stopped so often for others is not stopped again."""
-_COMPARED: Final = 16
+_COMPARED: Final = 8
 """Where several have to go for one, so many nodes are compared."""
 _ROUNDING: Final = 1e-6
 _HELPED: Final = frozenset({Reason.NO_NODE_FITS, Reason.HELD, Reason.QUEUE_LIMIT})
@@ -194,7 +194,7 @@ class _Plan:
         tried: set[str] = set()
         best: list[Victim] = []
         for first in latest:
-            if len(best) == 1 or (best and len(tried) >= _COMPARED):
+            if _will_do(best, need) or (best and len(tried) >= _COMPARED):
                 break
             node, offer = first.held.node, offers.get(first.held.resource)
             if node in tried or offer is None or node not in offer.free or node == self._state.inventory.aside:
@@ -221,8 +221,10 @@ class _Plan:
         others = [Group((victim,), 0.0) for victim in site.victims] if narrow else []
         best: list[Victim] = []
         for groups, lack in choices if missing > 0 else [([], 0.0)]:
+            if sum(group.gives for group in groups) < lack - _ROUNDING:
+                continue
             best = _fewer(best, self._enough([*groups, *others], (lack, need.excess, *lacking), need))
-            if len(best) == 1:
+            if _will_do(best, need):
                 break
         return best
 
@@ -381,6 +383,21 @@ class _Plan:
                 freed_now[each.name] += victim.gpus
         freed.update(freed_now)
         return True
+
+
+def _will_do(victims: list[Victim], need: Need) -> bool:
+    """Whether there is no need to look for others: one is enough, or nowhere could fewer GPUs be enough."""
+    if len(victims) <= 1:
+        return bool(victims)
+    return amount(_gpus(victims)) <= min(_least(offer) for offer in need.offers)
+
+
+def _least(offer: Offer) -> float:
+    """What lacks where the most is free: no less can be held by those who go."""
+    free, portion = offer.free, offer.portion
+    if portion.share:
+        return portion.share - free.most_left()
+    return (portion.units - free.most_free()) * (1 - free.most_left_of_divided())
 
 
 def _fewer(some: list[Victim], others: list[Victim]) -> list[Victim]:
