@@ -330,12 +330,12 @@ class _Plan:
         for name in self._by_queue():
             queue = self._state.queues.get(name)
             assert queue is not None, "a queue that is charged is known"
-            mine = _below(need.queue, queue)
-            if not mine or (need.within is not None and need.within not in queue.path()):
+            path = _parting(need.queue, queue)
+            if not path or (need.within is not None and need.within not in queue.path()):
                 continue
             excess = [(self._prospect.used(q) - q.guaranteed) / q.weight for q in _below(queue, need.queue)]
-            if all(above > 0 for above in excess) and (need.beyond or self._is_due(mine[-1], need.gpus)):
-                found.append((-len(mine) if need.beyond else 0, excess[::-1], name))
+            if all(above > 0 for above in excess) and (need.beyond or self._is_due(path[-1], need.gpus)):
+                found.append((-len(path) if need.beyond else 0, excess[::-1], name))
         return [name for *_, name in sorted(found, reverse=True)]
 
     def _enough(self, groups: Iterable[Group], lacks: Amounts, need: Need) -> list[Victim]:
@@ -372,7 +372,7 @@ class _Plan:
         for victim in group.victims:
             holder = self._state.queues.get(victim.queue)
             assert holder is not None, "a queue that is charged is known"
-            mine = _below(need.queue, holder)[-1]
+            mine = _parting(need.queue, holder)[-1]
             if not self._is_due(mine, need.gpus, freed_now[mine.name]):
                 return False
             for each in _below(holder, need.queue):
@@ -427,6 +427,11 @@ def _may_go(study: StudyBook, need: Need) -> bool:
 
 
 def _below(queue: QueueBook, other: QueueBook) -> list[QueueBook]:
+    """A queue that may give way to another one, and those above it that lose by that."""
+    return _parting(queue, other)
+
+
+def _parting(queue: QueueBook, other: QueueBook) -> list[QueueBook]:
     """A queue and those above it that are not above (nor the same as) another one."""
     above = set(other.path())
     return [each for each in queue.path() if each not in above]

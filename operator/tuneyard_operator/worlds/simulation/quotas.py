@@ -124,32 +124,49 @@ class Quotas:
 def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
     """Whether those who are told to go have to, by what the scheduler knows."""
     gone: defaultdict[str, float] = defaultdict(float)
+    largest: defaultdict[str, float] = defaultdict(float)
     for (key, _), leaving in state.giving.leaving.items():
         study = state.study(key)
         for above in _path_of(state, study.queue if study is not None else None):
             gone[above] += leaving.held.gpus
+            largest[above] = max(largest[above], leaving.held.gpus)
+    coming: defaultdict[str, float] = defaultdict(float)
+    for queue, _, needs in {(told.queue, told.trial, told.gpus) for told in preempt}:
+        for above in _path_of(state, queue):
+            coming[above] += needs
     for told in preempt:
         study = state.study(told.study)
-        victim = state.queues.get(study.queue) if study is not None and study.queue is not None else None
-        _must(victim is not None and victim.name != told.queue, f"{told} is of the queue itself")
-        assert victim is not None, "checked above"
-        left = round(victim.used - gone[victim.name], 4)
-        _must(left >= victim.guaranteed, f"{told} leaves {victim.name} {left} GPUs of {victim.guaranteed}")
-        theirs = [
-            state.giving.leaving[each.study, each.index].held.gpus for each in preempt if each.trial == told.trial
-        ]
-        # Pods of others may have come to the node after places on it were given: those places have to go as well.
-        held, books = state.giving.leaving[told.study, told.index].held, state.inventory
-        over: list[float] = [books.left(held.node, held.resource)]
-        over += [books.part_left(held.node, held.resource, device) for device in held.devices]
-        lacking = told.gpus + max(0.0, -min(over))
-        _must(sum(theirs) - min(theirs) < lacking - 1e-6, f"{told}: {theirs} GPUs are more than are needed")
-    for name in {told.queue for told in preempt}:
-        queue = state.queues.get(name)
-        assert queue is not None, "somebody waits in it"
-        needs = {leaving.trial: leaving.needs for leaving in state.giving.leaving.values() if leaving.queue == name}
-        coming = sum(needs[trial] for trial in {told.trial for told in preempt if told.queue == name})
-        _must(round(queue.used + coming - queue.guaranteed, 4) <= 0, f"{name} would have more than it is guaranteed")
+        _must(study is not None and study.queue not in {None, told.queue}, f"{told} is of the queue itself")
+        theirs, mine = _path_of(state, study.queue if study is not None else None), _path_of(state, told.queue)
+        for name in (each for each in theirs if each not in mine):
+            left, guaranteed = _left(state, name, gone[name]), _guaranteed(state, name)
+            # The last one of them may have been borrowed in part.
+            _must(left + largest[name] > guaranteed, f"{told} leaves {name} {left} GPUs of {guaranteed}")
+        due = next(each for each in reversed(mine) if each not in theirs)
+        used = _left(state, due, gone[due]) + coming[due]
+        _must(round(used - _guaranteed(state, due), 4) <= 0, f"{due} would have more than it is guaranteed")
+        _judge_number(state, told, preempt)
+
+
+def _judge_number(state: ClusterState, told: Preempt, preempt: list[Preempt]) -> None:
+    """Whether each of those who go for a trial is needed."""
+    gpus = [state.giving.leaving[each.study, each.index].held.gpus for each in preempt if each.trial == told.trial]
+    # Pods of others may have come to the node after places on it were given: those places have to go as well.
+    held, books = state.giving.leaving[told.study, told.index].held, state.inventory
+    over: list[float] = [books.left(held.node, held.resource)]
+    over += [books.part_left(held.node, held.resource, device) for device in held.devices]
+    lacking = told.gpus + max(0.0, -min(over))
+    _must(sum(gpus) - min(gpus) < lacking - 1e-6, f"{told}: {gpus} GPUs are more than are needed")
+
+
+def _left(state: ClusterState, name: str, gone: float) -> float:
+    queue = state.queues.get(name)
+    return round(queue.used - gone, 4) if queue is not None else 0.0
+
+
+def _guaranteed(state: ClusterState, name: str) -> float:
+    queue = state.queues.get(name)
+    return queue.guaranteed if queue is not None else 0.0
 
 
 def _path_of(state: ClusterState, name: str | None) -> list[str]:
