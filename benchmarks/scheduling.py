@@ -182,7 +182,7 @@ def emptiest(state: ClusterState, view: StudyView, trial: TrialBook) -> nodes.Sp
     return nodes.fullest_that_fits(state, replace(view, gpu=gpu), trial)
 
 
-FIFO = Policies(share=lambda _: (0.0,), order=by_arrival, reclaim=lambda *_: [], reserve=lambda *_: None)
+FIFO = Policies(share=lambda *_: (0.0,), order=by_arrival, reclaim=lambda *_: [], reserve=lambda *_: None)
 
 
 def strict_fifo(state: ClusterState, now: float) -> Decisions:

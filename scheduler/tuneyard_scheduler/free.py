@@ -109,7 +109,11 @@ class FreeIndex:
 
     def most_left(self) -> float:
         """How much is free of the GPU that is used least."""
-        return 1.0 if self.most_free() else amount(self._parts[-1][0]) if self._parts else 0.0
+        return 1.0 if self.most_free() else self.most_left_of_divided()
+
+    def most_left_of_divided(self) -> float:
+        """How much is free of the GPU that is used least, of those of which a part is taken."""
+        return amount(self._parts[-1][0]) if self._parts else 0.0
 
 
 def _first(buckets: Iterable[MinSet[str]], fits: Fits | None) -> str | None:

@@ -32,10 +32,11 @@ class Line:
         self._policies = policies
         self._now = now
         self._heaps: dict[str, list[_Entry]] = {_TOP: []}
-        for study in state.waiting_studies():
-            self._join(study)
-        for heap in self._heaps.values():
-            heapq.heapify(heap)
+        # From the leaves up: where a queue stands depends on what its next trial needs.
+        for queue in sorted(self._join(), key=lambda each: -len(list(each.path()))):
+            heapq.heapify(self._heaps[queue.name])
+            self._above(queue).append(self._place(queue))
+        heapq.heapify(self._heaps[_TOP])
 
     def first(self) -> StudyBook | None:
         """Whose turn it is; None when nobody is left in line."""
@@ -53,25 +54,33 @@ class Line:
         assert queue is not None, "a study in line has a queue"
         self._move(self._heaps[queue.name], self._place(study) if stays else None)
         for each in queue.path():
-            above = self._heaps[each.parent.name if each.parent is not None else _TOP]
-            self._move(above, self._place(each) if self._heaps[each.name] else None)
+            self._move(self._above(each), self._place(each) if self._heaps[each.name] else None)
 
-    def _join(self, study: StudyBook) -> None:
-        queue = self._state.queue_of(study)
-        if study.view is None or queue is None:
-            return
-        entry = self._place(study)
-        for each in queue.path():
-            heap = self._heaps.setdefault(each.name, [])
-            heap.append(entry)
-            if len(heap) > 1:
-                return  # the queue stands in its parent's line already
-            entry = self._place(each)
-        self._heaps[_TOP].append(entry)
+    def _join(self) -> list[QueueBook]:
+        """Studies that wait stand in line; the queues that they are in, and those above these."""
+        found: dict[str, QueueBook] = {}
+        for study in self._state.waiting_studies():
+            queue = self._state.queue_of(study)
+            if study.view is None or queue is None:
+                continue
+            if queue.name not in found:
+                found |= {each.name: each for each in queue.path()}
+            self._heaps.setdefault(queue.name, []).append(self._place(study))
+        return list(found.values())
+
+    def _above(self, queue: QueueBook) -> list[_Entry]:
+        return self._heaps.setdefault(queue.parent.name if queue.parent is not None else _TOP, [])
+
+    def _needs(self, queue: QueueBook) -> float:
+        """GPUs that the next trial of a queue needs; 0 where that depends on the GPU."""
+        item: QueueBook | StudyBook = queue
+        while isinstance(item, QueueBook):
+            item = self._heaps[item.name][0].item
+        return item.view.gpu.gpus if item.view is not None and item.view.gpu is not None else 0.0
 
     def _place(self, item: QueueBook | StudyBook) -> _Entry:
         if isinstance(item, QueueBook):
-            return _Entry(self._policies.share(item), item.name, item)
+            return _Entry(self._policies.share(item, self._needs(item)), item.name, item)
         assert item.view is not None, "only known studies stand in line"
         return _Entry(self._policies.order(item, item.view, self._now), item.key, item)
 

@@ -20,8 +20,8 @@ from tuneyard_scheduler.reasons import Refusal
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import Preempt, StudyView, Waiting
 
-Sharing = Callable[[QueueBook], tuple[float, ...]]
-"""A sort key: of the queues of one parent, the one with the smallest is served next."""
+Sharing = Callable[[QueueBook, float], tuple[float, ...]]
+"""A sort key of a queue whose next trial needs so many GPUs: of those of one parent the smallest is served next."""
 Order = Callable[[StudyBook, StudyView, float], tuple[float, ...]]
 """A sort key: of the studies of one queue, the one with the smallest is served next."""
 Gate = Callable[[ClusterState, StudyBook, StudyView], Refusal | None]

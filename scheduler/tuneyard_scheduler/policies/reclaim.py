@@ -1,8 +1,9 @@
 """Who gives way: a queue gets back what it is guaranteed from those that borrow it.
 
 A trial that gets no place, of a queue below its guarantee, has others stopped for it: the least advanced of the queue
-that borrows most, and on one node. None is stopped that is not needed, none of a queue that would then be below its own
-guarantee, and none again and again.
+that borrows most, and on one node. None is stopped that is not needed, none of a queue that borrows nothing, and none
+again and again. One that its queue borrows in part is stopped only where nothing else helps. It has then no right to
+others' places: with it the queue would be above its guarantee again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -26,6 +27,8 @@ from tuneyard_scheduler.views import Preempt, StudyView, Waiting
 
 OFTEN: Final = 8
 """A trial that was stopped so often for others is not stopped again."""
+_COMPARED: Final = 8
+"""Where several have to go for one, so many nodes are compared."""
 _ROUNDING: Final = 1e-6
 _HELPED: Final = frozenset({Reason.NO_NODE_FITS, Reason.HELD, Reason.QUEUE_LIMIT})
 
@@ -107,9 +110,13 @@ class Need:
     """What its queue is charged for it: the same for all of these offers."""
     priority: int
     within: QueueBook | None
-    """The queue above within which others give way; None: anywhere."""
+    """The queue above within which others give way, because of its limit; None: anywhere."""
     excess: float
     """By how much the trial would take this queue above its limit."""
+    beyond: bool = False
+    """Whether those may give way as well to whom there is a right only once others have, nearer to the queue."""
+    partly: bool = False
+    """Whether trials may give way as well that their queues only borrow in part."""
 
 
 def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], most: int | None = None) -> list[Preempt]:
@@ -127,7 +134,9 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
         if each.reason not in _HELPED or study is None or study.view is None:
             continue
         queue = state.queue_of(study)
-        if queue is None or queue.view is None or queue.view.reclaim == "Never" or queue.used >= queue.guaranteed:
+        if queue is None or queue.view is None or queue.view.reclaim == "Never":
+            continue
+        if all(each.used >= each.guaranteed for each in queue.path()):
             continue
         held = state.reservation if each.reason == Reason.HELD else None
         state.inventory.aside = held.node if held is not None else None
@@ -167,12 +176,12 @@ class _Plan:
         for offer in offers:
             by_charge[offer.portion.gpus].append(offer)
         for gpus, alike in sorted(by_charge.items()):
-            need = self._need(queue, view, gpus, alike)
-            victims = self._victims(need, view) if need is not None else []
-            if victims is None:
-                break
-            if victims:
-                return need, victims
+            for need in self._needs(queue, view, gpus, alike):
+                victims = self._victims(need, view)
+                if victims is None:
+                    return None, []
+                if victims:
+                    return need, victims
         return None, []
 
     def _victims(self, need: Need, view: StudyView) -> list[Victim] | None:
@@ -183,27 +192,41 @@ class _Plan:
             return self._enough((Group((victim,), 0.0) for victim in latest), (0.0, need.excess, 0.0, 0.0), need)
         offers = {offer.resource: offer for offer in need.offers}
         tried: set[str] = set()
+        best: list[Victim] = []
         for first in latest:
+            if _will_do(best, need) or (best and len(tried) >= _COMPARED):
+                break
             node, offer = first.held.node, offers.get(first.held.resource)
             if node in tried or offer is None or node not in offer.free or node == self._state.inventory.aside:
                 continue
             tried.add(node)
             there = Site(node, offer.resource, self._on(node, offer.resource, need, borrowers))
-            if offer.portion.share:
-                missing, choices = self._for_share(there, offer.portion.share)
-            else:
-                missing, choices = self._for_units(there, offer.portion.units)
-            cpu, memory = self._prospect.spare(node)
-            lacking = max(0.0, view.cpu and view.cpu - cpu), max(0.0, view.memory and view.memory - memory)
-            narrow = any(lacking)
-            if missing <= 0 and not narrow:
-                return None  # it fits as soon as those have gone who were told to
-            others = [Group((victim,), 0.0) for victim in there.victims] if narrow else []
-            for groups, lack in choices if missing > 0 else [([], 0.0)]:
-                lacks = (lack, need.excess, *lacking)
-                if chosen := self._enough([*groups, *others], lacks, need):
-                    return chosen
-        return []
+            found = self._fewest(there, offer, need, view)
+            if found is None:
+                return None
+            best = _fewer(best, found)
+        return best
+
+    def _fewest(self, site: Site, offer: Offer, need: Need, view: StudyView) -> list[Victim] | None:
+        """Whom to stop on one node; None where it fits as soon as those have gone who were told to."""
+        if offer.portion.share:
+            missing, choices = self._for_share(site, offer.portion.share)
+        else:
+            missing, choices = self._for_units(site, offer.portion.units)
+        cpu, memory = self._prospect.spare(site.node)
+        lacking = max(0.0, view.cpu and view.cpu - cpu), max(0.0, view.memory and view.memory - memory)
+        narrow = any(lacking)
+        if missing <= 0 and not narrow:
+            return None
+        others = [Group((victim,), 0.0) for victim in site.victims] if narrow else []
+        best: list[Victim] = []
+        for groups, lack in choices if missing > 0 else [([], 0.0)]:
+            if sum(group.gives for group in groups) < lack - _ROUNDING:
+                continue
+            best = _fewer(best, self._enough([*groups, *others], (lack, need.excess, *lacking), need))
+            if _will_do(best, need):
+                break
+        return best
 
     def _for_units(self, site: Site, units: int) -> tuple[float, list[Choice]]:
         """How many whole GPUs are missing on a node, and who could give them."""
@@ -214,7 +237,8 @@ class _Plan:
             if self._prospect.on(site.node, site.resource).left(device) + freed >= 1 - _ROUNDING:
                 groups.append(Group(tuple(sharers), 1))
         order = site.order()
-        return missing, [(sorted(groups, key=lambda group: max(order[v] for v in group.victims)), missing)]
+        groups.sort(key=lambda group: max(order[v] for v in group.victims))
+        return missing, [(groups, missing), (sorted(groups, key=lambda group: group.gpus / group.gives), missing)]
 
     def _for_share(self, site: Site, share: float) -> tuple[float, list[Choice]]:
         """What is missing of the best GPU on a node, and who could give it: of one GPU all that is needed."""
@@ -277,38 +301,42 @@ class _Plan:
             )
         return told
 
-    def _need(self, queue: QueueBook, view: StudyView, gpus: float, offers: list[Offer]) -> Need | None:
-        """What a further trial needs that takes so many GPUs; None where its queue has no right to it.
-
-        Where a queue above has all that it is guaranteed, or may not have more, those give way that are in it as well.
-        """
-        if not self._is_due(queue, gpus):
-            return None
+    def _needs(self, queue: QueueBook, view: StudyView, gpus: float, offers: list[Offer]) -> Iterator[Need]:
+        """What a further trial needs that takes so many GPUs, in the ways to be tried; none where there is no right."""
         path = list(queue.path())
         excess = {
             each.name: amount(self._prospect.used(each) + gpus - each.limit) for each in path if each.limit is not None
         }
         if any(above > gpus for above in excess.values()):
-            return None  # a limit was lowered: first those end that run
-        within = (each for each in path if excess.get(each.name, 0) > 0 or not self._is_due(each, gpus))
-        return Need(queue, offers, gpus, view.priority, next(within, None), max(0, *excess.values(), 0))
+            return  # a limit was lowered: first those end that run
+        due = [self._is_due(each, gpus) for each in path]
+        if any(due):
+            within = next((each for each in path if excess.get(each.name, 0) > 0), None)
+            need = Need(queue, offers, gpus, view.priority, within, max(0, *excess.values(), 0))
+            ways = (False,) if all(due[due.index(True) :]) else (False, True)
+            yield from (replace(need, beyond=beyond, partly=partly) for partly in (False, True) for beyond in ways)
 
-    def _is_due(self, queue: QueueBook, gpus: float) -> bool:
-        """Whether the queue is guaranteed so many GPUs more."""
-        return amount(self._prospect.used(queue) + gpus) <= queue.guaranteed
+    def _is_due(self, queue: QueueBook, gpus: float, freed: float = 0.0) -> bool:
+        """Whether the queue is guaranteed so many GPUs more, once so many of its own are given back."""
+        return amount(self._prospect.used(queue) + gpus - freed) <= queue.guaranteed
 
     def _borrowers(self, need: Need) -> list[str]:
-        """The queues of which trials may be stopped, the one that borrows most first: compared from the top down."""
-        found: list[tuple[list[float], str]] = []
+        """The queues of which trials may be stopped, the one that borrows most first: compared from the top down.
+
+        Two queues compare where they meet: the one that waits, or the part of the common parent that it is in, is to be
+        below its guarantee there, and the other one above.
+        """
+        found: list[tuple[int, list[float], str]] = []
         for name in self._by_queue():
             queue = self._state.queues.get(name)
             assert queue is not None, "a queue that is charged is known"
-            if queue is need.queue or (need.within is not None and need.within not in queue.path()):
+            path = _parting(need.queue, queue)
+            if not path or (need.within is not None and need.within not in queue.path()):
                 continue
             excess = [(self._prospect.used(q) - q.guaranteed) / q.weight for q in _below(queue, need.queue)]
-            if all(above > 0 for above in excess):
-                found.append((excess[::-1], name))
-        return [name for _, name in sorted(found, reverse=True)]
+            if all(above > 0 for above in excess) and (need.beyond or self._is_due(path[-1], need.gpus)):
+                found.append((-len(path) if need.beyond else 0, excess[::-1], name))
+        return [name for *_, name in sorted(found, reverse=True)]
 
     def _enough(self, groups: Iterable[Group], lacks: Amounts, need: Need) -> list[Victim]:
         """The first of these that together give what lacks.
@@ -325,24 +353,62 @@ class _Plan:
                 chosen.append(group)
                 left = _less(left, group.all)
         for group in sorted(chosen, reverse=True):
-            without = _less(left, tuple(-each for each in group.all))
-            if not _any(without):
-                left = without
-                chosen.remove(group)
+            without, others = _less(left, tuple(-each for each in group.all)), [g for g in chosen if g is not group]
+            if not _any(without) and self._can_all_spare(others, need):
+                left, chosen = without, others
         # A trial may be in several groups: with each of its GPUs, or for its CPU as well.
         return list(dict.fromkeys(v for group in chosen for v in group.victims)) if not _any(left) else []
 
+    def _can_all_spare(self, groups: list[Group], need: Need) -> bool:
+        freed: defaultdict[str, float] = defaultdict(float)
+        return all(self._can_spare(group, need, freed) for group in groups)
+
     def _can_spare(self, group: Group, need: Need, freed: defaultdict[str, float]) -> bool:
-        """Whether their queues keep what they are guaranteed without them; if so it is noted as freed."""
+        """Whether their queues borrow them, the last one maybe in part; if so it is noted as freed.
+
+        And whether the one in need has a right to it, which it may have only because of what is freed near to it.
+        """
         freed_now = freed.copy()
         for victim in group.victims:
             holder = self._state.queues.get(victim.queue)
-            for each in _below(holder, need.queue) if holder is not None else ():
-                freed_now[each.name] += victim.gpus
-                if amount(self._prospect.used(each) - freed_now[each.name]) < each.guaranteed:
+            assert holder is not None, "a queue that is charged is known"
+            mine = _parting(need.queue, holder)[-1]
+            if not self._is_due(mine, need.gpus, freed_now[mine.name]):
+                return False
+            for each in _below(holder, need.queue):
+                excess = amount(self._prospect.used(each) - freed_now[each.name] - each.guaranteed)
+                if excess <= 0 or (excess < victim.gpus and not need.partly):
                     return False
+            for each in holder.path():
+                freed_now[each.name] += victim.gpus
         freed.update(freed_now)
         return True
+
+
+def _will_do(victims: list[Victim], need: Need) -> bool:
+    """Whether there is no need to look for others: one is enough, or nowhere could fewer GPUs be enough."""
+    if len(victims) <= 1:
+        return bool(victims)
+    return amount(_gpus(victims)) <= min(_least(offer) for offer in need.offers)
+
+
+def _least(offer: Offer) -> float:
+    """What lacks where the most is free: no less can be held by those who go."""
+    free, portion = offer.free, offer.portion
+    if portion.share:
+        return portion.share - free.most_left()
+    return (portion.units - free.most_free()) * (1 - free.most_left_of_divided())
+
+
+def _fewer(some: list[Victim], others: list[Victim]) -> list[Victim]:
+    """Those who hold fewer GPUs together; the first ones where that is equal, or the others are none."""
+    if not some or not others:
+        return some or others
+    return others if amount(_gpus(others)) < amount(_gpus(some)) else some
+
+
+def _gpus(victims: list[Victim]) -> float:
+    return sum(victim.gpus for victim in victims)
 
 
 def _less(amounts: Amounts, others: tuple[float, ...]) -> Amounts:
@@ -361,6 +427,11 @@ def _may_go(study: StudyBook, need: Need) -> bool:
 
 
 def _below(queue: QueueBook, other: QueueBook) -> list[QueueBook]:
+    """A queue that may give way to another one, and those above it that lose by that."""
+    return _parting(queue, other)
+
+
+def _parting(queue: QueueBook, other: QueueBook) -> list[QueueBook]:
     """A queue and those above it that are not above (nor the same as) another one."""
     above = set(other.path())
     return [each for each in queue.path() if each not in above]

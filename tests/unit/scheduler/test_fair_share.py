@@ -50,6 +50,26 @@ class TestQueues:
             bench.study(f"ns/{queue}", trials=20, queue=None if queue == "default" else queue)
         assert Counter(key.removeprefix("ns/") for key, *_ in bench.cycle()) == want
 
+    def test_a_large_trial_takes_nothing_that_others_are_guaranteed(self, bench: Any) -> None:
+        """As in Kueue, where those that need not borrow go first (pkg/scheduler/scheduler.go)."""
+        bench.node("n1", 4)
+        bench.queue("p")
+        for name, guaranteed in (("a", 1), ("b", 3)):
+            bench.queue(name, guaranteed=guaranteed, parent="p")
+        bench.study("ns/a", 4, trials=1, queue="a")
+        bench.study("ns/b", 1, trials=9, queue="b")
+        assert Counter(key for key, *_ in bench.cycle()) == {"ns/b": 4}
+
+    def test_one_that_is_the_next_of_its_whole_counts_for_that(self, bench: Any) -> None:
+        bench.node("n1", 4)
+        bench.queue("p", guaranteed=2)
+        bench.queue("a", parent="p")
+        bench.queue("b", guaranteed=2)
+        bench.study("ns/a", 4, trials=1, queue="a")
+        bench.study("ns/a2", 2, trials=1, queue="a", created=5.0)
+        bench.study("ns/b", 1, trials=2, queue="b", created=9.0)
+        assert bench.cycle() == [("ns/b", 0, "n1"), ("ns/b", 1, "n1"), ("ns/a2", 0, "n1")]
+
     def test_a_queue_catches_up_as_others_end(self, bench: Any) -> None:
         bench.node("n1", 4)
         bench.queue("a")

@@ -134,13 +134,44 @@ def test_guarantees_are_honoured(gpus: int, tree: list[QueueView], arrivals: lis
 
 
 def could_give(other: QueueBook, queue: QueueBook) -> bool:
-    """Whether a GPU could go from one queue to the other, with every guarantee honoured and every limit kept."""
+    """Whether a GPU could go from one queue to the other, with every guarantee honoured and every limit kept.
+
+    Where they meet, the queue (or the whole that it is a part of) is to be guaranteed one more.
+    """
     mine, theirs = list(queue.path()), list(other.path())
     gains = [each for each in mine if each not in theirs]
     gives = [each for each in theirs if each not in mine]
-    due = all(each.used + 1 <= each.guaranteed for each in gains) and bool(gains)
+    due = bool(gains) and gains[-1].used + 1 <= gains[-1].guaranteed
     allowed = all(each.limit is None or each.used + 1 <= each.limit for each in gains)
     return due and allowed and all(each.used - 1 >= each.guaranteed for each in gives)
+
+
+@SETTINGS
+@given(gpus=st.integers(1, 12), tree=queues(), arrivals=steps())
+def test_no_borrower_stands_in_the_way(gpus: int, tree: list[QueueView], arrivals: list[tuple[str, int, int]]) -> None:
+    """Trials of all sizes: whoever waits within the guarantee waits for no single trial that another queue borrows."""
+    play = Play([gpus], tree)
+    for number, arrival in enumerate(arrivals):
+        play.arrive(number, *arrival)
+        play.settle()
+        for queue, needs in play.waiting():
+            for study in play.state.studies():
+                other = play.state.queue_of(study)
+                if study.gpus and study.view and study.view.gpu and other is not None and other is not queue:
+                    freed = study.view.gpu.count
+                    enough = play.state.inventory.left("n0", GPU) + freed >= needs
+                    assert not enough or not is_in_the_way(other, queue, freed, needs), f"{study.key} of {other.name}"
+
+
+def is_in_the_way(other: QueueBook, queue: QueueBook, freed: int, needs: int) -> bool:
+    """Whether a trial of a queue that borrows holds what another queue is guaranteed and may have."""
+    mine, theirs = list(queue.path()), list(other.path())
+    gains = [each for each in mine if each not in theirs]
+    gives = [each for each in theirs if each not in mine]
+    due = bool(gains) and gains[-1].used + needs <= gains[-1].guaranteed
+    back = {each.name: freed for each in mine if each in theirs}
+    allowed = all(each.limit is None or each.used + needs - back.get(each.name, 0) <= each.limit for each in mine)
+    return due and allowed and all(each.used > each.guaranteed for each in gives)
 
 
 @SETTINGS

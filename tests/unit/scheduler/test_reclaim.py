@@ -42,7 +42,8 @@ class TestOneNode:
             (HERE, {"a": [1] * 5}, 3, []),
             (HERE, {"a": [1] * 5}, 9, [4]),
             (HERE, {"a": [2] * 4}, 1, [3]),
-            (HERE, {"a": [8]}, 9, []),
+            (HERE, {"a": [8]}, 9, [0]),
+            (HERE, {"a": [2, 1, 5]}, 1, [1]),
             ({"a": {"guaranteed": 6}, "b": {"guaranteed": 4}}, {"a": [1] * 8}, 9, [7, 6]),
             ({"a": {"guaranteed": 4}, "b": {}}, {"a": [1] * 8}, 9, []),
             ({**HERE, "b": {"guaranteed": 4, "reclaim": "Never"}}, {"a": [1] * 8}, 9, []),
@@ -55,7 +56,8 @@ class TestOneNode:
             "none where there is room",
             "those that are missing",
             "a bigger one for a small one",
-            "none that would take its queue below its own guarantee",
+            "a very big one, where there is no other",
+            "an older one, where that leaves its queue with its guarantee",
             "nothing of others' guarantees",
             "nothing without a guarantee",
             "nothing where the policy is never",
@@ -265,6 +267,24 @@ class TestNodes:
         bench.placed(1, "n1", 1, since=2.0)
         bench.study("ns/b", 2, trials=1, queue="b")
         assert bench.preempted() == ["ns/a-0 for ns/b-0"]
+
+    def test_several_where_they_hold_the_least_together(self, bench: Any) -> None:
+        for name in ("n1", "n2"):
+            bench.node(name, 4)
+        bench.queue("b", guaranteed=4)
+        run(bench, "default", [1, 1], "n1")
+        run(bench, "default", [1] * 4, "n2", first=2)
+        bench.study("ns/b", 4, trials=1, queue="b")
+        assert bench.preempted() == ["ns/default-1 for ns/b-0", "ns/default-0 for ns/b-0"]
+
+    def test_one_that_is_enough_is_the_last_one(self, bench: Any) -> None:
+        for name in ("n1", "n2"):
+            bench.node(name, 2)
+        bench.queue("b", guaranteed=2)
+        run(bench, "default", [1, 1], "n1")
+        run(bench, "default", [2], "n2", first=2)
+        bench.study("ns/b", 1, trials=1, queue="b")
+        assert bench.preempted() == ["ns/default-2 for ns/b-0"]
 
     def test_nobody_goes_where_it_would_not_help(self, bench: Any) -> None:
         for name in ("n1", "n2"):

@@ -178,6 +178,12 @@ class TestReclaim:
         shared.study("ns/a", 1, trials=1, queue="mine")
         assert shared.preempted() == [f"ns/b-{index} for ns/a-0" for index in (7, 6, 5, 4)]
 
+    def test_the_gpu_of_which_the_least_is_used_is_emptied(self, shared: Any) -> None:
+        for index in (0, 1, 2):
+            shared.trial(index, "ns/b", Phase.SUCCEEDED)
+        shared.study("ns/a", 1, trials=1, queue="mine")
+        assert shared.preempted() == ["ns/b-3 for ns/a-0"]
+
     def test_nobody_gets_a_part_of_a_gpu_that_is_being_emptied(self, shared: Any) -> None:
         shared.study("ns/a", 1, trials=1, queue="mine")
         assert len(shared.preempted()) == 4

@@ -124,25 +124,39 @@ class Quotas:
 def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
     """Whether those who are told to go have to, by what the scheduler knows."""
     gone: defaultdict[str, float] = defaultdict(float)
+    largest: defaultdict[str, float] = defaultdict(float)
     for (key, _), leaving in state.giving.leaving.items():
         study = state.study(key)
         for above in _path_of(state, study.queue if study is not None else None):
             gone[above] += leaving.held.gpus
+            largest[above] = max(largest[above], leaving.held.gpus)
+    coming: defaultdict[str, float] = defaultdict(float)
+    for queue, _, needs in {(told.queue, told.trial, told.gpus) for told in preempt}:
+        for above in _path_of(state, queue):
+            coming[above] += needs
     for told in preempt:
         study = state.study(told.study)
-        victim = state.queues.get(study.queue) if study is not None and study.queue is not None else None
-        _must(victim is not None and victim.name != told.queue, f"{told} is of the queue itself")
-        assert victim is not None, "checked above"
-        left = round(victim.used - gone[victim.name], 4)
-        _must(left >= victim.guaranteed, f"{told} leaves {victim.name} {left} GPUs of {victim.guaranteed}")
+        _must(study is not None and study.queue not in {None, told.queue}, f"{told} is of the queue itself")
+        theirs, mine = _path_of(state, study.queue if study is not None else None), _path_of(state, told.queue)
+        for name in (each for each in theirs if each not in mine):
+            left, guaranteed = _left(state, name, gone[name]), _guaranteed(state, name)
+            # The last one of them may have been borrowed in part.
+            _must(left + largest[name] > guaranteed, f"{told} leaves {name} {left} GPUs of {guaranteed}")
+        due = next(each for each in reversed(mine) if each not in theirs)
+        used = _left(state, due, gone[due]) + coming[due]
+        _must(round(used - _guaranteed(state, due), 4) <= 0, f"{due} would have more than it is guaranteed")
         others = [each for each in preempt if each.trial == told.trial and each is not told]
         _must(not _is_enough(state, told, others), f"{told} has not to go beside {others}")
-    for name in {told.queue for told in preempt}:
-        queue = state.queues.get(name)
-        assert queue is not None, "somebody waits in it"
-        needs = {leaving.trial: leaving.needs for leaving in state.giving.leaving.values() if leaving.queue == name}
-        coming = sum(needs[trial] for trial in {told.trial for told in preempt if told.queue == name})
-        _must(round(queue.used + coming - queue.guaranteed, 4) <= 0, f"{name} would have more than it is guaranteed")
+
+
+def _left(state: ClusterState, name: str, gone: float) -> float:
+    queue = state.queues.get(name)
+    return round(queue.used - gone, 4) if queue is not None else 0.0
+
+
+def _guaranteed(state: ClusterState, name: str) -> float:
+    queue = state.queues.get(name)
+    return queue.guaranteed if queue is not None else 0.0
 
 
 def _is_enough(state: ClusterState, told: Preempt, others: list[Preempt]) -> bool:
