@@ -22,6 +22,7 @@ from tuneyard_operator.worlds.simulation import Faults, Simulation
 from tuneyard_operator.worlds.simulation.strategies import SeededStrategies, configuration
 from tuneyard_scheduler import inventory, memory, selection, translate
 from tuneyard_scheduler.policies import elastic, nodes, quota, reclaim
+from tuneyard_scheduler.policies.victims import Amounts, Need
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import TrialView
 from tuneyard_strategy import stopping
@@ -254,7 +255,7 @@ def whoever_is_told_to_go_stays(patch: pytest.MonkeyPatch) -> None:
 def more_go_than_are_needed(patch: pytest.MonkeyPatch) -> None:
     enough = reclaim._Plan._enough
 
-    def more_than_enough(self: reclaim._Plan, groups: Any, lacks: reclaim.Amounts, need: reclaim.Need) -> Any:
+    def more_than_enough(self: reclaim._Plan, groups: Any, lacks: Amounts, need: Need) -> Any:
         gpus, charge, cpu, memory = lacks
         return enough(self, groups, (gpus + 1, charge, cpu, memory), need)
 
