@@ -15,6 +15,8 @@ from _searchers import peers, searcher
 HISTORIES = (50, 200, 500, 1_000, 6_000, 10_000)
 WIDTHS = (5, 20)
 ASKS = 40
+SHORT = {"bayesian": "gp"}
+"""Names of the figures that are the worst of all widths, such as gp_200_p95_ms."""
 MOST = {"optuna-tpe": 1_000}
 """Peers that are timed, and the trials up to which: beyond, it takes too long."""
 
@@ -70,6 +72,8 @@ def main() -> None:
                 row.append(f"{p50:.3g} / {p95:.3g}")
                 key = f"{name}_{history}_{width}d".replace("-", "_")
                 figures |= {f"{key}_p50_ms": round(float(p50), 2), f"{key}_p95_ms": round(float(p95), 2)}
+                worst = f"{SHORT.get(name, name)}_{history}_p95_ms".replace("-", "_")
+                figures[worst] = max(figures.get(worst, 0.0), round(float(p95), 2))
             rows.append(row)
     sys.stderr.write("\r".ljust(60) + "\r")
     show(
