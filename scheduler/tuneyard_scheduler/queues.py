@@ -64,6 +64,11 @@ class QueueBook:
             yield queue
             queue = queue.parent
 
+    def path_beside(self, other: QueueBook) -> list[QueueBook]:
+        """This queue, and those above it that are not above another one: the last one is compared with the other's."""
+        above = set(other.path())
+        return [each for each in self.path() if each not in above]
+
 
 class QueueTree:
     """All queues. A change of what they take costs O(depth), a change of the queues themselves O(queues)."""

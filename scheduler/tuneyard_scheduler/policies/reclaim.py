@@ -245,10 +245,10 @@ class _Plan:
         for name in self._by_queue():
             queue = self._state.queues.get(name)
             assert queue is not None, "a queue that is charged is known"
-            path = _parting(need.queue, queue)
+            path = need.queue.path_beside(queue)
             if not path or (need.within is not None and need.within not in queue.path()):
                 continue
-            excess = [(self._prospect.used(q) - q.guaranteed) / q.weight for q in _below(queue, need.queue)]
+            excess = [(self._prospect.used(q) - q.guaranteed) / q.weight for q in queue.path_beside(need.queue)]
             if all(above > 0 for above in excess) and (need.beyond or self._is_due(path[-1], need.gpus)):
                 found.append((-len(path) if need.beyond else 0, excess[::-1], name))
         return [name for *_, name in sorted(found, reverse=True)]
@@ -287,10 +287,10 @@ class _Plan:
         for victim in group.victims:
             holder = self._state.queues.get(victim.queue)
             assert holder is not None, "a queue that is charged is known"
-            mine = _parting(need.queue, holder)[-1]
+            mine = need.queue.path_beside(holder)[-1]
             if not self._is_due(mine, need.gpus, freed_now[mine.name]):
                 return False
-            for each in _below(holder, need.queue):
+            for each in holder.path_beside(need.queue):
                 excess = amount(self._prospect.used(each) - freed_now[each.name] - each.guaranteed)
                 if excess <= 0 or (excess < victim.gpus and not need.partly):
                     return False
@@ -339,14 +339,3 @@ def _may_go(study: StudyBook, need: Need) -> bool:
     """Whether the policy of the queue in need lets trials of a study be stopped."""
     lower = study.view is None or study.view.priority < need.priority
     return lower or need.queue.view is None or need.queue.view.reclaim == "Any"
-
-
-def _below(queue: QueueBook, other: QueueBook) -> list[QueueBook]:
-    """A queue that may give way to another one, and those above it that lose by that."""
-    return _parting(queue, other)
-
-
-def _parting(queue: QueueBook, other: QueueBook) -> list[QueueBook]:
-    """A queue and those above it that are not above (nor the same as) another one."""
-    above = set(other.path())
-    return [each for each in queue.path() if each not in above]

@@ -28,6 +28,7 @@ from tuneyard_scheduler.inventory import Offer
 from tuneyard_scheduler.policies import nodes
 from tuneyard_scheduler.policies.nodes import Spot
 from tuneyard_scheduler.policies.ordering import AGING, rank, waited
+from tuneyard_scheduler.queues import QueueBook
 from tuneyard_scheduler.reasons import Reason
 from tuneyard_scheduler.state import ClusterState
 from tuneyard_scheduler.views import StudyView, Waiting
@@ -129,16 +130,18 @@ def _goes_before(state: ClusterState, study: StudyBook, owner: StudyBook, now: f
     queue, other = state.queue_of(study), state.queue_of(owner)
     assert study.view is not None, "only known studies stand in line"
     assert owner.view is not None, "see is_no_delay"
-    same = queue is other
-    if same and rank(study, study.view, now) > rank(owner, owner.view, now):
+    if queue is None or other is None:
+        return False
+    if queue is not other:  # they compare where they meet
+        return _is_due(state, study.view, queue.path_beside(other)[-1])
+    if rank(study, study.view, now) > rank(owner, owner.view, now):
         return True
-    return _is_due(state, study) and not (same and _is_due(state, owner))
+    return _is_due(state, study.view, queue) and not _is_due(state, owner.view, queue)
 
 
-def _is_due(state: ClusterState, study: StudyBook) -> bool:
-    """Whether a study's queue is guaranteed what a further trial needs."""
-    queue, view = state.queue_of(study), study.view
-    if queue is None or view is None or view.gpu is None:
+def _is_due(state: ClusterState, view: StudyView, queue: QueueBook) -> bool:
+    """Whether a queue is guaranteed what a further trial of a study in it needs."""
+    if view.gpu is None:
         return False
     return queue.used + state.inventory.least(view.gpu, view.needs) <= queue.guaranteed
 

@@ -249,6 +249,8 @@ class TestWhoGoesBefore:
             ({"queue": "due"}, {"queue": "due"}, False),
             ({"queue": "due"}, {"queue": "half"}, True),
             ({"queue": "half"}, {"queue": "half"}, True),
+            ({"queue": "part"}, {}, True),
+            ({"queue": "part"}, {"queue": "other part"}, False),
         ],
         ids=[
             "nobody",
@@ -259,6 +261,8 @@ class TestWhoGoesBefore:
             "unless that is the other's own as well",
             "or that of another queue",
             "or is not enough for it",
+            "a part of a queue below its guarantee",
+            "but not before another part of it",
         ],
     )
     def test_places(self, bench: Any, small: dict[str, Any], big: dict[str, Any], goes: bool) -> None:
@@ -266,6 +270,9 @@ class TestWhoGoesBefore:
         bench.queue("loose")
         bench.queue("due", guaranteed=2, reclaim="Never")
         bench.queue("half", guaranteed=1, reclaim="Never")
+        for part in ("part", "other part"):
+            bench.queue(part, parent="whole", reclaim="Never")
+        bench.queue("whole", guaranteed=2)
         bench.study("ns/old", 1, created=1.0)
         took(bench, 100.0, "ns/old")
         for index in range(2):
