@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final
 
 from tuneyard_api.gpuqueue import DEFAULT_QUEUE
@@ -41,9 +42,8 @@ def let_out(state: ClusterState, waiting: Iterable[Waiting], now: float, most: i
         if name in helped:
             continue
         bound = queue.view.unplaced if queue is not None and queue.view is not None else 0
-        for place in _places(state, study, study.view):
-            if out[name] >= bound or (most is not None and len(given) >= most):
-                break
+        room = bound - out[name] if most is None else min(bound - out[name], most - len(given))
+        for place in _places(study, study.view, room):
             if quota.gate(state, study, study.view) or caps.gate(state, study, study.view):
                 break
             state.apply([place], now)
@@ -52,15 +52,16 @@ def let_out(state: ClusterState, waiting: Iterable[Waiting], now: float, most: i
     return given
 
 
-def _places(state: ClusterState, study: StudyBook, view: StudyView) -> Iterator[Place]:
-    """A place without a node for each trial of the study that is ready and may have one."""
+def _places(study: StudyBook, view: StudyView, most: int) -> list[Place]:
+    """A place without a node for each of so many trials of the study that are ready and may have one."""
     gpu = view.gpu
-    if gpu is None or not gpu.count or gpu.backend not in {None, _BACKEND}:
-        return
-    for index in list(study.turns()):
-        trial = study.trials[index].view
-        if trial is not None and trial.preempted < OFTEN:
-            yield Place(view.key, index, trial.attempt, None, gpu.count, gpu.resource, _BACKEND)
+    if gpu is None or not gpu.count or gpu.backend not in {None, _BACKEND} or most <= 0:
+        return []
+    ready = (trial for index in study.turns() if (trial := study.trials[index].view) is not None)
+    return [
+        Place(view.key, trial.index, trial.attempt, None, gpu.count, gpu.resource, _BACKEND)
+        for trial in islice((trial for trial in ready if trial.preempted < OFTEN), most)
+    ]
 
 
 def take_back(state: ClusterState, now: float) -> tuple[list[TakeBack], float | None]:
