@@ -7,7 +7,7 @@ is run until nothing changes any more, as in the peers' tests.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from conftest import GPU, Bench
+from scheduler_bench import GPU, Bench
 
 from tuneyard_api.trial import Phase, Placement
 from tuneyard_scheduler.cycle import schedule
