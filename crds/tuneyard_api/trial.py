@@ -29,7 +29,12 @@ class Phase(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether the trial has ended for good."""
-        return self not in {Phase.PENDING, Phase.PLACED, Phase.RUNNING}
+        return self is not Phase.PENDING and not self.has_place
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the trial has a place, and has not ended."""
+        return self is Phase.PLACED or self is Phase.RUNNING
 
 
 class Outcome(StrEnum):

@@ -46,14 +46,18 @@ def blocked_at(trial: TrialState) -> float:
 def lost_place(trial: TrialState) -> bool:
     """Whether the node that the scheduler chose does not take the pod any more (cordoned, gone, filled by others)."""
     on_a_node = trial.placement is not None and trial.placement.get("node") is not None
-    return on_a_node and trial.seen is not None and trial.seen.reason == "Unschedulable"
+    return on_a_node and _is_unschedulable(trial)
 
 
 def awaits_node(trial: TrialState) -> bool:
     """Whether the pod is there to be seen by an autoscaler: it may wait for a node as long as the scheduler lets it."""
     placement = trial.placement or {}
     no_node = placement.get("node") is None and bool(placement.get("gpus"))
-    return no_node and trial.seen is not None and trial.seen.reason == "Unschedulable"
+    return no_node and _is_unschedulable(trial)
+
+
+def _is_unschedulable(trial: TrialState) -> bool:
+    return trial.seen is not None and trial.seen.reason == "Unschedulable"
 
 
 def paused(state: StudyState, now: float) -> Block | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from tuneyard_api.trial import Phase
 from tuneyard_operator.worlds.leases import Holding, Lease
 from tuneyard_operator.worlds.machine import Machine
 from tuneyard_scheduler import translate
@@ -54,7 +53,7 @@ class LocalScheduler:
         view = translate.trial(trial)
         self._cluster.set_trial(view)
         for index, attempt in [key for key in self._leases if key[0] == view.index]:
-            if attempt != view.attempt or view.phase not in _HAS_A_PLACE:
+            if attempt != view.attempt or not view.phase.has_place:
                 self._leases.pop((index, attempt)).close()
 
     def close(self) -> None:
@@ -148,5 +147,4 @@ def _gib(size: float | None) -> str:
 
 
 _NO_GPU: Final = Portion(None)
-_HAS_A_PLACE: Final = frozenset({Phase.PLACED, Phase.RUNNING})
 _HERE: Final = replace(DEFAULT, choose=_on_this_machine)

@@ -121,7 +121,7 @@ class TrialState:
     @property
     def active(self) -> bool:
         """Whether it has a place and has not ended."""
-        return self.phase in {Phase.PLACED, Phase.RUNNING} and self.placement is not None
+        return self.phase.has_place and self.placement is not None
 
     @property
     def reclaim(self) -> Object | None:

@@ -76,6 +76,11 @@ class Leaving(NamedTuple):
         """The key of the study of the trial for which they are meant."""
         return self.trial.rpartition("-")[0]
 
+    @property
+    def number(self) -> int:
+        """The index of that trial."""
+        return int(self.trial.rpartition("-")[2])
+
 
 class Reservation(NamedTuple):
     """A node that is kept for a trial for which no node has room: it gets what falls free there."""
@@ -134,7 +139,7 @@ class TrialBook:
             return None
         told = view.placement.reclaim is not None and not view.placement.reclaim.trial
         held = None if told else self.held()
-        if view.phase not in (Phase.PLACED, Phase.RUNNING) or held is None:
+        if not view.phase.has_place or held is None:
             return None
         most = study.fidelity if study is not None else None
         return Holding((view.promise / most if most else 0.0, -view.since, -view.index), held)
@@ -156,7 +161,7 @@ class TrialBook:
         if view is not None and view.need is not None and study is not None:
             study = fitted(study, view.need)
         claim: Place | Placement | None = assumed
-        if claim is None and view is not None and view.phase in (Phase.PLACED, Phase.RUNNING):
+        if claim is None and view is not None and view.phase.has_place:
             claim = view.placement or Place(view.study, view.index, view.attempt)
         waits = view is not None and view.phase is Phase.PENDING and assumed is None and study is not None
         pending = (view.not_before or 0.0) if waits and view is not None else None

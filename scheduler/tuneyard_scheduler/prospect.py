@@ -33,12 +33,12 @@ class Prospect:
         node.give(held)
         if leaving.trial not in self._helped:
             self._helped.add(leaving.trial)
-            study, number = self._state.study(leaving.study), int(leaving.trial.rpartition("-")[2])
-            trial = study.trials.get(number) if study is not None else None
+            study = self._state.study(leaving.study)
+            trial = study.trials.get(leaving.number) if study is not None else None
             if trial is None or trial.share.pending is None:
                 return  # it has a place by now, and counts there
             self._charge(self._state.queues.get(leaving.queue), needs)
-            self._pod(held.node, study, number, 1)
+            self._pod(held.node, study, leaving.number, 1)
             if needs < 1 and held.devices:
                 node.take(0, needs, held.devices[:1])
             else:

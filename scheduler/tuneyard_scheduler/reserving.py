@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
-from tuneyard_api.trial import Phase
 from tuneyard_scheduler import logs, translate
 from tuneyard_scheduler.backends import reservation
 from tuneyard_scheduler.kube import MERGE_PATCH, Kube, KubeError, path
@@ -173,7 +172,7 @@ class Reserving:
         trial = self._state.trial(action.study, action.index)
         view = trial.view if trial is not None else None
         place = view.placement if view is not None else None
-        if view is None or place is None or view.phase not in {Phase.PLACED, Phase.RUNNING}:
+        if view is None or place is None or not view.phase.has_place:
             return None
         done = place.uuid if isinstance(action, Tell) else place.lost
         return view.version if view.attempt == action.attempt and done is None and not place.reclaim else None

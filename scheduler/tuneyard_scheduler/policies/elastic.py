@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Final
 
-from tuneyard_api.gpuqueue import DEFAULT_QUEUE
 from tuneyard_scheduler.books import StudyBook
 from tuneyard_scheduler.policies import caps, nodes, quota
 from tuneyard_scheduler.policies.reclaim import OFTEN
@@ -31,24 +30,24 @@ def let_out(state: ClusterState, waiting: Iterable[Waiting], now: float, most: i
 
     Not of a queue for which others are being stopped: their GPUs come sooner than a node, and need its limit.
     """
-    out = Counter(_queue_name(state, key) for key, _ in state.unplaced)
+    out = Counter(study.queue for key, _ in state.unplaced if (study := state.study(key)) is not None)
     helped = {leaving.queue for leaving in state.giving.leaving.values()}
     given: list[Place] = []
     for each in waiting:
         study = state.study(each.study)
         if each.reason not in _HELPED or study is None or study.view is None:
             continue
-        queue, name = state.queue_of(study), _queue_name(state, each.study)
-        if name in helped:
+        queue = state.queue_of(study)
+        if study.queue in helped:
             continue
         bound = queue.view.unplaced if queue is not None and queue.view is not None else 0
-        room = bound - out[name] if most is None else min(bound - out[name], most - len(given))
+        room = bound - out[study.queue] if most is None else min(bound - out[study.queue], most - len(given))
         for place in _places(study, study.view, room):
             if quota.gate(state, study, study.view) or caps.gate(state, study, study.view):
                 break
             state.apply([place], now)
             given.append(place)
-            out[name] += 1
+            out[study.queue] += 1
     return given
 
 
@@ -109,8 +108,3 @@ def room_kept(state: ClusterState) -> Iterator[None]:
     finally:
         for node, taken in booked:
             state.inventory.take(node, taken, -1)
-
-
-def _queue_name(state: ClusterState, key: str) -> str:
-    study = state.study(key)
-    return (study.queue if study is not None else None) or DEFAULT_QUEUE

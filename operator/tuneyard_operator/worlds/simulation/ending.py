@@ -14,7 +14,7 @@ from tuneyard_operator.state import StudyState
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
 from tuneyard_operator.worlds.simulation.invariants import Invariants
-from tuneyard_operator.worlds.simulation.kernel import Violation
+from tuneyard_operator.worlds.simulation.kernel import Violation, must
 from tuneyard_operator.worlds.simulation.machines import Pod
 from tuneyard_operator.worlds.simulation.operators import OperatorProcess
 from tuneyard_operator.worlds.simulation.records import LATE
@@ -64,18 +64,18 @@ def check_end(
             _check_attempts(study, trial, by_attempt)
         _check_memory(operator, study, trials)
     for trial in api.objects["trials"].values():
-        _must(api.exists(trial["metadata"]["ownerReferences"][0]["uid"]), "a trial outlived its study")
+        must(api.exists(trial["metadata"]["ownerReferences"][0]["uid"]), "a trial outlived its study")
     for book in scheduler.state.studies():
-        _must(book.attempts == 0 and book.gpus == 0, f"the scheduler still counts {book.attempts} attempts")
+        must(book.attempts == 0 and book.gpus == 0, f"the scheduler still counts {book.attempts} attempts")
     for queue in scheduler.state.queues:
-        _must(queue.used == 0, f"the scheduler still counts {queue.used} GPUs of queue {queue.name}")
-    _must(not scheduler.state.giving.leaving, f"the scheduler still waits for {scheduler.state.giving.leaving}")
+        must(queue.used == 0, f"the scheduler still counts {queue.used} GPUs of queue {queue.name}")
+    must(not scheduler.state.giving.leaving, f"the scheduler still waits for {scheduler.state.giving.leaving}")
     for node in scheduler.state.inventory.nodes():
         for resource in node.capacity:
             used = scheduler.state.inventory.used(node.name, resource)
             pods = cluster.machines.machines[node.name].pods.values()
             held = sum(pod.taken.units.get(resource, 0) + sum(pod.taken.parts.values()) for pod in pods)
-            _must(abs(used - held) < 1e-6, f"the scheduler counts {used} GPUs of {node.name} as taken, and {held} are")
+            must(abs(used - held) < 1e-6, f"the scheduler counts {used} GPUs of {node.name} as taken, and {held} are")
 
 
 def _check_study(study: Object, trials: list[Object], invariants: Invariants, now: float) -> None:
@@ -83,31 +83,31 @@ def _check_study(study: Object, trials: list[Object], invariants: Invariants, no
     phases = Counter(Phase(trial["status"]["phase"]) for trial in trials)
     counts = status["trials"]
     for field in ("succeeded", "failed", "infeasible", "stopped"):
-        _must(counts[field] == phases[Phase(field.capitalize())], f"{name}: {field} is {counts[field]}, not {phases}")
-    _must(counts["created"] == len(trials), f"{name}: created is {counts['created']}, not {len(trials)}")
-    _must(counts["pending"] == counts["running"] == status["replicas"] == status["gpus"] == 0, f"{name}: not at rest")
+        must(counts[field] == phases[Phase(field.capitalize())], f"{name}: {field} is {counts[field]}, not {phases}")
+    must(counts["created"] == len(trials), f"{name}: created is {counts['created']}, not {len(trials)}")
+    must(counts["pending"] == counts["running"] == status["replicas"] == status["gpus"] == 0, f"{name}: not at rest")
     conditions = {condition["type"]: condition for condition in status["conditions"]}
     over = conditions[status["phase"]]
-    _must(over["status"] == "True" and over["reason"] == status["reason"], f"{name}: condition {over}")
-    _must(bool(status.get("message")), f"{name} ended without a message")
+    must(over["status"] == "True" and over["reason"] == status["reason"], f"{name}: condition {over}")
+    must(bool(status.get("message")), f"{name} ended without a message")
     indices = sorted(trial["spec"]["index"] for trial in trials)
     most, size = spec["trials"]["max"], invariants.plans[name].size
     match status["reason"]:
         case "MaxTrialsReached":
-            _must([i for i in indices if i < most] == list(range(most)), f"{name}: {len(indices)} trials, max {most}")
+            must([i for i in indices if i < most] == list(range(most)), f"{name}: {len(indices)} trials, max {most}")
         case "SpaceExhausted" if spec["strategy"]["name"] == "pbt":
             ends = [t["spec"]["rung"] for t in trials if t["status"]["phase"] == Phase.SUCCEEDED]
             done = {rung["bracket"] for rung in ends if rung["fidelity"] == spec["fidelity"]["max"]}
-            _must(done == set(range(spec["strategy"]["population"])), f"{name}: of its members {done} are trained")
+            must(done == set(range(spec["strategy"]["population"])), f"{name}: of its members {done} are trained")
         case "SpaceExhausted":
-            _must(size is not None and indices == list(range(size)), f"{name}: {indices} of a space of {size}")
+            must(size is not None and indices == list(range(size)), f"{name}: {indices} of a space of {size}")
         case "TooManyFailed":
-            _must(phases[Phase.FAILED] > spec["trials"]["maxFailed"], f"{name}: {phases[Phase.FAILED]} failed")
+            must(phases[Phase.FAILED] > spec["trials"]["maxFailed"], f"{name}: {phases[Phase.FAILED]} failed")
         case "TargetReached":
-            _must(status["best"]["value"] <= spec["objectives"][0]["target"], f"{name}: best is {status['best']}")
+            must(status["best"]["value"] <= spec["objectives"][0]["target"], f"{name}: best is {status['best']}")
         case "MaxDurationReached":
             took = now - epoch_seconds(status["startTime"])
-            _must(took >= seconds(spec["maxDuration"]), f"{name} lasts for {took} s")
+            must(took >= seconds(spec["maxDuration"]), f"{name} lasts for {took} s")
         case reason:
             raise Violation(f"{name} ended for the reason {reason}")
     _check_best(name, status, trials)
@@ -117,23 +117,23 @@ def _check_study(study: Object, trials: list[Object], invariants: Invariants, no
 def _check_sizing(study: Object, trials: list[Object]) -> None:
     """Where the size of a share is found out, the status knows the largest peak; trials that were deleted count."""
     status, name = study["status"], study["metadata"]["name"]
-    _must(("sizing" in status) == ("auto" in study["spec"].get("gpu", {}).values()), f"{name}: {status.get('sizing')}")
+    must(("sizing" in status) == ("auto" in study["spec"].get("gpu", {}).values()), f"{name}: {status.get('sizing')}")
     peaks = [t["status"]["observation"]["metrics"][PEAK] for t in trials if t["status"]["phase"] == Phase.SUCCEEDED]
     if "sizing" in status:
         found = status["sizing"]
-        _must(found["trials"] >= len(peaks) and found.get("peak", 0) >= max(peaks, default=0), f"{name}: {found}")
-        _must(("memory" in found or "fraction" in found) == (found["trials"] >= ENOUGH), f"{name}: {found}")
+        must(found["trials"] >= len(peaks) and found.get("peak", 0) >= max(peaks, default=0), f"{name}: {found}")
+        must(("memory" in found or "fraction" in found) == (found["trials"] >= ENOUGH), f"{name}: {found}")
 
 
 def _check_best(name: str, status: Object, trials: list[Object]) -> None:
     good = [t for t in trials if t["status"]["phase"] == Phase.SUCCEEDED]
     best = min(good, key=lambda t: (-_fidelity(t), t["status"]["value"], t["spec"]["index"]), default=None)
     if best is None:
-        _must("best" not in status, f"{name}: best is {status.get('best')} of none")
+        must("best" not in status, f"{name}: best is {status.get('best')} of none")
         return
     shown = status.get("best") or {}
     expected = (best["spec"]["index"], best["status"]["value"], best["spec"]["parameters"])
-    _must((shown.get("index"), shown.get("value"), shown.get("parameters")) == expected, f"{name}: best is {shown}")
+    must((shown.get("index"), shown.get("value"), shown.get("parameters")) == expected, f"{name}: best is {shown}")
 
 
 def _fidelity(trial: Object) -> float:
@@ -145,24 +145,22 @@ def _check_attempts(study: Object, trial: Object, pods: dict[tuple[str, int], Po
     meta, status = trial["metadata"], trial["status"]
     retry = study["spec"]["retry"]
     outcomes = Counter(attempt["outcome"] for attempt in status.get("attempts") or [])
-    _must(outcomes[Outcome.PROGRAM_FAILED] <= retry["limit"] + 1, f"{meta['name']}: {outcomes}")
-    _must(outcomes[Outcome.INFRASTRUCTURE] <= retry["infrastructureLimit"] + 1, f"{meta['name']}: {outcomes}")
-    _must(status["phase"] != Phase.SUCCEEDED or (meta["uid"], status["attempt"]) in pods, f"{meta['name']} never ran")
+    must(outcomes[Outcome.PROGRAM_FAILED] <= retry["limit"] + 1, f"{meta['name']}: {outcomes}")
+    must(outcomes[Outcome.INFRASTRUCTURE] <= retry["infrastructureLimit"] + 1, f"{meta['name']}: {outcomes}")
+    must(status["phase"] != Phase.SUCCEEDED or (meta["uid"], status["attempt"]) in pods, f"{meta['name']} never ran")
     for attempt in status.get("attempts") or []:
         pod = pods.get((meta["uid"], attempt["number"]))
         outcome = Outcome(attempt["outcome"])
-        _must(
-            _fits(outcome, pod, study, attempt), f"{meta['name']}: attempt {attempt} is on record, and true was {pod}"
-        )
+        must(_fits(outcome, pod, study, attempt), f"{meta['name']}: attempt {attempt} is on record, and true was {pod}")
     _check_memory_grew(study, trial, pods)
     if status["phase"] == Phase.SUCCEEDED:
         true = pods[meta["uid"], status["attempt"]].program.value
-        _must(status["value"] == true, f"{meta['name']}: value {status['value']}, not {true}")
+        must(status["value"] == true, f"{meta['name']}: value {status['value']}, not {true}")
     if status.get("reason") == "EarlyStopped":
         # Where an operator crashed, the first report beyond the rung that the next one heard of counts.
         program = pods[meta["uid"], status["attempt"]].program
         curve = [program.value_after(epochs) for epochs in range(status["judged"], program.epochs + 1)]
-        _must(status["value"] in curve, f"{meta['name']} was stopped with {status['value']}, not one of {curve}")
+        must(status["value"] in curve, f"{meta['name']} was stopped with {status['value']}, not one of {curve}")
 
 
 def _check_memory_grew(study: Object, trial: Object, pods: dict[tuple[str, int], Pod]) -> None:
@@ -174,10 +172,10 @@ def _check_memory_grew(study: Object, trial: Object, pods: dict[tuple[str, int],
         more = outcome is Outcome.OUT_OF_MEMORY and before.memory > 0
         enough = after.memory > before.memory if more else after.memory >= before.memory
         # Whoever corrects a program may take its limit away.
-        _must(enough or not after.memory, f"{name}: {before.memory} MiB, then {after.memory}")
+        must(enough or not after.memory, f"{name}: {before.memory} MiB, then {after.memory}")
     if status["phase"] == Phase.INFEASIBLE and ran[-1][0] is Outcome.OUT_OF_MEMORY and "memoryGrowth" in retry:
         had = ran[-1][1].memory
-        _must(not had or had == quantity.parse(retry["maxMemory"]) / MIB, f"{name} gave up with {had} MiB")
+        must(not had or had == quantity.parse(retry["maxMemory"]) / MIB, f"{name} gave up with {had} MiB")
 
 
 def _fits(outcome: Outcome, pod: Pod | None, study: Object, attempt: Object) -> bool:  # noqa: C901 - a table
@@ -219,12 +217,7 @@ def _check_memory(operator: OperatorProcess, study: Object, trials: list[Object]
     fresh = StudyState(study, 0.0)
     for trial in trials:
         fresh.set_trial(trial, 0.0)
-    _must(+kept.phases == +fresh.phases, f"{name}: the operator counts {kept.phases}, and there are {fresh.phases}")
-    _must(kept.retries == fresh.retries and kept.ran == fresh.ran, f"{name}: retries {kept.retries}, {fresh.retries}")
-    _must(abs(kept.gpu_seconds - fresh.gpu_seconds) < 1e-3, f"{name}: GPU seconds {kept.gpu_seconds}")
-    _must(not kept.busy and not kept.stuck and not kept.active, f"{name}: {kept.busy} are busy, {kept.stuck} stuck")
-
-
-def _must(holds: bool, broken: str) -> None:
-    if not holds:
-        raise Violation(broken)
+    must(+kept.phases == +fresh.phases, f"{name}: the operator counts {kept.phases}, and there are {fresh.phases}")
+    must(kept.retries == fresh.retries and kept.ran == fresh.ran, f"{name}: retries {kept.retries}, {fresh.retries}")
+    must(abs(kept.gpu_seconds - fresh.gpu_seconds) < 1e-3, f"{name}: GPU seconds {kept.gpu_seconds}")
+    must(not kept.busy and not kept.stuck and not kept.active, f"{name}: {kept.busy} are busy, {kept.stuck} stuck")

@@ -10,12 +10,12 @@ from tuneyard_api.trial import Phase, Placement
 from tuneyard_operator import pods
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
-from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
+from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation, must
 from tuneyard_operator.worlds.simulation.machines import Machine
 from tuneyard_operator.worlds.simulation.pauses import Pauses
 from tuneyard_operator.worlds.simulation.plans import Plan
 from tuneyard_operator.worlds.simulation.quotas import Quotas, judge_reclaims
-from tuneyard_operator.worlds.simulation.records import ACTIVE, Records, must, study_of
+from tuneyard_operator.worlds.simulation.records import Records, study_of
 from tuneyard_operator.worlds.simulation.schedulers import SchedulerProcess
 from tuneyard_operator.worlds.simulation.shares import Demand, Room, Taken, Way, taken_by_place
 from tuneyard_operator.worlds.simulation.strategies import Strategies
@@ -97,7 +97,7 @@ class Invariants:
         must(self._started[owner["uid"], key.attempt] == 1, f"{meta['name']} was started twice")
         status = trial.get("status") or {}
         placement = status.get("placement") or {}
-        must(Phase(status.get("phase", "Pending")) in ACTIVE, f"{meta['name']} was started for a trial without place")
+        must(Phase(status.get("phase", "Pending")).has_place, f"{meta['name']} was started for a trial without place")
         must(placement.get("attempt") == key.attempt, f"{meta['name']} was started for another attempt's place")
         parameters = trial["spec"]["parameters"]
         args = job["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -294,7 +294,7 @@ class Invariants:
 
 def _claims(trial: Object) -> bool:
     status = trial.get("status") or {}
-    return status.get("phase") in ACTIVE
+    return Phase(status.get("phase", "Pending")).has_place
 
 
 def _taken_by(place: Place | Placement, spec: Object, trial: Object) -> Taken:

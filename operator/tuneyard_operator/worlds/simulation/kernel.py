@@ -21,6 +21,16 @@ class Violation(Exception):
     """An invariant does not hold; the message says which, and how."""
 
 
+def must(holds: bool, broken: str) -> None:
+    """See that something holds.
+
+    Raises:
+        Violation: it does not.
+    """
+    if not holds:
+        raise Violation(broken)
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What a coroutine waits for: something that is done to the API server at a later moment, and then its answer."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
-from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
+from tuneyard_operator.worlds.simulation.kernel import Kernel, must
 from tuneyard_operator.worlds.simulation.machines import Machine, Pod
 from tuneyard_operator.worlds.simulation.shares import Demand
 from tuneyard_scheduler.policies.reclaim import OFTEN
@@ -36,7 +36,7 @@ class Quotas:
         used = self._used(taken)
         for queue in self._path(_queue(study)):
             limit, now = self._spec(queue).get("limit"), round(used[queue], 4)
-            _must(limit is None or now <= limit, f"{place} makes {now} GPUs of {queue}, limit {limit}")
+            must(limit is None or now <= limit, f"{place} makes {now} GPUs of {queue}, limit {limit}")
 
     def judge_unplaced(self, place: str, study: Object, out: Iterable[str]) -> None:
         """Whether no more trials wait for a node than their queue allows; `out` has the study of each."""
@@ -44,7 +44,7 @@ class Quotas:
         name = _queue(study)
         most = (self._spec(name).get("elastic") or {}).get("unplaced", 0)
         waiting = sum(queues.get(each) == name for each in out)
-        _must(waiting <= most, f"{place} makes {waiting} of {name} that wait for a node, and it allows {most}")
+        must(waiting <= most, f"{place} makes {waiting} of {name} that wait for a node, and it allows {most}")
 
     def spare(self, study: Object) -> float:
         """How many GPUs more the limits allow a study."""
@@ -68,7 +68,7 @@ class Quotas:
             return
         owed = self._kernel.now - self._owed.setdefault(uid, self._kernel.now)
         said = f"{borrower.name} borrows GPUs, and {study['metadata']['name']} is guaranteed them, for {owed:.0f} s"
-        _must(owed < self._patience, said)
+        must(owed < self._patience, said)
 
     def forget(self, uid: str) -> None:
         """The study is owed nothing now."""
@@ -136,17 +136,17 @@ def judge_reclaims(state: ClusterState, preempt: list[Preempt]) -> None:
             coming[above] += needs
     for told in preempt:
         study = state.study(told.study)
-        _must(study is not None and study.queue not in {None, told.queue}, f"{told} is of the queue itself")
+        must(study is not None and study.queue not in {None, told.queue}, f"{told} is of the queue itself")
         theirs, mine = _path_of(state, study.queue if study is not None else None), _path_of(state, told.queue)
         for name in (each for each in theirs if each not in mine):
             left, guaranteed = _left(state, name, gone[name]), _guaranteed(state, name)
             # The last one of them may have been borrowed in part.
-            _must(left + largest[name] > guaranteed, f"{told} leaves {name} {left} GPUs of {guaranteed}")
+            must(left + largest[name] > guaranteed, f"{told} leaves {name} {left} GPUs of {guaranteed}")
         due = next(each for each in reversed(mine) if each not in theirs)
         used = _left(state, due, gone[due]) + coming[due]
-        _must(round(used - _guaranteed(state, due), 4) <= 0, f"{due} would have more than it is guaranteed")
+        must(round(used - _guaranteed(state, due), 4) <= 0, f"{due} would have more than it is guaranteed")
         others = [each for each in preempt if each.trial == told.trial and each is not told]
-        _must(not _is_enough(state, told, others), f"{told} has not to go beside {others}")
+        must(not _is_enough(state, told, others), f"{told} has not to go beside {others}")
 
 
 def _left(state: ClusterState, name: str, gone: float) -> float:
@@ -161,26 +161,22 @@ def _guaranteed(state: ClusterState, name: str) -> float:
 
 def _is_enough(state: ClusterState, told: Preempt, others: list[Preempt]) -> bool:
     """Whether what others give back is enough for the trial for which this one is to go, too."""
-    held, books = state.giving.leaving[told.study, told.index].held, state.inventory
+    mine, books = state.giving.leaving[told.study, told.index], state.inventory
+    held = mine.held
     # Pods of others may have come to the node after places on it were given: those places have to go as well.
     over: list[float] = [books.left(held.node, held.resource)]
     over += [books.part_left(held.node, held.resource, device) for device in held.devices]
     gives = sum(state.giving.leaving[each.study, each.index].held.gpus for each in others)
     views = [_view(state, each.study, each.index) for each in others]
     cpu, memory = books.spare(held.node)
-    here = {leaving.trial for leaving in state.giving.leaving.values() if leaving.held.node == held.node}
-    for trial in here - {told.trial}:
-        promised = _view(state, *_trial_of(trial))
+    here = {leaving.trial: leaving for leaving in state.giving.leaving.values() if leaving.held.node == held.node}
+    for other in (leaving for trial, leaving in here.items() if trial != told.trial):
+        promised = _view(state, other.study, other.number)
         cpu, memory = cpu - promised.cpu, memory - promised.memory
-    wanted = _view(state, *_trial_of(told.trial))
+    wanted = _view(state, mine.study, mine.number)
     fits = wanted.cpu <= cpu + sum(view.cpu for view in views)
     fits &= wanted.memory <= memory + sum(view.memory for view in views)
     return fits and gives >= told.gpus + max(0.0, -min(over)) - 1e-6
-
-
-def _trial_of(name: str) -> tuple[str, int]:
-    study, _, index = name.rpartition("-")
-    return study, int(index)
 
 
 def _view(state: ClusterState, study: str, index: int) -> StudyView:
@@ -197,8 +193,3 @@ def _path_of(state: ClusterState, name: str | None) -> list[str]:
 
 def _queue(study: Object) -> str:
     return str(study["spec"].get("queue", _DEFAULT))
-
-
-def _must(holds: bool, broken: str) -> None:
-    if not holds:
-        raise Violation(broken)

@@ -10,7 +10,7 @@ from tuneyard_api.common import epoch_seconds
 from tuneyard_api.study import StudyStatus
 from tuneyard_api.trial import Phase, TrialStatus
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
-from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
+from tuneyard_operator.worlds.simulation.kernel import Kernel, must
 from tuneyard_operator.worlds.simulation.plans import Plan
 from tuneyard_operator.worlds.simulation.schedulers import SCHEDULER
 from tuneyard_operator.worlds.simulation.strategies import Strategies
@@ -19,7 +19,6 @@ from tuneyard_operator.worlds.simulation.world import OPERATOR
 
 LATE: Final = 15.0
 """Seconds after the end of a study in which something under way may still come to be, only to be collected."""
-ACTIVE: Final = frozenset({Phase.PLACED, Phase.RUNNING})
 _OVER: Final = frozenset({"Complete", "Failed"})
 _STEPS: Final = {
     (Phase.PLACED, Phase.RUNNING),
@@ -165,7 +164,7 @@ class Records:
         if by == SCHEDULER:
             self._placed(name, old, new, was, now)
         elif step == 1:
-            must(was in ACTIVE and now is Phase.PENDING, f"{name}: a retry goes from {was} to {now}")
+            must(was.has_place and now is Phase.PENDING, f"{name}: a retry goes from {was} to {now}")
             must(len(attempts) == new["attempt"], f"{name}: a retry without a record of what it retries")
         elif now.terminal:
             self._trial_ended(name, was, now, after)
@@ -173,7 +172,7 @@ class Records:
             must(step == 0 and (was, now) in _STEPS, f"{name} went from {was} to {now} (attempt {new.get('attempt')})")
 
     def _placed(self, name: str, old: Object, new: Object, was: Phase, now: Phase) -> None:
-        if was in ACTIVE:
+        if was.has_place:
             taken_back = {**old, "placement": {**old["placement"], "reclaim": new["placement"].get("reclaim")}}
             must(new == taken_back, f"{name}: the scheduler changed more than to take its place back")
             must("reclaim" not in old["placement"], f"{name}: its place was taken back twice")
@@ -189,7 +188,7 @@ class Records:
     def _trial_ended(self, name: str, was: Phase, now: Phase, trial: Object) -> None:
         new = trial["status"]
         attempts = new.get("attempts") or []
-        number = new.get("attempt", 0) + (was in ACTIVE)
+        number = new.get("attempt", 0) + (was.has_place)
         must(len(attempts) == number, f"{name} ended with {len(attempts)} recorded attempts of {number}")
         must("completionTime" in new and bool(new.get("conditions")), f"{name} ended without saying so")
         if new.get("reason") == "EarlyStopped":
@@ -199,16 +198,6 @@ class Records:
             must(new.get("value") is not None and "loss" in new["observation"]["metrics"], f"{name}: no observation")
         else:
             must(bool(new.get("reason") and new.get("message")), f"{name} is {now} without reason or message")
-
-
-def must(holds: bool, broken: str) -> None:
-    """See that something holds.
-
-    Raises:
-        Violation: it does not.
-    """
-    if not holds:
-        raise Violation(broken)
 
 
 def study_of(trial: Object) -> str:

@@ -9,7 +9,7 @@ from tuneyard_api.fidelity import FidelitySpec
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.cluster import Cluster
-from tuneyard_operator.worlds.simulation.kernel import Kernel, Violation
+from tuneyard_operator.worlds.simulation.kernel import Kernel, must
 from tuneyard_strategy.contract import TrialRecord
 from tuneyard_strategy.stopping import Verdict
 
@@ -50,14 +50,14 @@ class Verdicts:
                 self._sentences.pop(key, None)
             if state.spec.early_stopping is None and state.spec.fidelity is not None:
                 expected = _is_stopped(verdict, list(known.values()), state.spec.fidelity)
-                _must(verdict.stop == expected, f"{trial.name}: {verdict}, and by the rule {expected}")
+                must(verdict.stop == expected, f"{trial.name}: {verdict}, and by the rule {expected}")
 
     def ended(self, trial: Object) -> None:
         """A trial is on record as stopped early."""
         name, status, uid = trial["metadata"]["name"], trial["status"], trial["metadata"]["uid"]
-        _must((uid, status["judged"]) in self._stops, f"{name} was stopped at {status['judged']}, and nobody said so")
+        must((uid, status["judged"]) in self._stops, f"{name} was stopped at {status['judged']}, and nobody said so")
         value = status["observation"]["metrics"]["loss"]
-        _must(value == status["value"], f"{name}: value {status['value']} and observation {value}")
+        must(value == status["value"], f"{name}: value {status['value']} and observation {value}")
 
     def look(self) -> None:
         """Whether a trial runs on long after it was decided to stop it."""
@@ -73,7 +73,7 @@ class Verdicts:
             # A verdict that was lost with the operator's memory comes again with the next report.
             longest = self._longest + 2 * pod.program.seconds / max(1, pod.program.epochs)
             ran = self._kernel.now - max(since, pod.machine.changed)
-            _must(ran < longest, f"{pod.name} runs on {ran:.0f} s after it was decided to stop it")
+            must(ran < longest, f"{pod.name} runs on {ran:.0f} s after it was decided to stop it")
 
 
 def _is_stopped(verdict: Verdict, records: list[TrialRecord], fidelity: FidelitySpec) -> bool:
@@ -85,8 +85,3 @@ def _is_stopped(verdict: Verdict, records: list[TrialRecord], fidelity: Fidelity
     ]
     better = sum(each < (verdict.value, verdict.index) for each in values)
     return better >= max(1, len(values) // fidelity.factor)
-
-
-def _must(holds: bool, broken: str) -> None:
-    if not holds:
-        raise Violation(broken)
