@@ -198,6 +198,7 @@ class LocalWorld:
         part = float(placement.get("gpus") or 0)
         told = limits.environment(part, placement.get("memory"), of_visible=part) if 0 < part < 1 else {}
         given = render.values(state.spec, trial.rung, trial.parameters)
+        told |= render.measuring(state.spec, placement)
         what = program.program(state.spec, state.name, *key, given, cwd, told)
         lease = self._lease(*key, placement, state.object)
         if lease is None:

@@ -61,7 +61,6 @@ def program(
     told = render.environment(study, index, attempt, parameters) | dict(more or {})
     render.fill_container(container, parameters, told)
     env = base_environment(os.environ)
-    env |= render.measuring(spec, {"gpus": 1})  # only whole GPUs are lent here
     declared = _declared(container["env"], env)
     argv = [expand(part, declared) for part in [*(container.get("command") or []), *(container.get("args") or [])]]
     env |= declared

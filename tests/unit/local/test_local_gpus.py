@@ -249,3 +249,14 @@ async def test_what_others_hold_is_left_to_them(laptop, report_x, until, strange
     assert laptop.starts == []
     stranger.kill()
     assert await run is Ending.COMPLETE
+
+
+async def test_a_trial_on_a_part_measures_its_own_use_only(laptop):
+    """Whole GPUs until it is known how much a trial needs of one; then a part for each."""
+    told = 'echo "${TUNEYARD_GPU_FRACTION:-1} $TUNEYARD_MEASURE_GPU" >>told'
+    report = 'echo "{\\"score\\": ${x}, \\"tuneyard/gpu_peak_mib\\": 5000}" >"$TUNEYARD_TERMINATION_FILE"'
+    study = laptop.create(f"{told}; sleep 0.4; {report}", gpu={"memory": "auto"}, trials={"max": 10, "parallel": 1})
+    assert await laptop.run(study, laptop.machine(ALIKE)) is Ending.COMPLETE
+    lines = (laptop.folder / "told").read_text().splitlines()
+    assert {line.split()[1] for line in lines if line.startswith("1 ")} == {"whole"}
+    assert {line.split()[1] for line in lines if line.startswith("0.")} == {"part"}
