@@ -28,25 +28,26 @@ def test_a_trial_that_does_worse_is_stopped_and_its_gpu_goes_to_the_next(studies
         )
     )
     running = until(lambda: len(pods := live(studies)) == 2 and pods, "two pods")
-    first, second = sorted(running, key=lambda pod: int(pod["metadata"]["labels"]["tuneyard.dev/index"]))
+    first, second = sorted(running, key=index)  # any two of the three: who is heard of first gets a place first
+    (last,) = {0, 1, 2} - {index(first), index(second)}
     env = {entry["name"]: entry.get("value") for entry in first["spec"]["containers"][0]["env"]}
     assert env["TUNEYARD_PARAM_epochs"] == "9"
     say(studies, stack, first, 0, 0.1)
-    judged = until(lambda: studies.trials("early")[0]["status"].get("judged"), "the first is let go on")
+    judged = until(lambda: status_of(studies, index(first)).get("judged"), "the first is let go on")
     assert judged == 1
     begun = time.monotonic()
     say(studies, stack, second, 0, 0.5)
-    stopped = until(lambda: (s := studies.trials("early")[1]["status"])["phase"] == "Stopped" and s, "it is stopped")
+    stopped = until(lambda: (s := status_of(studies, index(second)))["phase"] == "Stopped" and s, "it is stopped")
     print(f"on record {time.monotonic() - begun:.2f} s after the report")
     assert (stopped["reason"], stopped["value"], stopped["judged"]) == ("EarlyStopped", 0.5, 1)
     assert stopped["message"] == (
         "0.5 at fidelity 1 is number 2 of the 2 trials that came so far; asha lets the best one in 3 go on"
     )
-    third = until(lambda: [p for p in live(studies) if index(p) == 2][:1], "the third trial runs in its place")[0]
+    third = until(lambda: [p for p in live(studies) if index(p) == last][:1], "the third trial runs in its place")[0]
     print(f"the next one runs {time.monotonic() - begun:.2f} s after the report")
     say(studies, stack, third, 0, 0.6)
-    until(lambda: studies.trials("early")[2]["status"]["phase"] == "Stopped", "the third is stopped, too")
-    until(lambda: [index(pod) for pod in live(studies)] == [0], "their pods are gone")
+    until(lambda: status_of(studies, last)["phase"] == "Stopped", "the third is stopped, too")
+    until(lambda: [index(pod) for pod in live(studies)] == [index(first)], "their pods are gone")
     status = studies.status("early")
     assert "best" not in status, "of all of the fidelity there is no result yet"
     assert (status["trials"]["failed"], status["trials"]["infeasible"]) == (0, 0)
@@ -54,6 +55,11 @@ def test_a_trial_that_does_worse_is_stopped_and_its_gpu_goes_to_the_next(studies
 
 def index(pod: Object) -> int:
     return int(pod["metadata"]["labels"]["tuneyard.dev/index"])
+
+
+def status_of(studies: Studies, number: int) -> Object:
+    status: Object = studies.trials("early")[number]["status"]
+    return status
 
 
 def live(studies: Studies) -> list[Object]:
