@@ -69,7 +69,8 @@ class _Entry:
     pools: dict[str, _Pool] = field(default_factory=dict)
     cpu: float = 0.0
     memory: float = 0.0
-    selections: set[NodeNeeds] = field(default_factory=set)
+    filed: dict[str, dict[NodeNeeds, FreeIndex]] = field(default_factory=dict)
+    """Where each of its resources is kept in order, by the selections that it is in."""
 
     def pool(self, resource: str) -> _Pool:
         return self.pools.setdefault(resource, _Pool())
@@ -215,12 +216,16 @@ class Inventory:
 
     def offers(self, request: GpuRequest, needs: NodeNeeds = ANY_NODE) -> list[Offer]:
         """The kinds of GPUs that can serve the request, on nodes that take new pods and that its template accepts."""
-        offers = [
-            Offer(resource, kind, free, found)
-            for (resource, kind), free in self._selected(needs).items()
-            if len(free) and (found := portion(request, kind)) is not None
-        ]
-        return offers if offers or not request.or_whole else self.offers(request.whole(), needs)
+
+        def find() -> list[Offer]:
+            offers = [
+                Offer(resource, kind, free, found)
+                for (resource, kind), free in self._selected(needs).items()
+                if len(free) and (found := portion(request, kind)) is not None
+            ]
+            return offers if offers or not request.or_whole else self.offers(request.whole(), needs)
+
+        return self.until_nodes_change((request, needs, "offers"), find)
 
     def least(self, request: GpuRequest, needs: NodeNeeds = ANY_NODE) -> float:
         """How many GPUs the request takes, where it takes the least; what it asks for, where no node can serve it."""
@@ -255,8 +260,10 @@ class Inventory:
             if len(self._classes) >= _CLASSES:
                 oldest = next(iter(self._classes))
                 del self._classes[oldest]
+                self._remembered.clear()  # offers of nodes that are kept in order no more
                 for entry in self._entries.values():
-                    entry.selections.discard(oldest)
+                    for filed in entry.filed.values():
+                        filed.pop(oldest, None)
             found = self._classes[needs] = {}
             for entry in self._entries.values():
                 if entry.node is not None:
@@ -266,13 +273,14 @@ class Inventory:
 
     def _join(self, entry: _Entry, node: Node, needs: NodeNeeds) -> None:
         if node.ready and node.schedulable and needs.accepts(node.name, node.labels, node.taints):
-            entry.selections.add(needs)
-            for resource in node.capacity:
-                self._file(entry, resource, (needs,))
+            for resource in (each for each, units in node.capacity.items() if units):
+                index = self._classes[needs].setdefault((resource, node.kind(resource)), FreeIndex())
+                entry.filed.setdefault(resource, {})[needs] = index
+                self._file(entry, resource, (index,))
 
-    def _file(self, entry: _Entry, resource: str, selections: Iterable[NodeNeeds] | None = None) -> None:
-        node = entry.node
-        if node is None or not node.capacity.get(resource):
+    def _file(self, entry: _Entry, resource: str, indexes: Iterable[FreeIndex] | None = None) -> None:
+        node, filed = entry.node, entry.filed.get(resource)
+        if node is None or not filed:
             return
         pool = entry.pools.get(resource)
         free = entry.left(resource) - (pool.kept if pool is not None else 0)
@@ -284,19 +292,15 @@ class Inventory:
             # are there, what is free of one GPU may be meant for a pod that is booked on another.
             free, parts = free - math.ceil(over), None
         divides = pool is None or not pool.broken
-        key = resource, node.kind(resource)
-        for needs in entry.selections if selections is None else selections:
-            self._classes[needs].setdefault(key, FreeIndex()).set(node.name, free, parts, divides=divides)
+        for index in filed.values() if indexes is None else indexes:
+            index.set(node.name, free, parts, divides=divides)
 
     def _unfile(self, entry: _Entry) -> None:
         if entry.node is None:
             return
-        for needs in entry.selections:
-            for resource in entry.node.capacity:
-                index = self._classes[needs].get((resource, entry.node.kind(resource)))
-                if index is not None:
-                    index.remove(entry.node.name)
-        entry.selections.clear()
+        for index in (each for filed in entry.filed.values() for each in filed.values()):
+            index.remove(entry.node.name)
+        entry.filed.clear()
 
     def _drop_blank(self, name: str, entry: _Entry) -> None:
         for resource in [resource for resource, pool in entry.pools.items() if pool.blank]:

@@ -28,8 +28,8 @@ def rank(study: StudyBook, view: StudyView, now: float) -> float:
 
 def waited(study: StudyBook, now: float) -> float:
     """For how long the study's next trial could have had a place, and none of its trials got one."""
-    index = next(study.turns(), None)
-    trial = study.trials[index].view if index is not None else None
+    turn = study.ready.smallest()
+    trial = study.trials[turn[1]].view if turn is not None else None
     if trial is None or not trial.since:
         return 0.0
     return max(0.0, now - max(trial.since, trial.not_before or 0.0, study.last_place))
