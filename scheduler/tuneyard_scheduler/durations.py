@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 WINDOW: Final = 64
 """So many attempts are remembered, those that ended last: a search that comes to like larger models is followed."""
 TYPICAL: Final = 0.5
+LIKELY: Final = 0.75
+"""The quantile for when a node has room: that is when the last of several has ended, and one of them takes long."""
 CAUTIOUS: Final = 0.9
 """The quantile for promises to others: nine of ten attempts end before."""
 _OVERDUE: Final = 1.5

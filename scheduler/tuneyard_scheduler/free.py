@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
 from tuneyard_scheduler.devices import amount
@@ -33,6 +33,9 @@ class FreeIndex:
 
     def __len__(self) -> int:
         return len(self._at)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._at)
 
     def __contains__(self, name: object) -> bool:
         return name in self._at

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from tuneyard_scheduler import expected
 from tuneyard_scheduler.books import Reservation, StudyBook
-from tuneyard_scheduler.durations import TYPICAL
+from tuneyard_scheduler.durations import LIKELY, TYPICAL
 from tuneyard_scheduler.inventory import Offer
 from tuneyard_scheduler.policies import DEFAULT, Policies
 from tuneyard_scheduler.policies.quota import over_limit
@@ -147,7 +147,7 @@ class _Estimates:
 
     def _room_on(self, held: Reservation, view: StudyView, offers: list[Offer]) -> float | None:
         """When the node has room that is kept, as it looks now."""
-        known = expected.ends(self._state, held.node, held.resource, self._now, TYPICAL)
+        known = expected.ends(self._state, held.node, held.resource, self._now, LIKELY)
         offer = next((offer for offer in offers if offer.resource == held.resource), None)
         at = expected.room(self._state, held.node, offer, view, known) if offer is not None else None
         return None if at == math.inf else at

@@ -271,6 +271,11 @@ class ClusterState:
         """GPUs of a node that pods hold that are no trial's."""
         return self._foreign.get((node, resource), 0)
 
+    def ours(self, node: str, resource: str) -> float:
+        """GPUs of a node that trials can have, if no other trial has any."""
+        known = self.inventory.node(node)
+        return known.capacity.get(resource, 0) - self.foreign(node, resource) if known is not None else 0.0
+
     def sharers(self, node: str, resource: str) -> Iterator[TrialView]:
         """The trials on record that have parts of a node's GPUs."""
         at = node, resource

@@ -9,8 +9,9 @@ others' places: with it the queue would be above its guarantee again.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Final
@@ -80,16 +81,23 @@ class _Plan:
         self._state = state
         self._prospect = Prospect(state)
         self._studies: defaultdict[str, list[StudyBook]] | None = None
+        self._hopeless: set[Hashable] = set()
+        """Requests for which nobody can be stopped, as long as nobody else is."""
 
     def find(self, queue: QueueBook, view: StudyView) -> tuple[Need | None, list[Victim]]:
         """Whom to stop for a further trial of this study, where it takes the least; None where nobody can, or need be.
 
         What it takes of a GPU may depend on the kind, as with memory; so does what its queue has a right to.
         """
+        aside = self._state.inventory.aside
+        request = queue.name, view.gpu, view.needs, view.cpu, view.memory, view.priority, aside
+        if request in self._hopeless:
+            return None, []
         offers = self._state.inventory.offers(view.gpu, view.needs) if view.gpu is not None else []
         by_charge: defaultdict[float, list[Offer]] = defaultdict(list)
         for offer in offers:
-            by_charge[offer.portion.gpus].append(offer)
+            if any(self._could_hold(node, offer, view) for node in offer.free):
+                by_charge[offer.portion.gpus].append(offer)
         for gpus, alike in sorted(by_charge.items()):
             for need in self._needs(queue, view, gpus, alike):
                 victims = self._victims(need, view)
@@ -97,7 +105,15 @@ class _Plan:
                     return None, []
                 if victims:
                     return need, victims
+        self._hopeless.add(request)
         return None, []
+
+    def _could_hold(self, node: str, offer: Offer, view: StudyView) -> bool:
+        """Whether a trial of the study would fit the node if no other one were there."""
+        known, portion = self._state.inventory.node(node), offer.portion
+        if known is None or self._state.ours(node, offer.resource) < max(portion.units, portion.share):
+            return False
+        return view.cpu <= (known.cpu or math.inf) and view.memory <= (known.memory or math.inf)
 
     def _victims(self, need: Need, view: StudyView) -> list[Victim] | None:
         """Whom to stop: empty where nobody can be, None where nobody need be."""
@@ -208,6 +224,7 @@ class _Plan:
 
     def tell(self, victims: list[Victim], need: Need, trial: str) -> list[Preempt]:
         """Decide it, and reckon with it from now on."""
+        self._hopeless.clear()
         told = [Preempt(v.study, v.trial, v.attempt, need.queue.name, trial, need.gpus) for v in victims]
         for each, victim in zip(told, victims, strict=True):
             self._state.preempt(each)

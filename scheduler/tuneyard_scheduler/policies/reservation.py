@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from tuneyard_scheduler import expected
 from tuneyard_scheduler.books import Reservation, StudyBook
 from tuneyard_scheduler.devices import GpuRequest
-from tuneyard_scheduler.durations import CAUTIOUS, TYPICAL
+from tuneyard_scheduler.durations import CAUTIOUS, LIKELY
 from tuneyard_scheduler.inventory import Offer
 from tuneyard_scheduler.policies import nodes
 from tuneyard_scheduler.policies.nodes import Spot
@@ -80,15 +80,15 @@ def standing(state: ClusterState) -> Reservation | None:
 
 def _can_have_room(state: ClusterState, held: Reservation, view: StudyView) -> bool:
     """Whether the node would have room if all trials on it ended, and what they give back is promised to nobody."""
-    offer, node = _offer(state, held, view), state.inventory.node(held.node)
-    if offer is None or node is None or state.giving.leaving_from(held.node, held.resource):
+    offer = _offer(state, held, view)
+    if offer is None or state.giving.leaving_from(held.node, held.resource):
         return False
-    ours = node.capacity.get(held.resource, 0) - state.foreign(held.node, held.resource)
     emptied = expected.Emptying(state, held.node, held.resource)
-    for end in expected.ends(state, held.node, held.resource, 0.0, TYPICAL):
+    for end in expected.ends(state, held.node, held.resource, 0.0, LIKELY):
         emptied.end(end)
     narrow = view.cpu > emptied.cpu or view.memory > emptied.memory
-    return ours >= max(offer.portion.units, offer.portion.share) and not narrow
+    enough = state.ours(held.node, held.resource) >= max(offer.portion.units, offer.portion.share)
+    return enough and not narrow
 
 
 def _offer(state: ClusterState, held: Reservation, view: StudyView) -> Offer | None:
@@ -230,7 +230,7 @@ class _Search:
             return None  # what falls free there is promised
         known = self._ends.get((node, resource))
         if known is None:
-            known = self._ends[node, resource] = expected.ends(self._state, node, resource, self._now, TYPICAL)
+            known = self._ends[node, resource] = expected.ends(self._state, node, resource, self._now, LIKELY)
         if patient and (not known or known[0].at == math.inf):
             return None
         at = expected.room(self._state, node, offer, view, known)

@@ -294,8 +294,11 @@ class TestNodes:
         bench.queue("b", guaranteed=2)
         run(bench, "default", [1], "n1")
         run(bench, "default", [1], "n2", first=1)
-        bench.study("ns/b", 2, trials=1, queue="b")
+        for name in ("ns/b", "ns/c"):
+            bench.study(name, 2, trials=1, queue="b")
         assert bench.preempted() == []
+        bench.study("ns/d", 1, trials=1, queue="b")
+        assert bench.preempted() == ["ns/default-1 for ns/d-0"], "who can be helped is, whoever cannot stands before"
 
     @pytest.mark.parametrize(
         "fields", [{"model": "T4"}, {"ready": False}, {"schedulable": False}], ids=["model", "lost", "closed"]
