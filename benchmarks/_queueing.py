@@ -236,7 +236,7 @@ class Simulator:
         if study is None or study.view is None or queue is None or not study.ready:
             return False
         gpus = self._jobs[key].gpus
-        within = all(each.limit is None or each.used + gpus <= each.limit for each in queue.path())
+        within = all(each.limit is None or each.used + gpus <= each.limit for each in queue.path)
         return within and study.attempts < study.view.parallel
 
     def _note_owed(self) -> None:

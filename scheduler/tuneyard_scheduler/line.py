@@ -33,7 +33,7 @@ class Line:
         self._now = now
         self._heaps: dict[str, list[_Entry]] = {_TOP: []}
         # From the leaves up: where a queue stands depends on what its next trial needs.
-        for queue in sorted(self._join(), key=lambda each: -len(list(each.path()))):
+        for queue in sorted(self._join(), key=lambda each: -len(each.path)):
             heapq.heapify(self._heaps[queue.name])
             self._above(queue).append(self._place(queue))
         heapq.heapify(self._heaps[_TOP])
@@ -53,7 +53,7 @@ class Line:
         queue = self._state.queue_of(study)
         assert queue is not None, "a study in line has a queue"
         self._move(self._heaps[queue.name], self._place(study) if stays else None)
-        for each in queue.path():
+        for each in queue.path:
             self._move(self._above(each), self._place(each) if self._heaps[each.name] else None)
 
     def _join(self) -> list[QueueBook]:
@@ -64,7 +64,7 @@ class Line:
             if study.view is None or queue is None:
                 continue
             if queue.name not in found:
-                found |= {each.name: each for each in queue.path()}
+                found |= {each.name: each for each in queue.path}
             self._heaps.setdefault(queue.name, []).append(self._place(study))
         return list(found.values())
 

@@ -117,7 +117,7 @@ class _Estimates:
             return None
         missing = full.used + gpus - full.limit
         for end in self._ends:
-            if end.queue is not None and full in end.queue.path():
+            if end.queue is not None and full in end.queue.path:
                 missing -= end.gpus
                 if missing <= _ROUNDING:
                     return end.at

@@ -45,7 +45,7 @@ class Prospect:
                 node.take(max(1, int(needs)))
 
     def _charge(self, queue: QueueBook | None, gpus: float) -> None:
-        for each in queue.path() if queue is not None else ():
+        for each in queue.path if queue is not None else ():
             self._used[each.name] = amount(self._used[each.name] + gpus)
 
     def _pod(self, node: str, study: StudyBook | None, index: int, sign: int) -> None:

@@ -62,7 +62,7 @@ def _unkept(tree: QueueTree, queue: QueueBook, capacity: float) -> Refusal | Non
             f"{above.guaranteed:g}; lower spec.guaranteed of them, or raise that of '{above.name}'"
         )
         return Refusal(QueueReason.ABOVE_PARENT, said)
-    tight = next((each for each in queue.path() if each.limit is not None and each.limit < queue.guaranteed), None)
+    tight = next((each for each in queue.path if each.limit is not None and each.limit < queue.guaranteed), None)
     if tight is not None:
         said = (
             f"{queue.guaranteed:g} GPUs are more than the limit of GpuQueue '{tight.name}' ({tight.limit:g}); "

@@ -18,8 +18,8 @@ class QueueBook:
     """One queue: its place in the tree, and what it takes. GPUs are numbers: a part of one counts as a part."""
 
     __slots__ = (
-        "children", "guaranteed", "last_place", "name", "own_pending", "own_used", "parent", "pending", "problem",
-        "promised", "used", "view",
+        "children", "guaranteed", "last_place", "name", "own_pending", "own_used", "parent", "path", "pending",
+        "problem", "promised", "used", "view",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -27,6 +27,8 @@ class QueueBook:
         self.view: QueueView | None = None
         """None: studies name it, and it does not exist."""
         self.parent: QueueBook | None = None
+        self.path: tuple[QueueBook, ...] = (self,)
+        """This queue, its parent, and so on up to the top."""
         self.children: list[QueueBook] = []
         self.problem: Refusal | None = None
         """Why none of its trials may start until somebody mends the queues."""
@@ -57,17 +59,10 @@ class QueueBook:
         """GPUs in use beyond the guarantee."""
         return max(0.0, amount(self.used - self.guaranteed))
 
-    def path(self) -> Iterator[QueueBook]:
-        """This queue, its parent, and so on up to the top."""
-        queue: QueueBook | None = self
-        while queue is not None:
-            yield queue
-            queue = queue.parent
-
     def path_beside(self, other: QueueBook) -> list[QueueBook]:
         """This queue, and those above it that are not above another one: the last one is compared with the other's."""
-        above = set(other.path())
-        return [each for each in self.path() if each not in above]
+        above = set(other.path)
+        return [each for each in self.path if each not in above]
 
 
 class QueueTree:
@@ -110,13 +105,13 @@ class QueueTree:
         book = self._book(name)
         book.own_used = amount(book.own_used + used)
         book.own_pending += pending
-        for queue in book.path():
+        for queue in book.path:
             queue.used = amount(queue.used + used)
             queue.pending += pending
 
     def note_place(self, name: str, at: float) -> None:
         """A study of a queue got a place."""
-        for queue in self._book(name).path():
+        for queue in self._book(name).path:
             queue.last_place = max(queue.last_place, at)
 
     def _book(self, name: str) -> QueueBook:
@@ -125,7 +120,7 @@ class QueueTree:
     def _grow(self) -> None:
         """Build the tree anew: links, guarantees and sums."""
         for book in self._books.values():
-            book.parent, book.children, book.problem = None, [], None
+            book.parent, book.children, book.problem, book.path = None, [], None, (book,)
             book.used, book.pending = book.own_used, book.own_pending
             book.guaranteed = book.promised = 0.0
         for book in self._books.values():
@@ -179,5 +174,6 @@ class QueueTree:
                 if book.problem is not None:
                     said = f"its parent '{book.name}' cannot be used: {book.problem.message}"
                     child.problem = Refusal(QueueReason.PARENT_NOT_READY, said)
+                child.path = (child, *book.path)
                 order.append(child)
         return order

@@ -33,7 +33,7 @@ def _closed(queue: QueueBook, view: StudyView) -> Refusal | None:
             f"GpuQueue '{queue.name}' has parts, and trials are of one of these; write it as spec.queue of the study: "
             f"{parts}",
         )
-    for each in queue.path():
+    for each in queue.path:
         if each.view is not None and each.view.namespaces is not None and view.namespace not in each.view.namespaces:
             return Refusal(
                 Reason.QUEUE_NOT_ALLOWED,
@@ -56,14 +56,12 @@ def _full(queue: QueueBook, view: StudyView) -> Refusal | None:
 
 def over_limit(queue: QueueBook, gpus: float) -> QueueBook | None:
     """The queue itself, or the nearest one above it, whose limit does not allow this many GPUs more."""
-    return next(
-        (each for each in queue.path() if each.limit is not None and amount(each.used + gpus) > each.limit), None
-    )
+    return next((each for each in queue.path if each.limit is not None and amount(each.used + gpus) > each.limit), None)
 
 
 def headroom(queue: QueueBook | None) -> tuple[QueueBook | None, float]:
     """How many GPUs more the queue's trials may have, and the queue (it, or one above it) that allows the fewest."""
-    limited = (each for each in (queue.path() if queue is not None else ()) if each.limit is not None)
+    limited = (each for each in (queue.path if queue is not None else ()) if each.limit is not None)
     rooms = [(amount((each.limit or 0.0) - each.used), each) for each in limited]
     room, tightest = min(rooms, key=lambda found: found[0], default=(math.inf, None))
     return tightest, room

@@ -52,7 +52,7 @@ def least_advanced_borrowers(state: ClusterState, waiting: Iterable[Waiting], mo
         queue = state.queue_of(study)
         if queue is None or queue.view is None or queue.view.reclaim == "Never":
             continue
-        if all(each.used >= each.guaranteed for each in queue.path()):
+        if all(each.used >= each.guaranteed for each in queue.path):
             continue
         held = state.reservation if each.reason == Reason.HELD else None
         state.inventory.aside = held.node if held is not None else None
@@ -235,7 +235,7 @@ class _Plan:
 
     def _needs(self, queue: QueueBook, view: StudyView, gpus: float, offers: list[Offer]) -> Iterator[Need]:
         """What a further trial needs that takes so many GPUs, in the ways to be tried; none where there is no right."""
-        path = list(queue.path())
+        path = queue.path
         excess = {
             each.name: amount(self._prospect.used(each) + gpus - each.limit) for each in path if each.limit is not None
         }
@@ -263,7 +263,7 @@ class _Plan:
             queue = self._state.queues.get(name)
             assert queue is not None, "a queue that is charged is known"
             path = need.queue.path_beside(queue)
-            if not path or (need.within is not None and need.within not in queue.path()):
+            if not path or (need.within is not None and need.within not in queue.path):
                 continue
             excess = [(self._prospect.used(q) - q.guaranteed) / q.weight for q in queue.path_beside(need.queue)]
             if all(above > 0 for above in excess) and (need.beyond or self._is_due(path[-1], need.gpus)):
@@ -311,7 +311,7 @@ class _Plan:
                 excess = amount(self._prospect.used(each) - freed_now[each.name] - each.guaranteed)
                 if excess <= 0 or (excess < victim.gpus and not need.partly):
                     return False
-            for each in holder.path():
+            for each in holder.path:
                 freed_now[each.name] += victim.gpus
         freed.update(freed_now)
         return True

@@ -115,7 +115,7 @@ def test_limits_and_idle_gpus(nodes: list[int], tree: list[QueueView], arrivals:
         play.settle()
         most = max(play.state.inventory.left(f"n{n}", GPU) for n in range(len(nodes)))
         for queue, gpus in play.waiting():
-            within = all(each.limit is None or each.used + gpus <= each.limit for each in queue.path())
+            within = all(each.limit is None or each.used + gpus <= each.limit for each in queue.path)
             assert not within or gpus > most, f"{gpus} GPUs are idle beside a trial of {queue.name}"
 
 
@@ -138,7 +138,7 @@ def could_give(other: QueueBook, queue: QueueBook) -> bool:
 
     Where they meet, the queue (or the whole that it is a part of) is to be guaranteed one more.
     """
-    mine, theirs = list(queue.path()), list(other.path())
+    mine, theirs = queue.path, other.path
     gains = [each for each in mine if each not in theirs]
     gives = [each for each in theirs if each not in mine]
     due = bool(gains) and gains[-1].used + 1 <= gains[-1].guaranteed
@@ -165,7 +165,7 @@ def test_no_borrower_stands_in_the_way(gpus: int, tree: list[QueueView], arrival
 
 def is_in_the_way(other: QueueBook, queue: QueueBook, freed: int, needs: int) -> bool:
     """Whether a trial of a queue that borrows holds what another queue is guaranteed and may have."""
-    mine, theirs = list(queue.path()), list(other.path())
+    mine, theirs = queue.path, other.path
     gains = [each for each in mine if each not in theirs]
     gives = [each for each in theirs if each not in mine]
     due = bool(gains) and gains[-1].used + needs <= gains[-1].guaranteed

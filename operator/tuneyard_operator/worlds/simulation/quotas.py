@@ -188,7 +188,7 @@ def _view(state: ClusterState, study: str, index: int) -> StudyView:
 
 def _path_of(state: ClusterState, name: str | None) -> list[str]:
     queue = state.queues.get(name) if name is not None else None
-    return [each.name for each in queue.path()] if queue is not None else []
+    return [each.name for each in queue.path] if queue is not None else []
 
 
 def _queue(study: Object) -> str:
