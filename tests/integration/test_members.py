@@ -1,5 +1,7 @@
 """pbt on a real API server: generations are Trials that continue others, and pods are told whose state they have."""
 
+import json
+
 import pytest
 from _studies import Object, Studies, study
 
@@ -52,6 +54,11 @@ def test_a_population_is_trained_to_its_end(studies: Studies) -> None:
         assert pods[index]["TUNEYARD_CHECKPOINT_FROM"] == pods[source]["TUNEYARD_CHECKPOINT_DIR"]
         assert pods[index]["TUNEYARD_PARAM_epochs"] == str(rungs[index]["fidelity"])
     assert len({env["TUNEYARD_CHECKPOINT_DIR"] for env in pods.values()}) == 24, "each writes to a folder of its own"
+    last = status["best"]["index"]
+    shown = json.loads(studies.tuneyard(f"schedule population/{last} -o json"))
+    assert [part["to"] for part in shown] == list(range(2, rungs[last]["fidelity"] + 1, 2))
+    assert shown[-1]["trial"] == trials[last]["metadata"]["name"]
+    assert "of loss, by " in studies.tuneyard("importances population")
     wide = studies.kubectl("get", "trials", "-o", "wide").splitlines()[0].split()
     assert wide[wide.index("FIDELITY") + 1] == "CONTINUES"
 

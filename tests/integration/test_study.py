@@ -34,6 +34,7 @@ def test_a_study_runs_to_its_end_and_leaves_nothing_behind(studies: Studies) -> 
     assert condition(status, "Complete")["reason"] == "MaxTrialsReached"
     assert len(studies.objects("jobs")) == 8
 
+    assert json.loads(studies.tuneyard("best digits -o json"))["trial"] == best["metadata"]["name"]
     listed = studies.kubectl("get", "studies")
     assert "Complete" in listed
     assert "8/8" in listed
@@ -56,6 +57,8 @@ def test_several_objectives_have_a_front(studies: Studies) -> None:
     assert status["front"]["size"] == len(status["front"]["trials"]) == 7
     losses = [trial["metrics"]["loss"] for trial in status["front"]["trials"]]
     assert losses == sorted(losses)
+    front = json.loads(studies.tuneyard("pareto two -o json"))
+    assert [trial["trial"] for trial in front["trials"]] == [each["trial"] for each in status["front"]["trials"]]
     header, row = studies.kubectl("get", "study", "two").splitlines()
     assert row[header.index("FRONT") :].split()[0] == "7"
     trials = studies.trials("two")

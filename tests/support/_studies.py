@@ -1,6 +1,8 @@
 """What the tests of whole studies share: manifests, waiting, and reading what came of it."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +46,14 @@ class Studies:
         """Run kubectl in the namespace; its output, and its complaints."""
         done = self.cluster.kubectl("-n", self.namespace, *arguments, check=check, stdin=stdin)
         return done.stdout + done.stderr
+
+    def tuneyard(self, command: str) -> str:
+        """What a `tuneyard` command prints about a study of the namespace, which it reads from the API server."""
+        where = ["--namespace", self.namespace, "--kubeconfig", str(self.cluster.kubeconfig)]
+        run = [sys.executable, "-m", "tuneyard.cli", *command.split(), *where]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def apply(self, manifest: Object) -> str:
         """Apply a manifest."""

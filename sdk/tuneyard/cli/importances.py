@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from argparse import Namespace
-from functools import partial
 from typing import Any, Final
 
 from tuneyard.cli import tables, words
-from tuneyard.cli.places import find_study, opened
+from tuneyard.cli.places import read
 from tuneyard.cli.problem import Problem
-from tuneyard_api.common import UID_LABEL
 from tuneyard_api.study import StudySpec
 from tuneyard_operator.state import record
 from tuneyard_operator.trial_state import TrialState
@@ -28,7 +25,7 @@ _DOUBTFUL: Final = 0.3
 
 def importances(options: Namespace) -> int:
     """Print how much each parameter matters; or what is to be expected of each trial."""
-    study, trials = _in_cluster(options) if options.namespace or options.kubeconfig else _here(options)
+    study, trials = read(options, options.study, trials=True)
     definition = StudyDefinition.from_spec(StudySpec.model_validate(study["spec"]))
     records = [record(TrialState.from_object(trial)) for trial in trials]
     try:
@@ -46,29 +43,6 @@ def importances(options: Namespace) -> int:
     else:
         _print_importances(found)
     return 0
-
-
-def _here(options: Namespace) -> tuple[Object, list[Object]]:
-    with opened(options) as (_, store):
-        study = find_study(store, options.study)
-        return study, store.trials(study["metadata"]["uid"])
-
-
-def _in_cluster(options: Namespace) -> tuple[Object, list[Object]]:
-    from tuneyard_scheduler.kube import Kube, KubeError, pages, path  # noqa: PLC0415 - only for who has a cluster
-
-    async def read() -> tuple[Object, list[Object]]:
-        async with await Kube.connect(options.kubeconfig) as kube:
-            namespace = options.namespace or kube.namespace
-            study = await kube.request("GET", path("studies", namespace, options.study))
-            get = partial(kube.request, "GET", path("trials", namespace))
-            wanted = {"labelSelector": f"{UID_LABEL}={study['metadata']['uid']}"}
-            return study, [item async for page in pages(get, wanted) for item in page["items"]]
-
-    try:
-        return asyncio.run(read())
-    except KubeError as error:
-        raise Problem(error.message, status=1) from error
 
 
 def _print_importances(found: Explanation) -> None:

@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from tuneyard.cli import tables, words
-from tuneyard.cli.places import again, find_study, opened
+from tuneyard.cli.places import read, there, trials_of
 from tuneyard.cli.problem import Problem
 from tuneyard.cli.show import dump
 
@@ -15,15 +15,14 @@ Object = dict[str, Any]
 
 def pareto(options: Namespace) -> int:
     """Print the Pareto front."""
-    with opened(options) as (_, store):
-        study = find_study(store, options.study)
+    study, _ = read(options, options.study)
     goals = [objective for objective in study["spec"]["objectives"] if objective.get("goal")]
     if len(goals) == 1:
-        look = again(options, f"best {options.study}")
+        look = there(options, f"best {options.study}")
         raise Problem(f"study {options.study} has one objective, {goals[0]['metric']}, and so a best trial; see {look}")
     front = (study.get("status") or {}).get("front")
     if front is None:
-        look = again(options, f"get trials {options.study} -o wide")
+        look = trials_of(options, options.study)
         raise Problem(f"no trial of study {options.study} has succeeded yet; see {look}", status=1)
     if options.output == "table":
         _table(front, goals)

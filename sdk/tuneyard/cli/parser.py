@@ -63,10 +63,15 @@ def create() -> argparse.ArgumentParser:
     )
     _add_run(commands, here)
     _add_get(commands, here)
-    _add_best(commands, here)
-    _add_pareto(commands, here)
-    _add_schedule(commands, here)
-    _add_importances(commands, here)
+    anywhere = _Parser(add_help=False, parents=[here])
+    anywhere.add_argument("-n", "--namespace", metavar="NAME", help="of a study in a cluster: its namespace")
+    anywhere.add_argument(
+        "--kubeconfig", metavar="FILE", help="of a study in a cluster: the cluster (default: as kubectl finds it)"
+    )
+    _add_best(commands, anywhere)
+    _add_pareto(commands, anywhere)
+    _add_schedule(commands, anywhere)
+    _add_importances(commands, anywhere)
     _add_logs(commands, here)
     _add_queue(commands, here)
     for name, command, text in (
@@ -107,8 +112,8 @@ def _add_get(commands: Commands[_Parser], here: _Parser) -> None:
     get.add_argument("-o", "--output", choices=["table", "wide", "yaml", "json"], default="table", help="how to print")
 
 
-def _add_best(commands: Commands[_Parser], here: _Parser) -> None:
-    best = _command(commands, "best", "show:best", "print a study's best configuration and its metrics", here)
+def _add_best(commands: Commands[_Parser], anywhere: _Parser) -> None:
+    best = _command(commands, "best", "show:best", "print a study's best configuration and its metrics", anywhere)
     best.add_argument("study", metavar="STUDY", help="its name, for example digits")
     best.add_argument(
         "-o",
@@ -123,28 +128,25 @@ def _add_best(commands: Commands[_Parser], here: _Parser) -> None:
     )  # fmt: skip
 
 
-def _add_importances(commands: Commands[_Parser], here: _Parser) -> None:
+def _add_importances(commands: Commands[_Parser], anywhere: _Parser) -> None:
     text = "print how much each parameter of a study matters, by a model of its trials"
-    importances = _command(commands, "importances", "importances:importances", text, here)
+    importances = _command(commands, "importances", "importances:importances", text, anywhere)
     importances.add_argument("study", metavar="STUDY", help="its name, for example digits")
     importances.add_argument("--metric", metavar="NAME", help="for this metric (default: the one to optimise)")
     importances.add_argument("--trials", action="store_true", help="print what is to be expected of each trial instead")
     importances.add_argument("-o", "--output", choices=["table", "json"], default="table", help="how to print")
-    importances.add_argument("-n", "--namespace", metavar="NAME", help="of a study in a cluster: its namespace")
-    importances.add_argument("--kubeconfig", metavar="FILE", help="the cluster (default: as kubectl finds it)")
 
 
-def _add_pareto(commands: Commands[_Parser], here: _Parser) -> None:
-    pareto = _command(
-        commands, "pareto", "pareto:pareto", "print the trials that no other one beats, with several objectives", here
-    )
+def _add_pareto(commands: Commands[_Parser], anywhere: _Parser) -> None:
+    text = "print the trials that no other one beats, with several objectives"
+    pareto = _command(commands, "pareto", "pareto:pareto", text, anywhere)
     pareto.add_argument("study", metavar="STUDY", help="its name, for example digits")
     pareto.add_argument("-o", "--output", choices=["table", "yaml", "json"], default="table", help="how to print")
 
 
-def _add_schedule(commands: Commands[_Parser], here: _Parser) -> None:
+def _add_schedule(commands: Commands[_Parser], anywhere: _Parser) -> None:
     text = "print with which configurations a trial was trained, one after the other"
-    schedule = _command(commands, "schedule", "schedule:schedule", text, here)
+    schedule = _command(commands, "schedule", "schedule:schedule", text, anywhere)
     schedule.add_argument("trial", metavar="STUDY[/INDEX]", help="the trial, for example digits/7 (default: the best)")
     schedule.add_argument("-o", "--output", choices=["table", "yaml", "json"], default="table", help="how to print")
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from tuneyard.cli import tables, words
-from tuneyard.cli.places import again, find_study, opened
+from tuneyard.cli.places import read, there, trials_of
 from tuneyard.cli.problem import Problem
 from tuneyard.cli.show import dump
 
@@ -18,20 +18,18 @@ def schedule(options: Namespace) -> int:
     name, slash, number = options.trial.partition("/")
     if slash and not number.isdigit():
         raise Problem(f"'{options.trial}' is no trial; write STUDY/INDEX, for example digits/7, or STUDY for the best")
-    with opened(options) as (_, store):
-        study = find_study(store, name)
-        trials = {trial["spec"]["index"]: trial for trial in store.trials(study["metadata"]["uid"])}
+    study, known = read(options, name, trials=True)
+    trials = {trial["spec"]["index"]: trial for trial in known}
     fidelity = study["spec"].get("fidelity")
     if fidelity is None:
-        look = again(options, f"best {name}")
+        look = there(options, f"best {name}")
         raise Problem(f"study {name} has no fidelity, so that no trial of it goes on from another; see {look}")
     best = (study.get("status") or {}).get("best") or {"index": None}
     index = int(number) if slash else best["index"]
     if index is None:
-        look = again(options, f"get trials {name} -o wide")
-        raise Problem(f"no trial of study {name} has succeeded yet; see {look}", status=1)
+        raise Problem(f"no trial of study {name} has succeeded yet; see {trials_of(options, name)}", status=1)
     if index not in trials:
-        raise Problem(f"study {name} has no trial {index}; see {again(options, f'get trials {name}')}")
+        raise Problem(f"study {name} has no trial {index}; see {trials_of(options, name)}")
     parts = _parts(trials, index, fidelity["max"])
     if options.output == "table":
         goal = next(objective["metric"] for objective in study["spec"]["objectives"] if objective.get("goal"))

@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 from tuneyard.cli import tables, words
-from tuneyard.cli.places import again, find_study, opened
+from tuneyard.cli.places import again, find_study, opened, read, there, trials_of
 from tuneyard.cli.problem import Problem
 from tuneyard_api.kinds import STUDY, TRIAL, Column
 from tuneyard_operator.worlds.home import Home
@@ -77,18 +77,17 @@ def _cell(column: Column, value: Any) -> str:
 
 def best(options: Namespace) -> int:
     """Print the best configuration."""
-    with opened(options) as (_, store):
-        study = find_study(store, options.study)
-        found = (study.get("status") or {}).get("best")
+    study, _ = read(options, options.study)
+    found = (study.get("status") or {}).get("best")
     goals = [objective["metric"] for objective in study["spec"]["objectives"] if objective.get("goal")]
     if len(goals) > 1:
-        look = again(options, f"pareto {options.study}")
+        look = there(options, f"pareto {options.study}")
         raise Problem(
             f"study {options.study} has {len(goals)} objectives ({', '.join(goals)}), and no trial that is best in all "
             f"of them; see those that no other one beats: {look}"
         )
     if found is None:
-        look = again(options, f"get trials {options.study} -o wide")
+        look = trials_of(options, options.study)
         raise Problem(f"no trial of study {options.study} has succeeded yet; see {look}", status=1)
     if options.recommended:
         found = _recommended(study, options.study)
