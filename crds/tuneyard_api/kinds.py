@@ -8,7 +8,8 @@ from tuneyard_api.common import Model
 from tuneyard_api.gpuqueue import GpuQueueSpec, GpuQueueStatus
 from tuneyard_api.rule import Rule
 from tuneyard_api.rules import FROZEN, RULES, frozen_message
-from tuneyard_api.study import Study, StudySpec, StudyStatus
+from tuneyard_api.study import Study, StudySpec
+from tuneyard_api.study_status import StudyStatus
 from tuneyard_api.trial import TrialSpec, TrialStatus
 
 

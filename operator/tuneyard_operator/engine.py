@@ -26,8 +26,9 @@ from tuneyard_operator.actions import (
     WriteTrial,
 )
 from tuneyard_operator.metrics import from_log
-from tuneyard_operator.state import StudyState, running_record
+from tuneyard_operator.state import StudyState
 from tuneyard_operator.strategy_client import StrategyClient, StrategyError, learns
+from tuneyard_operator.trial_state import running_record
 from tuneyard_operator.world import Conflict, Rejected, World, WorldError
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from tuneyard_api.validation import validate_study
 from tuneyard_operator.attempts import BLOCKING_REASONS, AttemptSeen
 from tuneyard_operator.front import Front
 from tuneyard_operator.sizing import Peaks
-from tuneyard_operator.trial_state import TrialState, attempt_seconds
+from tuneyard_operator.trial_state import TrialState, attempt_seconds, record
 from tuneyard_operator.warm_start import WarmStart
 from tuneyard_operator.watch import Watch
 from tuneyard_strategy.contract import TrialRecord
@@ -296,7 +296,7 @@ class StudyState:
             self.best = trial
             return
         sign = self.goal.sign
-        had, has = ((_fidelity(each), -sign * (each.value or 0.0), -each.index) for each in (self.best, trial))
+        had, has = ((each.fidelity, -sign * (each.value or 0.0), -each.index) for each in (self.best, trial))
         if has > had:
             self.best = trial
 
@@ -423,39 +423,6 @@ class StudyState:
     def ended(self) -> int:
         """How many trials have ended for good."""
         return sum(count for phase, count in self.phases.items() if phase.terminal)
-
-
-def record(trial: TrialState) -> TrialRecord:
-    """A trial as the strategy is told of it."""
-    states = {
-        Phase.SUCCEEDED: "succeeded",
-        Phase.FAILED: "failed",
-        Phase.INFEASIBLE: "infeasible",
-        Phase.STOPPED: "stopped",
-        Phase.PLACED: "running",
-        Phase.RUNNING: "running",
-    }
-    return TrialRecord.model_validate(
-        {
-            "index": trial.index,
-            "parameters": trial.parameters,
-            "state": states.get(trial.phase, "pending"),
-            "metrics": trial.metrics or None,
-            "rung": trial.rung,
-            "curve": trial.curve,
-            "judged": trial.judged or None,
-        }
-    )
-
-
-def running_record(trial: TrialState, watch: Watch) -> TrialRecord:
-    """A trial that runs, with its curve up to now."""
-    return record(trial).model_copy(update={"curve": watch.curve(trial.reports.curve_to_now())})
-
-
-def _fidelity(trial: TrialState) -> float:
-    """How much of the fidelity a trial that came to its end had; one without a rung had all of it."""
-    return float(trial.rung["fidelity"]) if trial.rung is not None else math.inf
 
 
 def _index_of(item: Object) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ from tuneyard_api.trial import Outcome, Phase
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.metrics import Reports
 from tuneyard_operator.watch import Watch
-from tuneyard_strategy.contract import Curve
+from tuneyard_strategy.contract import Curve, TrialRecord
 from tuneyard_strategy.stopping import Verdict
 
 Object = dict[str, Any]
@@ -119,6 +120,11 @@ class TrialState:
         return self.phase is Phase.STOPPED and self.value is not None
 
     @property
+    def fidelity(self) -> float:
+        """How much of the fidelity it has once it has come to its end; without a rung all of it."""
+        return float(self.rung["fidelity"]) if self.rung is not None else math.inf
+
+    @property
     def active(self) -> bool:
         """Whether it has a place and has not ended."""
         return self.phase.has_place and self.placement is not None
@@ -179,3 +185,31 @@ def attempt_seconds(attempt: Object) -> float:
     if not attempt.get("started") or not attempt.get("finished"):
         return 0.0
     return max(0.0, epoch_seconds(attempt["finished"]) - epoch_seconds(attempt["started"]))
+
+
+def record(trial: TrialState) -> TrialRecord:
+    """A trial as the strategy is told of it."""
+    states = {
+        Phase.SUCCEEDED: "succeeded",
+        Phase.FAILED: "failed",
+        Phase.INFEASIBLE: "infeasible",
+        Phase.STOPPED: "stopped",
+        Phase.PLACED: "running",
+        Phase.RUNNING: "running",
+    }
+    return TrialRecord.model_validate(
+        {
+            "index": trial.index,
+            "parameters": trial.parameters,
+            "state": states.get(trial.phase, "pending"),
+            "metrics": trial.metrics or None,
+            "rung": trial.rung,
+            "curve": trial.curve,
+            "judged": trial.judged or None,
+        }
+    )
+
+
+def running_record(trial: TrialState, watch: Watch) -> TrialRecord:
+    """A trial that runs, with its curve up to now."""
+    return record(trial).model_copy(update={"curve": watch.curve(trial.reports.curve_to_now())})

@@ -11,8 +11,7 @@ from tuneyard.cli import tables, words
 from tuneyard.cli.places import read
 from tuneyard.cli.problem import Problem
 from tuneyard_api.study import StudySpec
-from tuneyard_operator.state import record
-from tuneyard_operator.trial_state import TrialState
+from tuneyard_operator.trial_state import TrialState, record
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.errors import StrategyError
 from tuneyard_strategy.explanation import ExplainRequest, Explanation, explain

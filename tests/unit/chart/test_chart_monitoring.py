@@ -9,7 +9,7 @@ import promql_parser
 import pytest
 from _chart import CHART, VALUES, Helm, Object, Objects, selects
 
-from tuneyard_api.study import StudyStatus
+from tuneyard_api.study_status import StudyStatus
 from tuneyard_api.trial import Outcome, Phase
 from tuneyard_operator import telemetry as operator
 from tuneyard_scheduler import telemetry as scheduler

@@ -7,7 +7,7 @@ import pytest
 from operator_objects import NOW, Object, Yard, study
 
 from tuneyard_api.common import timestamp
-from tuneyard_api.study import StudyStatus
+from tuneyard_api.study_status import StudyStatus
 from tuneyard_operator import blocking, status
 from tuneyard_operator.actions import Emit, WriteStudy
 from tuneyard_operator.study_end import study_end

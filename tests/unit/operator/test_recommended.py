@@ -7,7 +7,7 @@ from typing import Any
 from operator_objects import NOW, Object
 from operator_stage import Stage
 
-from tuneyard_api.study import StudyStatus
+from tuneyard_api.study_status import StudyStatus
 from tuneyard_operator.actions import Recommend, WriteStudy
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.strategy_client import StrategyError

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from operator_objects import NOW, Object, Yard
 
-from tuneyard_api.study import Sizing
+from tuneyard_api.study_status import Sizing
 from tuneyard_operator import needs
 from tuneyard_operator.attempts import GPU_OUT_OF_MEMORY
 from tuneyard_operator.render import job

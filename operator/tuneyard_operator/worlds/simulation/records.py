@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tuneyard_api.common import epoch_seconds
-from tuneyard_api.study import StudyStatus
+from tuneyard_api.study_status import StudyStatus
 from tuneyard_api.trial import Phase, TrialStatus
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.kernel import Kernel, must
