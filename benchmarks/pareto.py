@@ -2,22 +2,27 @@
 
 The measure is hypervolume: of the trials that look best after so many (no other one beats them), noise taken off. What
 is missing of the true front's is shown as a part of what random search misses. One trial at a time; a task and seed at
-a time, the same for all.
+a time, the same for all. Ended studies are kept, so that a benchmark that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+import _fronts
 import numpy as np
+from _cells import kept, version
 from _figures import save, show
 from _fronts import FRONTS, FrontTask
-from _searchers import Ours, Peer, Searcher, present
+from _searchers import SCRIPTS, Ours, Peer, Searcher, present, requirements
+from _searchers import sources as own_sources
 from _significance import normalised, ranks
 
 from tuneyard_strategy.pareto import hypervolume, nondominated
 
+KEPT = Path.home() / ".cache" / "tuneyard" / "pareto"
 BUDGETS = (50, 100)
 OURS = ("random", "tpe", "bayesian")
 SAMPLERS = {
@@ -50,6 +55,27 @@ def missing(task: FrontTask, asked: Searcher, seed: int, budgets: list[int]) -> 
     return [1 - hypervolume(front, reference) / task.volume for front in fronts]
 
 
+def sources(name: str) -> tuple[Path, ...]:
+    """The files that decide what a search comes to."""
+    here = (Path(__file__), Path(_fronts.__file__))
+    if name not in SAMPLERS:
+        return (*here, *own_sources(name))
+    room, script, _ = SAMPLERS[name]
+    return (*here, SCRIPTS / "lines.py", SCRIPTS / f"{script}_peer.py", requirements(room))
+
+
+def cell(name: str, task: FrontTask, seed: int, budgets: list[int]) -> tuple[list[float], float]:
+    """What is missing after so many trials of a study, and the mean CPU seconds of an ask; kept."""
+
+    def run() -> tuple[list[float], float]:
+        asked = begin(name, task, seed)
+        return missing(task, asked, seed, budgets), sum(asked.seconds) / budgets[-1]
+
+    path = KEPT / f"{name}-{version(sources(name))}" / f"{task.name}.{seed}.{'-'.join(map(str, budgets))}.json"
+    gaps, seconds = kept(path, run)
+    return gaps, seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="*", default=list(FRONTS))
@@ -63,13 +89,11 @@ def main() -> None:
     budgets = [budget for budget in BUDGETS if budget <= options.trials]
     gap = np.empty((len(strategies), len(options.tasks), options.seeds, len(budgets)))
     seconds = np.zeros(len(strategies))
-    for place in np.ndindex(gap.shape[:3]):
-        row, column, number = place
+    for number, column, row in np.ndindex(options.seeds, len(options.tasks), len(strategies)):
         name, task, seed = strategies[row], FRONTS[options.tasks[column]], options.first + number
         sys.stderr.write(f"\r{seed} {task.name} {name}".ljust(60))
-        asked = begin(name, task, seed)
-        gap[place] = missing(task, asked, seed, budgets)
-        seconds[row] += sum(asked.seconds) / len(asked.seconds) / gap[row, ..., 0].size
+        gap[row, column, number], taken = cell(name, task, seed, budgets)
+        seconds[row] += taken / gap[row, ..., 0].size
     sys.stderr.write("\r".ljust(60) + "\r")
     figures: dict[str, float | int | str] = {"first_seed": options.first, "seeds": options.seeds}
     relative, rank = normalised(gap).mean(axis=(1, 2)), ranks(gap)
