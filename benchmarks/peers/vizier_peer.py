@@ -1,9 +1,6 @@
 """Vizier's GP-UCB-PE, what its service takes where nothing else is said: see `lines`."""
 
-import os
 from typing import Any
-
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 
 import jax
 from lines import INITIAL, Parameters, active, serve
@@ -11,11 +8,8 @@ from vizier import algorithms, pyvizier
 
 # By its private name: the public module wants the solvers of other designers as well.
 from vizier._src.algorithms.designers.gp_ucb_pe import VizierGPUCBPEBandit
-from vizier.pyvizier.converters import padding
 
 jax.config.update("jax_enable_x64", val=True)  # as its service does
-PADDED = padding.PaddingSchedule(num_trials=padding.PaddingType.POWERS_OF_2)
-"""Compiled anew when the number of trials has doubled, instead of for each: a quarter of the time."""
 
 
 def add(root: pyvizier.SearchSpaceSelector, parameter: dict[str, Any]) -> None:
@@ -34,7 +28,8 @@ def add(root: pyvizier.SearchSpaceSelector, parameter: dict[str, Any]) -> None:
 class Vizier:
     """A study of Vizier. Its Gaussian process knows no conditions: all parameters are always there.
 
-    Trials that run are told, and its pure exploration keeps away from them. Categories are texts.
+    Trials that run are told, and its pure exploration keeps away from them. Categories are texts. Most of the seconds of
+    an ask go into compiling, anew for each number of trials.
     """
 
     def __init__(self, parameters: Parameters, seed: int, _: str) -> None:
@@ -45,9 +40,7 @@ class Vizier:
         problem.metric_information.append(
             pyvizier.MetricInformation("loss", goal=pyvizier.ObjectiveMetricGoal.MINIMIZE)
         )
-        self._designer = VizierGPUCBPEBandit(
-            problem, rng=jax.random.PRNGKey(seed), num_seed_trials=INITIAL, padding_schedule=PADDED
-        )
+        self._designer = VizierGPUCBPEBandit(problem, rng=jax.random.PRNGKey(seed), num_seed_trials=INITIAL)
         self._ended: list[pyvizier.Trial] = []
         self._running: dict[int, pyvizier.Trial] = {}
 
