@@ -1,4 +1,4 @@
-"""Vizier's GP-UCB-PE, what its service takes where nothing else is said: see `lines`."""
+"""Vizier's GP-UCB-PE, which its service has too: see `lines`."""
 
 from typing import Any
 
@@ -28,8 +28,7 @@ def add(root: pyvizier.SearchSpaceSelector, parameter: dict[str, Any]) -> None:
 class Vizier:
     """A study of Vizier. Its Gaussian process knows no conditions: all parameters are always there.
 
-    Trials that run are told, and its pure exploration keeps away from them. Categories are texts. Most of the seconds of
-    an ask go into compiling, anew for each number of trials.
+    Trials that run are told, and its pure exploration keeps away from them. Categories are texts.
     """
 
     def __init__(self, parameters: Parameters, seed: int, _: str) -> None:
