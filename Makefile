@@ -7,11 +7,12 @@ bin := .venv/bin
 stamp := .venv/.installed
 devcluster := PYTHONPATH=deploy $(bin)/python -m devcluster
 peers := $(HOME)/.cache/tuneyard/peers
+wants := benchmarks/peers/requirements
 root := $(filter Linux-0,$(shell uname)-$(shell id -u))# real nodes take root on Linux
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-placing bench-simulation bench-ask bench-search bench-ablation bench-fidelity bench-schedules peers bench-install clean
+.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-placing bench-simulation bench-ask bench-search bench-ablation bench-fidelity bench-pareto bench-schedules peers bench-install clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -59,9 +60,11 @@ crds: setup ## generate the CRDs, the admission policy and the OpenAPI descripti
 lock: setup ## resolve the dependencies anew into requirements.lock, and those of peers (ARGS: for uv, such as --upgrade)
 	$(bin)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header --quiet \
 		--output-file requirements.lock $(ARGS)
-	for wanted in benchmarks/peers/requirements/*.in; do \
-		$(bin)/uv pip compile $$wanted --universal --generate-hashes --no-emit-index-url --no-header --quiet \
-			--output-file $${wanted%.in}.txt $(ARGS) || exit; \
+	for wanted in $(wants)/*.in $(wants)/heavy/*.in; do \
+		name=$${wanted%.in}; override=; \
+		test ! -f $$name.override || override="--override $$name.override"; \
+		$(bin)/uv pip compile $$wanted $$override --universal --generate-hashes --no-emit-index-url --no-header --quiet \
+			--output-file $$name.txt $(ARGS) || exit; \
 	done
 
 tools: setup ## build the programs of a cluster, once (about 25 minutes on 2 cores)
@@ -109,14 +112,20 @@ bench-ablation: setup ## what each part of bayesian is worth; goes on where it w
 bench-fidelity: setup peers ## epochs and simulated time to reach a score on real learning curves, beside Optuna's pruners
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/fidelity.py $(ARGS)
 
+bench-pareto: setup peers ## hypervolume of fronts of several objectives, beside Optuna's samplers
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/pareto.py $(ARGS)
+
 bench-schedules: setup ## held-out loss of a small network by pbt, beside other strategies with as many epochs
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/schedules.py $(ARGS)
 
-peers: setup ## install the optimisers that benchmarks compare with, each into an environment of its own in the user's cache
-	for requirements in benchmarks/peers/requirements/*.txt; do \
-		room=$(peers)/$$(basename $$requirements .txt); \
+peers: setup ## install the optimisers to compare with, each into an environment of its own (HEAVY=1: those with PyTorch, 6 GB)
+	for requirements in $(wants)/*.txt $(wants)/heavy/*.txt; do \
+		name=$$(basename $$requirements .txt); room=$(peers)/$$name; \
+		case $$requirements in */heavy/*) test "$(HEAVY)" || test -d $$room || continue;; esac; \
 		test -x $$room/bin/python || $(bin)/uv venv --quiet --python $(bin)/python $$room || exit; \
-		$(bin)/uv pip sync --quiet --python $$room/bin/python --require-hashes $$requirements || exit; \
+		$(bin)/uv pip sync --quiet --python $$room/bin/python --require-hashes $$requirements 2>$$room.log && rm $$room.log && continue; \
+		rm -rf $$room; \
+		echo "$$name does not install here, so that benchmarks leave it out: $$room.log says why" >&2; \
 	done
 
 bench-install: setup tools images ## memory, size, time to fail over of an installation in real containers: root on Linux

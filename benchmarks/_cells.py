@@ -62,6 +62,16 @@ def losses(
     return kept[:trials]
 
 
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """What is made, as JSON has it: from the file where it is kept, and kept there where it is not yet."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(make()))
+        part.rename(path)
+    return json.loads(path.read_text())
+
+
 def search(task: Task, asked: Searcher, workers: int, seed: int) -> Iterator[float]:
     """A study without an end. What comes out after n trials is the same however long it goes on."""
     chance = np.random.default_rng((seed, 7))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,13 +18,20 @@ from tuneyard_strategy.registry import create
 PEERS = Path.home() / ".cache" / "tuneyard" / "peers"
 SCRIPTS = Path(__file__).parent / "peers"
 METHODS = {
-    "optuna-tpe": ("optuna", "tpe"),
-    "optuna-cmaes": ("optuna", "cmaes"),
-    "hyperopt": ("hyperopt", "tpe"),
-    "skopt": ("skopt", "gp"),
-    "smac": ("smac", "forest"),
+    "optuna-tpe": ("optuna", "optuna", "tpe"),
+    "optuna-cmaes": ("optuna", "optuna", "cmaes"),
+    "optuna-gp": ("optuna-gp", "optuna", "gp"),
+    "hyperopt": ("hyperopt", "hyperopt", "tpe"),
+    "skopt": ("skopt", "skopt", "gp"),
+    "smac": ("smac", "smac", "forest"),
+    "hebo": ("hebo", "hebo", "mace"),
+    "vizier": ("vizier", "vizier", "gp-ucb-pe"),
 }
-"""Peers by the name that tables have: their environment, which has a script and requirements, and the method in it."""
+"""Peers by the name that tables have: their environment, which has requirements, their script, and the method in it."""
+ROOMS = {name: room for name, (room, _, _) in METHODS.items()}
+
+Loss = float | Sequence[float]
+"""Of one objective, or of each of several."""
 
 
 class Searcher(Protocol):
@@ -38,7 +46,7 @@ class Searcher(Protocol):
     def ask(self, index: int) -> dict[str, Any]:
         """The configuration of a trial."""
 
-    def tell(self, index: int, loss: float) -> None:
+    def tell(self, index: int, loss: Loss) -> None:
         """What it came to."""
 
     def close(self) -> None:
@@ -48,10 +56,13 @@ class Searcher(Protocol):
 class Ours:
     """A strategy of Tuneyard."""
 
-    def __init__(self, name: str, parameters: list[dict[str, Any]], seed: int) -> None:
+    def __init__(
+        self, name: str, parameters: list[dict[str, Any]], seed: int, losses: Sequence[str] = ("loss",)
+    ) -> None:
+        self._losses = losses
         document = {
             "parameters": parameters,
-            "objectives": [{"metric": "loss", "goal": "minimize"}],
+            "objectives": [{"metric": metric, "goal": "minimize"} for metric in losses],
             "strategy": {"name": name, "seed": seed},
         }
         self._strategy = create(StudyDefinition.model_validate(document))
@@ -75,9 +86,10 @@ class Ours:
         self._news = [self._records[index]]
         return dict(suggestion.parameters)
 
-    def tell(self, index: int, loss: float) -> None:
+    def tell(self, index: int, loss: Loss) -> None:
         """See Searcher."""
-        self._news.append(self._records[index].model_copy(update={"state": "succeeded", "metrics": {"loss": loss}}))
+        metrics = dict(zip(self._losses, [loss] if isinstance(loss, float) else loss, strict=True))
+        self._news.append(self._records[index].model_copy(update={"state": "succeeded", "metrics": metrics}))
 
     def close(self) -> None:
         """See Searcher."""
@@ -86,11 +98,12 @@ class Ours:
 class Peer:
     """Another optimiser, behind lines of JSON."""
 
-    def __init__(self, name: str, parameters: list[dict[str, Any]], seed: int) -> None:
+    def __init__(self, peer: tuple[str, str, str], parameters: list[dict[str, Any]], seed: int) -> None:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        room, method = METHODS[name]
+        environment["PYTHONWARNINGS"] = "ignore"  # those of what a peer is made of
+        room, script, method = peer
         self._process = subprocess.Popen(
-            [PEERS / room / "bin" / "python", SCRIPTS / f"{room}_peer.py"],
+            [python(room), SCRIPTS / f"{script}_peer.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -111,7 +124,7 @@ class Peer:
         self.seconds.append(answer["seconds"])
         return dict(answer["parameters"])
 
-    def tell(self, index: int, loss: float) -> None:
+    def tell(self, index: int, loss: Loss) -> None:
         """See Searcher."""
         self._say({"tell": index, "loss": loss})
 
@@ -127,17 +140,37 @@ class Peer:
 
 def searcher(name: str, parameters: list[dict[str, Any]], seed: int) -> Searcher:
     """The search of a name."""
-    return Peer(name, parameters, seed) if name in METHODS else Ours(name, parameters, seed)
+    return Peer(METHODS[name], parameters, seed) if name in METHODS else Ours(name, parameters, seed)
+
+
+def python(room: str) -> Path:
+    """The interpreter of a peer's environment, which may not be there: see `make peers`."""
+    return PEERS / room / "bin" / "python"
 
 
 def peers() -> list[str]:
-    """The peers that are installed: see `make peers`."""
-    return [name for name, (room, _) in METHODS.items() if (PEERS / room / "bin" / "python").exists()]
+    """The peers that are installed."""
+    return [name for name, (room, _, _) in METHODS.items() if python(room).exists()]
+
+
+def present(names: Sequence[str], rooms: Mapping[str, str] = ROOMS) -> list[str]:
+    """Those names that are no peers' or whose environment is installed. Of each other one a line says so."""
+    missing = [name for name in names if name in rooms and not python(rooms[name]).exists()]
+    for name in missing:
+        heavy = " HEAVY=1" * (requirements(rooms[name]).parent.name == "heavy")
+        sys.stderr.write(f"{name} is left out: it is not installed (make peers{heavy})\n")
+    return [name for name in names if name not in missing]
+
+
+def requirements(room: str) -> Path:
+    """What is installed in a peer's environment."""
+    (found,) = (SCRIPTS / "requirements").rglob(f"{room}.txt")
+    return found
 
 
 def sources(name: str) -> list[Path]:
     """The files that decide what a search proposes."""
     if name not in METHODS:
         return sorted(Path(tuneyard_strategy.__file__).parent.glob("*.py"))
-    room = METHODS[name][0]
-    return [SCRIPTS / "lines.py", SCRIPTS / f"{room}_peer.py", SCRIPTS / "requirements" / f"{room}.txt"]
+    room, script, _ = METHODS[name]
+    return [SCRIPTS / "lines.py", SCRIPTS / f"{script}_peer.py", requirements(room)]

@@ -2,7 +2,8 @@
 
 Trials are real trainings whose learning curves were computed before (`_curves`); time is simulated, with 4 and 16
 workers. The budget is that of TRIALS trials of all epochs. A score counts as reached when a trial reports it. Where a
-trial continues another one it goes on from its checkpoint.
+trial continues another one it goes on from its checkpoint. Ended studies are kept, so that a benchmark that was stopped
+goes on.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
+import _curves
+import _searchers
 import numpy as np
+from _cells import version
 from _curves import CURVES, EPOCHS, CurveTask
 from _figures import save, show
-from _searchers import PEERS, SCRIPTS
+from _searchers import SCRIPTS, present, python, requirements
 
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.registry import create
@@ -30,6 +35,11 @@ TRIALS = 10
 LEAST = EPOCHS // 27
 """Of the fidelity: no trial is stopped before."""
 TENFOLD = 10
+MOST = TENFOLD * TRIALS * EPOCHS
+"""Epochs after which a study is given up."""
+KEPT = Path.home() / ".cache" / "tuneyard" / "fidelity"
+BASELINES = 20
+"""Seeds of random search, at least: it costs nothing, and all else is a multiple of it."""
 OURS: dict[str, dict[str, Any]] = {
     "random": {"strategy": {"name": "random"}},
     "median": {"strategy": {"name": "random"}, "earlyStopping": {"warmup": 3}},
@@ -41,7 +51,14 @@ OURS: dict[str, dict[str, Any]] = {
     "hyperband": {"strategy": {"name": "hyperband"}, "resume": True},
     "bohb": {"strategy": {"name": "bohb"}, "resume": True},
 }
-PRUNERS = {"optuna-hyperband": "hyperband", "optuna-asha": "asha", "optuna-median": "median"}
+PRUNERS = {
+    "optuna-hyperband": ("optuna", "hyperband"),
+    "optuna-asha": ("optuna", "asha"),
+    "optuna-median": ("optuna", "median"),
+    "synetune-asha": ("synetune", "asha"),
+    "synetune-bohb": ("synetune", "bohb"),
+}
+"""Peers: their environment and script, and what of it."""
 
 
 class Search(Protocol):
@@ -53,8 +70,8 @@ class Search(Protocol):
     def report(self, index: int, epoch: int, loss: float) -> bool:
         """The loss after an epoch; whether to stop."""
 
-    def tell(self, index: int, loss: float, *, stopped: bool) -> None:
-        """It has ended."""
+    def tell(self, index: int, epoch: int, loss: float, *, stopped: bool) -> None:
+        """It has ended, after the epoch."""
 
 
 class Ours:
@@ -99,22 +116,24 @@ class Ours:
             self._hear(index, judged=verdict.fidelity)
         return any(verdict.stop for verdict in verdicts)
 
-    def tell(self, index: int, loss: float, *, stopped: bool) -> None:
+    def tell(self, index: int, epoch: int, loss: float, *, stopped: bool) -> None:
         """See Search."""
         self._hear(index, state="stopped" if stopped else "succeeded", metrics={"loss": loss})
 
 
 class Pruned:
-    """One of Optuna's pruners with its TPE, in a process of its own."""
+    """A peer that stops trials, in a process of its own."""
 
     def __init__(self, name: str, task: CurveTask, seed: int) -> None:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment["PYTHONWARNINGS"] = "ignore"
+        room, pruner = PRUNERS[name]
         self._process = subprocess.Popen(
-            [PEERS / "optuna" / "bin" / "python", SCRIPTS / "optuna_pruner.py"],
+            [python(room), SCRIPTS / f"{room}_pruner.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
         amounts = {"least": LEAST, "epochs": EPOCHS}
-        self._say({"parameters": task.parameters, "seed": seed, "pruner": PRUNERS[name], **amounts})
+        self._say({"parameters": task.parameters, "seed": seed, "pruner": pruner, **amounts})
 
     def _say(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -135,9 +154,9 @@ class Pruned:
         self._say({"report": index, "epoch": epoch, "loss": loss})
         return bool(self._hear())
 
-    def tell(self, index: int, loss: float, *, stopped: bool) -> None:
+    def tell(self, index: int, epoch: int, loss: float, *, stopped: bool) -> None:
         """See Search."""
-        self._say({"tell": index, "loss": loss, "pruned": stopped})
+        self._say({"tell": index, "epoch": epoch, "loss": loss, "pruned": stopped})
 
     def __del__(self) -> None:
         self._process.communicate()
@@ -160,7 +179,7 @@ def run(name: str, task: CurveTask, seed: int, workers: int) -> Iterator[tuple[i
         yield epochs, clock, loss
         stopped = epoch < until and search.report(trial, epoch, loss)
         if stopped or epoch == until:
-            search.tell(trial, loss, stopped=stopped)
+            search.tell(trial, epoch, loss, stopped=stopped)
         else:
             heapq.heappush(running, (clock + seconds, trial, epoch + 1, until, curve, seconds))
 
@@ -175,30 +194,45 @@ def target(task: CurveTask, seeds: range) -> float:
 
 
 def to_reach(name: str, task: CurveTask, seed: int, workers: int, score: float) -> tuple[int, float]:
-    """Epochs and time until a loss is reached; where it is not, those at ten times the budget and a half more."""
-    for epochs, clock, loss in run(name, task, seed, workers):
-        if loss <= score or epochs >= 1.5 * TENFOLD * TRIALS * EPOCHS:
-            return epochs, clock
-    raise AssertionError("a study without an end")
+    """Epochs and time until a loss is reached; where it is not, those at ten times the budget. Kept."""
+    path = KEPT / f"{name}-{version(sources(name))}" / f"{task.name}.{workers}.{seed}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ends = ((e, c) for e, c, loss in run(name, task, seed, workers) if loss <= score or e >= MOST)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(next(ends)))
+        part.rename(path)
+    epochs, clock = json.loads(path.read_text())
+    return epochs, clock
+
+
+def sources(name: str) -> tuple[Path, ...]:
+    """The files that decide what a search comes to."""
+    own = (Path(__file__), Path(_curves.__file__))
+    if name not in PRUNERS:
+        return (*own, *_searchers.sources(name))
+    room, _ = PRUNERS[name]
+    return (*own, SCRIPTS / "pruning.py", SCRIPTS / f"{room}_pruner.py", requirements(room))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="*", default=list(CURVES))
     parser.add_argument("--workers", nargs="*", type=int, default=[4, 16])
-    there = list(PRUNERS) if (PEERS / "optuna" / "bin" / "python").exists() else []
-    parser.add_argument("--strategies", nargs="*", default=[*OURS, *there])
+    parser.add_argument("--strategies", nargs="*", default=[*OURS, *PRUNERS])
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--first", type=int, default=1000, help="the first seed; those below serve to try things out")
     options = parser.parse_args()
-    seeds = range(options.first, options.first + options.seeds)
-    strategies = ["random", *(s for s in options.strategies if s != "random")]
+    there = present(options.strategies, {name: room for name, (room, _) in PRUNERS.items()})
+    strategies = ["random", *(s for s in there if s != "random")]
     scores = {name: target(CURVES[name], range(20)) for name in options.tasks}
     figures: dict[str, float] = {}
     for workers in options.workers:
         rows: list[list[object]] = []
         for strategy in strategies:
             sys.stderr.write(f"\r{workers} workers: {strategy}".ljust(60))
+            many = max(options.seeds, BASELINES) if strategy == "random" else options.seeds
+            seeds = range(options.first, options.first + many)
             found = np.array(
                 [
                     [to_reach(strategy, CURVES[task], seed, workers, scores[task]) for seed in seeds]
@@ -211,13 +245,15 @@ def main() -> None:
             ratio = base / np.array(row[1:], dtype=float)
             epochs, clock = (float(np.exp(np.log(part).mean())) for part in (ratio[::2], ratio[1::2]))
             row += [epochs, clock]
-            figures[f"{row[0]}_{workers}_epochs_ratio"] = round(epochs, 2)
-            figures[f"{row[0]}_{workers}_time_ratio"] = round(clock, 2)
+            own = f"{row[0]}_{workers}".replace("-", "_").replace("+", "_")
+            figures |= {f"{own}_epochs_ratio": round(epochs, 2), f"{own}_time_ratio": round(clock, 2)}
+            figures |= {f"{own}_{t}_epochs": round(float(e)) for t, e in zip(options.tasks, row[1::2], strict=False)}
         sys.stderr.write("\r".ljust(60) + "\r")
         header = [f"{task} {what}" for task in options.tasks for what in ("epochs", "time")]
         show(
             f"{workers} workers: to reach random search's score at {TENFOLD * TRIALS} trials of {EPOCHS} epochs; the "
-            f"median of {options.seeds} seeds, and random search's as a multiple of it",
+            f"median of {options.seeds} seeds (random search: {BASELINES}), and random search's as a multiple of it. "
+            f"{MOST} epochs: not reached",
             ["strategy", *header, "fewer epochs", "less time"],
             rows,
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from _cells import WORKERS, regrets
 from _figures import save, show
-from _searchers import peers
+from _searchers import METHODS, present
 from _significance import chances, normalised, ranks, won
 from _tasks import TASKS
 
@@ -86,7 +86,7 @@ def options(text: str | None, strategies: list[str], trials: int) -> argparse.Na
 
 def measure(given: argparse.Namespace, **how: Any) -> dict[str, float | int | str]:
     """Run the studies that are not kept, print the tables, and return what is in them."""
-    strategies = list(dict.fromkeys(["random", *given.strategies, given.against]))
+    strategies = list(dict.fromkeys(["random", *present(given.strategies), given.against]))
     seeds = range(given.first, given.first + given.seeds)
     budgets = [budget for budget in BUDGETS if budget <= given.trials]
     most, parts, found = limits(given.most), [], {}
@@ -100,7 +100,7 @@ def measure(given: argparse.Namespace, **how: Any) -> dict[str, float | int | st
 
 
 def main() -> None:
-    save("search", measure(options(__doc__, strategies=["sobol", "tpe", "bayesian", *peers()], trials=BUDGETS[-1])))
+    save("search", measure(options(__doc__, strategies=["sobol", "tpe", "bayesian", *METHODS], trials=BUDGETS[-1])))
 
 
 if __name__ == "__main__":

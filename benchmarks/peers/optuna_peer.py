@@ -20,17 +20,25 @@ def distribution(parameter: dict[str, Any]) -> BaseDistribution:
 class Optuna:
     """A study of Optuna. Running trials are its samplers' business: TPE supposes them to be bad, CMA-ES overlooks them.
 
-    Parameters that only some trials have, or have no order, are drawn at random by CMA-ES.
+    GPSampler's expected improvement is that of a batch with them. Parameters that only some trials have are drawn at
+    random by CMA-ES and GPSampler, those without an order by CMA-ES. A method may name the number of objectives behind
+    a colon: "nsga2:2". The sampler of NSGA-II has a population of 50.
     """
 
     def __init__(self, parameters: Parameters, seed: int, method: str) -> None:
+        method, _, objectives = method.partition(":")
         samplers = {
             "tpe": lambda: optuna.samplers.TPESampler(seed=seed, n_startup_trials=INITIAL),
             "cmaes": lambda: optuna.samplers.CmaEsSampler(
                 seed=seed, n_startup_trials=INITIAL, warn_independent_sampling=False
             ),
+            "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
+            "gp": lambda: optuna.samplers.GPSampler(
+                seed=seed, n_startup_trials=INITIAL, warn_independent_sampling=False
+            ),
         }
-        self._study = optuna.create_study(sampler=samplers[method]())
+        directions = ["minimize"] * int(objectives or 1)
+        self._study = optuna.create_study(sampler=samplers[method](), directions=directions)
         self._parameters = parameters
         self._distributions = {parameter["name"]: distribution(parameter) for parameter in parameters}
         self._trials: dict[int, optuna.Trial] = {}
@@ -44,7 +52,7 @@ class Optuna:
                 found[name] = trial._suggest(name, self._distributions[name])
         return found
 
-    def tell(self, index: int, loss: float) -> None:
+    def tell(self, index: int, loss: float | list[float]) -> None:
         self._study.tell(self._trials.pop(index), loss)
 
     def know(self, trials: list[tuple[dict[str, Any], float]]) -> None:

@@ -1,46 +1,41 @@
-"""Optuna's pruners behind lines of JSON: see `fidelity.Pruned`. Runs one study, then ends.
+"""Optuna's pruners, with its TPE: see `pruning`."""
 
-In, first: {"parameters": [...], "seed": 1, "pruner": "hyperband", "least": 3, "epochs": 81}; then {"ask": 0},
-{"report": 0, "epoch": 3, "loss": 0.3} or {"tell": 0, "loss": 0.3, "pruned": false}. Out, for each ask: the
-configuration; for each report: whether to prune.
-"""
-
-import json
-import sys
+from typing import Any
 
 import optuna
+from pruning import serve
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def main() -> None:
-    start = json.loads(sys.stdin.readline())
-    pruners = {
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(start["least"], start["epochs"], 3),
-        "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(start["least"], 3),
-        "median": optuna.pruners.MedianPruner,
-    }
-    sampler = optuna.samplers.TPESampler(seed=start["seed"])
-    study = optuna.create_study(sampler=sampler, pruner=pruners[start["pruner"]]())
-    trials: dict[int, optuna.Trial] = {}
-    for line in sys.stdin:
-        message = json.loads(line)
-        if "ask" in message:
-            trial = trials[message["ask"]] = study.ask()
-            found = {}
-            for parameter in start["parameters"]:
-                spec = parameter["double"]
-                found[parameter["name"]] = trial.suggest_float(
-                    parameter["name"], spec["min"], spec["max"], log=spec["scale"] == "log"
-                )
-            print(json.dumps(found), flush=True)
-        elif "report" in message:
-            trial = trials[message["report"]]
-            trial.report(message["loss"], message["epoch"])
-            print(json.dumps(trial.should_prune()), flush=True)
-        else:
-            state = optuna.trial.TrialState.PRUNED if message["pruned"] else optuna.trial.TrialState.COMPLETE
-            study.tell(trials.pop(message["tell"]), None if message["pruned"] else message["loss"], state=state)
+class Optuna:
+    """A study of Optuna."""
+
+    def __init__(self, start: dict[str, Any]) -> None:
+        pruners = {
+            "hyperband": lambda: optuna.pruners.HyperbandPruner(start["least"], start["epochs"], 3),
+            "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(start["least"], 3),
+            "median": optuna.pruners.MedianPruner,
+        }
+        sampler = optuna.samplers.TPESampler(seed=start["seed"])
+        self._study = optuna.create_study(sampler=sampler, pruner=pruners[start["pruner"]]())
+        self._parameters = {p["name"]: p["double"] for p in start["parameters"]}
+        self._trials: dict[int, optuna.Trial] = {}
+
+    def ask(self, index: int) -> dict[str, float]:
+        trial = self._trials[index] = self._study.ask()
+        return {
+            name: trial.suggest_float(name, spec["min"], spec["max"], log=spec["scale"] == "log")
+            for name, spec in self._parameters.items()
+        }
+
+    def report(self, index: int, epoch: int, loss: float) -> bool:
+        self._trials[index].report(loss, epoch)
+        return self._trials[index].should_prune()
+
+    def tell(self, index: int, epoch: int, loss: float, *, pruned: bool) -> None:
+        state = optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.COMPLETE
+        self._study.tell(self._trials.pop(index), None if pruned else loss, state=state)
 
 
-main()
+serve(Optuna)

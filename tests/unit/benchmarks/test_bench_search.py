@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import _cells
+import _searchers
+import fidelity
 import numpy as np
+import pareto
 import pytest
 from _cells import Cell, losses, regrets, search
-from _searchers import METHODS, searcher, sources
+from _searchers import METHODS, present, requirements, searcher, sources
 from _significance import chances, holm, normalised, ranks, won
 from _tasks import TASKS
 from _variants import VARIANTS, begin
@@ -105,12 +108,28 @@ def test_regret_is_of_the_best_that_anybody_found_where_no_optimum_is_known(
 
 
 def test_every_peer_has_a_script_and_requirements_with_hashes() -> None:
-    for name in METHODS:
-        assert all(file.exists() for file in sources(name))
-        requirements = sources(name)[-1].read_text()
-        pinned = [line for line in requirements.splitlines() if "==" in line and not line.startswith(" ")]
+    of_fidelity = [fidelity.sources(name) for name in fidelity.PRUNERS]
+    of_pareto = [[*sources("optuna-tpe")[:-1], requirements(room)] for room, _, _ in pareto.SAMPLERS.values()]
+    for files in [*map(sources, METHODS), *of_fidelity, *of_pareto]:
+        assert all(file.exists() for file in files)
+        pinned_in = files[-1].read_text()
+        pinned = [line for line in pinned_in.splitlines() if "==" in line and not line.startswith(" ")]
         assert pinned
         assert all(line.endswith("\\") for line in pinned)
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_searchers, "PEERS", tmp_path)
+    there = tmp_path / "optuna" / "bin" / "python"
+    there.parent.mkdir(parents=True)
+    there.touch()
+    assert present(["tpe", "optuna-tpe", "smac", "hebo"]) == ["tpe", "optuna-tpe"]
+    assert capsys.readouterr().err.splitlines() == [
+        "smac is left out: it is not installed (make peers)",
+        "hebo is left out: it is not installed (make peers HEAVY=1)",
+    ]
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))
