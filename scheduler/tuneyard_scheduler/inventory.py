@@ -136,9 +136,10 @@ class Inventory:
             if not shares:
                 del entry.pools[part.resource].parts[part.device]
             self.touched.add(Slot(name, part.resource, part.device))
-        for resource in {*taken.units, *(part.resource for part in taken.parts)}:
+        for resource in taken.resources:
             self._file(entry, resource)
-        self._drop_blank(name, entry)
+        if sign < 0:
+            self._drop_blank(name, entry)
 
     def keep(
         self,
@@ -282,18 +283,23 @@ class Inventory:
         node, filed = entry.node, entry.filed.get(resource)
         if node is None or not filed:
             return
-        pool = entry.pools.get(resource)
-        free = entry.left(resource) - (pool.kept if pool is not None else 0)
+        free, parts, divides = self._free(entry, node, resource)
+        for index in filed.values() if indexes is None else indexes:
+            index.set(node.name, free, parts, divides=divides)
+
+    def _free(self, entry: _Entry, node: Node, resource: str) -> tuple[int, dict[str, float] | None, bool]:
+        """Whole GPUs that are free, what is left of divided ones, and whether others may be divided."""
+        free, pool = entry.left(resource), entry.pools.get(resource)
+        if pool is None:
+            return free, None, True
         # Where more is taken than there is, one who is known to share a GPU may have gone, and a stranger be on it.
-        parts = pool.open() if pool is not None and pool.parts and entry.left(resource) >= 0 else None
+        parts = pool.open() if pool.parts and free >= 0 else None
         form = node.claims.get(resource)
-        if pool is not None and form is not None and form.pin is None and (over := pool.over):
+        if form is not None and form.pin is None and (over := pool.over):
             # Whoever chooses among these GPUs did so otherwise than we thought. Until all pods that are on their way
             # are there, what is free of one GPU may be meant for a pod that is booked on another.
             free, parts = free - math.ceil(over), None
-        divides = pool is None or not pool.broken
-        for index in filed.values() if indexes is None else indexes:
-            index.set(node.name, free, parts, divides=divides)
+        return free - pool.kept, parts, not pool.broken
 
     def _unfile(self, entry: _Entry) -> None:
         if entry.node is None:

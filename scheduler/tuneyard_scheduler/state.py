@@ -422,4 +422,4 @@ class ClusterState:
 def _resources(hold: Hold | None) -> Iterator[tuple[str, str]]:
     """Of what a place takes something: node and resource."""
     if hold is not None:
-        yield from {(hold.node, each) for each in (*hold.taken.units, *(part.resource for part in hold.taken.parts))}
+        yield from ((hold.node, each) for each in hold.taken.resources)

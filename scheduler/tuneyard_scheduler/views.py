@@ -6,7 +6,7 @@ are plain text; a study's `key` is 'namespace/name' in a cluster. Times are epoc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
@@ -61,6 +61,11 @@ class Taken:
     """How many GPUs that is together; None: the sum."""
     cpu: float = 0.0
     memory: float = 0.0
+
+    @property
+    def resources(self) -> Collection[str]:
+        """The resource names of which something is taken."""
+        return {*self.units, *(part.resource for part in self.parts)} if self.parts else self.units.keys()
 
     @property
     def charge(self) -> float:

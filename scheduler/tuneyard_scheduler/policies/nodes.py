@@ -62,7 +62,8 @@ def fullest_that_fits(
         said = f"needs {gpu}, and GpuQueue '{queue.name}' has {room:g} GPUs of its {queue.limit:g} left"
         return Refusal(Reason.QUEUE_LIMIT, said)
     health = state.health
-    avoid = health.avoided.union(trial.view.avoid if trial.view is not None else ())
+    own = trial.view.avoid if trial.view is not None else ()
+    avoid = health.avoided.union(own) if own else health.avoided
     roomy = _roomy(inventory, view)
     best = _best(allowed, gpu, _elsewhere(avoid, roomy)) if avoid else None
     best = best or _best(allowed, gpu, _elsewhere(health.closed, roomy))
