@@ -196,7 +196,7 @@ class GaussianProcess:
 
 
 class BayesianStrategy(LearningStrategy):
-    """Bayesian optimisation with a Gaussian process, and TPE for every fourth trial, or all where that is too costly."""
+    """A Gaussian process, and TPE for every fourth trial, or for all where the process is too costly."""
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
         self.process = GaussianProcess(space, definition.strategy.seed)
