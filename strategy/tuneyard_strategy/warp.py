@@ -54,7 +54,8 @@ def log_slope(values: Floats, warped: Floats) -> float:
     """Sum of the logarithms of a warp's slope at all values: what the logarithm of a density grows by.
 
     The slope at a value is that between its neighbours on both sides, a few away: order alone has none at a point.
-    Values of which so many are the same count nothing.
+    Values of which so many are the same count nothing. (Vasicek 1976 has entropies so; few neighbours favour ranks a
+    little.)
     """
     order = np.argsort(values, kind="stable")
     y, w = values[order] / max(float(np.abs(values).max()), 1e-300), warped[order]
