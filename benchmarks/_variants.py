@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tuneyard_strategy import bayesian, gp
 from tuneyard_strategy.acquisition import log_h
 from tuneyard_strategy.gp import Posterior, Target
 from tuneyard_strategy.maximiser import Maximiser, Score
+from tuneyard_strategy.warp import half_logs, half_ranks, standardised
 
 REGION = 0.2
 """Half the side of the trust region, as a part of the range."""
@@ -37,19 +39,14 @@ class FixedPrior(FlatPrior):
         return value + float((6.0 * scales - 2.0 * theta[:-2]).sum()), gradient
 
 
-def standardised(values: np.ndarray) -> np.ndarray:
-    deviation = float(values.std())
-    return (values - values.mean()) / deviation if deviation > 0 else np.zeros(len(values))
+class LittleNoise(Target):
+    """Noise LogNormal(-4, 1), which takes trials for rather exact."""
 
-
-def logged(values: np.ndarray) -> np.ndarray:
-    """As `warped`, but what is worse than the median is drawn near by its logarithm, in units of the better half."""
-    median = float(np.median(values))
-    worse = values > median
-    spread = float(np.sqrt(np.mean((values[~worse] - median) ** 2))) or float(values.std()) or 1.0
-    near = values.copy()
-    near[worse] = median + spread * np.log1p((values[worse] - median) / spread)
-    return standardised(near)
+    def _prior(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = super()._prior(theta)
+        off = theta[-1] + 4.0
+        gradient[-1] += 1.0 + off * 0.75
+        return value + theta[-1] + off**2 * 0.375, gradient
 
 
 class BestLiar:
@@ -95,8 +92,12 @@ class TrustRegion(Maximiser):
 VARIANTS: Mapping[str, tuple[object, str, object]] = {
     "flat-prior": (gp, "Target", FlatPrior),
     "fixed-prior": (gp, "Target", FixedPrior),
-    "no-output-warp": (bayesian, "warped", standardised),
-    "log-warp": (bayesian, "warped", logged),
+    "little-noise": (gp, "Target", LittleNoise),
+    "one-start": (gp, "NOISES", (-5.0,)),
+    "no-output-warp": (bayesian, "WARPS", (standardised,)),
+    "log-warp": (bayesian, "WARPS", (half_logs,)),
+    "rank-warp": (bayesian, "WARPS", (half_ranks,)),
+    "no-tpe": (bayesian, "OTHERS", sys.maxsize),
     "trust-region": (bayesian, "Maximiser", TrustRegion),
     "best-liar": (bayesian, "NoisyImprovement", BestLiar),
     "worst-liar": (bayesian, "NoisyImprovement", WorstLiar),

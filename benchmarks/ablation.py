@@ -4,8 +4,12 @@
 |---|---|
 | flat-prior | length-scales: any is as probable as any other |
 | fixed-prior | length-scales: Gamma(3, 6), which does not grow with the number of parameters |
-| no-output-warp | values are only shifted and scaled |
-| log-warp | the worse half keeps the logarithms of its distances, not its order alone |
+| little-noise | a prior that takes trials for rather exact |
+| one-start | hyperparameters are sought from little noise only |
+| no-output-warp | values are always only shifted and scaled |
+| log-warp | always the logarithms of distances in the worse half |
+| rank-warp | always the order alone in the worse half |
+| no-tpe | no trial is TPE's |
 | trust-region | every third trial is sought near the best one only |
 | best-liar, worst-liar | expected improvement on the best mean; running trials count as the best, or the worst, value |
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,14 @@ from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.effort import LIMIT, Effort
 from tuneyard_strategy.ehvi import HypervolumeImprovement
-from tuneyard_strategy.gp import Embedding, Kernel, Posterior, fit, prior
+from tuneyard_strategy.gp import NOISE, Embedding, Fit, Posterior, fits, prior
 from tuneyard_strategy.history import Fate, History
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.maximiser import Maximiser
 from tuneyard_strategy.rng import Stream, uniforms
 from tuneyard_strategy.space import Configuration, Mask, Space
 from tuneyard_strategy.tpe import TreeParzen
-from tuneyard_strategy.warp import signed_logs, warped
+from tuneyard_strategy.warp import WARPS, half_ranks, log_slope, signed_logs
 
 MOST_MODELLED = 300
 """Observations in a model: of more, the better half of it are the best ones, the others spread over the rest."""
@@ -41,6 +41,11 @@ WORLDS = 32
 """Drawn possibilities of what the function is at the baseline; of several functions, half as many for each more."""
 FRONT_BASELINE = 48
 """Observed configurations that may be on the front of several objectives."""
+OTHERS = 4
+"""Of so many trials one is TPE's, where there is one objective: it looks where a process that is sure of itself, and
+wrong, does not; and many trials near the good ones are worth something under noise."""
+SHARP = -6.0
+"""Mean of the prior of ln of the noise of bounds and of several objectives: noise blurs a bound, and a front."""
 TINY = 2.0**-53
 
 Rows = NDArray[np.intp]
@@ -58,7 +63,7 @@ class GaussianProcess:
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
         self._seed = seed
-        self._fits: dict[str, tuple[bytes, tuple[Kernel, float]]] = {}
+        self._fits: dict[str, tuple[bytes, Warp, Fit]] = {}
 
     def ranked(self, history: History, index: int) -> Iterator[Configuration]:
         """Feasible configurations for this trial, the best first."""
@@ -88,7 +93,7 @@ class GaussianProcess:
         kept = (history.excesses(measured) <= 0.0).all(axis=1)
         if history.objectives > 1:
             return self._score_of_several(history, embedding, index, feasibility, measured)
-        objective = self._model("objective", embedding, history, measured, history.values(measured), warped)
+        objective = self._model("objective", embedding, history, measured, history.values(measured), WARPS)
         rows = measured[kept] if kept.any() else measured
         rows = rows[_chosen(history.values(rows), MOST_MODELLED)]
         x = embedding.features(history.coordinates(rows))
@@ -115,11 +120,11 @@ class GaussianProcess:
             return feasibility, parents
         modelled = _front_and_others(losses, able, MOST_MODELLED)
         x = embedding.features(history.coordinates(measured[modelled]))
-        y = np.stack([warped(column) for column in losses[modelled].T], axis=1)
+        y = np.stack([half_ranks(column) for column in losses[modelled].T], axis=1)
         posteriors = []
         for number, column in enumerate(losses.T):
-            kernel, noise = self._fit(f"objective {number}", embedding, history, measured, column, warped)
-            posteriors.append(Posterior(kernel, x, y[:, number], np.full(len(x), noise)))
+            _, found = self._fit(f"objective {number}", embedding, history, measured, column, (half_ranks,), SHARP)
+            posteriors.append(Posterior(found.kernel, x, y[:, number], np.full(len(x), found.noise)))
         able = np.flatnonzero(kept[modelled])
         means = np.stack([posterior.mean(x[able]) for posterior in posteriors], axis=1)
         front = measured[modelled[able[pareto.best(means, FRONT_BASELINE)]]]
@@ -135,7 +140,7 @@ class GaussianProcess:
         """Models of how far each bounded metric is beyond its bound, and of failure if a trial has failed."""
         excesses = history.excesses(measured)
         models = [
-            self._model(f"bound {number}", embedding, history, measured, column, signed_logs)
+            self._model(f"bound {number}", embedding, history, measured, column, (signed_logs,), SHARP)
             for number, column in enumerate(excesses.T)
         ]
         failed = history.rows(Fate.FAILED)
@@ -148,28 +153,50 @@ class GaussianProcess:
         return models
 
     def _model(
-        self, name: str, embedding: Embedding, history: History, rows: Rows, values: Floats, warp: Warp
+        self,
+        name: str,
+        embedding: Embedding,
+        history: History,
+        rows: Rows,
+        values: Floats,
+        warps: Sequence[Warp],
+        mean: float = NOISE,
     ) -> Posterior:
         """The posterior of a metric."""
-        kernel, noise = self._fit(name, embedding, history, rows, values, warp)
+        warp, found = self._fit(name, embedding, history, rows, values, warps, mean)
         modelled = _chosen(values, MOST_MODELLED)
         x, y = embedding.features(history.coordinates(rows[modelled])), warp(values[modelled])
-        return Posterior(kernel, x, y, np.full(len(modelled), noise))
+        return Posterior(found.kernel, x, y, np.full(len(modelled), found.noise))
 
     def _fit(
-        self, name: str, embedding: Embedding, history: History, rows: Rows, values: Floats, warp: Warp
-    ) -> tuple[Kernel, float]:
-        """Kernel and noise of a metric, fitted to its first observations (see `_milestone`)."""
+        self,
+        name: str,
+        embedding: Embedding,
+        history: History,
+        rows: Rows,
+        values: Floats,
+        warps: Sequence[Warp],
+        mean: float = NOISE,
+    ) -> tuple[Warp, Fit]:
+        """Kernel and noise of a metric, fitted to its first observations (see `_milestone`), and how to warp it.
+
+        Of several warps it is the one that makes the observations most probable. `mean` is that of the prior of ln of
+        the noise.
+        """
         early = _chosen(values[: _milestone(len(rows))], MOST_FITTED)
-        x, y = embedding.features(history.coordinates(rows[early])), warp(values[early])
+        x, y = embedding.features(history.coordinates(rows[early])), values[early]
         known, data = self._fits.get(name), x.tobytes() + y.tobytes()
         if known is None or known[0] != data:
-            known = self._fits[name] = (data, fit(embedding.hamming, x, y))
-        return known[1]
+            ways = [warp(y) for warp in warps]
+            found = fits(embedding.hamming, x, ways, mean)
+            chances = [fit.evidence + log_slope(y, way) for fit, way in zip(found, ways, strict=True)]
+            best = max(zip(chances, warps, found, strict=True), key=lambda one: one[0])[1:]
+            known = self._fits[name] = (data, *best)
+        return known[1:]
 
 
 class BayesianStrategy(LearningStrategy):
-    """Bayesian optimisation with a Gaussian process, or with TPE where that is too costly."""
+    """A Gaussian process, and TPE for every fourth trial, or for all where the process is too costly."""
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
         self.process = GaussianProcess(space, definition.strategy.seed)
@@ -178,8 +205,10 @@ class BayesianStrategy(LearningStrategy):
 
     def ranked(self, index: int) -> Iterator[Configuration]:
         """See LearningStrategy."""
-        model = self.process if self.process.effort(self.history).seconds <= LIMIT else self.parzen
-        return model.ranked(self.history, index)
+        is_parzens = self.history.objectives == 1 and index % OTHERS == OTHERS - 1
+        if is_parzens or self.process.effort(self.history).seconds > LIMIT:
+            return self.parzen.ranked(self.history, index)
+        return self.process.ranked(self.history, index)
 
     @property
     def degraded(self) -> str | None:

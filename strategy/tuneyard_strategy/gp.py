@@ -8,7 +8,7 @@
 | scales | (q,) | length-scales l: how far one goes along a feature until the function is another |
 | signal | | variance of the function |
 | noise | (n,) | variance of each observation's noise |
-| differences | (q, n n) | squared differences between all pairs of observations, one row a feature |
+| differences | (q, n (n - 1) / 2) | squared differences between all pairs of observations, one row a feature |
 | theta | (q + 2,) | ln of scales, signal and noise |
 | K | (n, n) | covariance of the observations, signal k(x, x) + noise |
 | alpha | (n, s) | K^-1 y |
@@ -21,11 +21,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.encoding import Encoding
@@ -37,6 +39,10 @@ NOISE_FLOOR = 1e-5
 JITTER = 1e-6
 """Noise of what is taken for exact, as a part of the signal: keeps K positive definite."""
 ITERATIONS = 40
+NOISE = -4.0
+"""Mean of the prior of ln of the noise."""
+NOISES = (-5.0, -1.0)
+"""ln of the noise that a search of hyperparameters begins with."""
 
 
 class Embedding:
@@ -140,29 +146,54 @@ class Posterior:
         )
 
 
-def fit(hamming: Mask, x: Floats, y: Floats, starts: Sequence[float] = (-5.0,)) -> tuple[Kernel, float]:
-    """The most probable kernel and noise variance, from the mode of their prior on: a function of x and y alone.
+class Fit(NamedTuple):
+    """The most probable hyperparameters."""
+
+    kernel: Kernel
+    noise: float
+    """Variance of the noise."""
+    evidence: float
+    """Logarithm of the density of observations and hyperparameters, up to a constant that is the same for all y."""
+
+
+def fit(hamming: Mask, x: Floats, y: Floats) -> Fit:
+    """The most probable kernel and noise variance: a function of x and y alone.
 
     Args:
         hamming: which features are categories, shape (q,).
         x: features, shape (n, q).
         y: targets, shape (n,).
-        starts: ln of the noise to begin with; of several the best end counts. Much noise and a short length-scale
-            explain the same, and a search from one of them does not find the other.
     """
+    return fits(hamming, x, [y])[0]
+
+
+def fits(hamming: Mask, x: Floats, ways: Sequence[Floats], noise: float = NOISE) -> list[Fit]:
+    """The same for several ways to see the targets, each of shape (n,).
+
+    The first search begins at the mode of the prior, with little noise and with much: much noise and a short
+    length-scale explain the same, and a search from one of them does not find the other. The other ways are not that
+    different: their search goes on where the one before has ended.
+    """
+    target = Target(hamming, x, ways[0], noise)
+    begun = [_climb(target, np.append(target.mode[:-1], start)) for start in NOISES]
+    ends = [min(begun, key=lambda end: end[1])]
+    for y in ways[1:]:
+        ends.append(_climb(target.of(y), ends[-1][0]))
+    return [
+        Fit(Kernel(hamming, np.exp(theta[:-2]), math.exp(theta[-2])), math.exp(theta[-1]), -value)
+        for theta, value in ends
+    ]
+
+
+def _climb(target: Target, start: Floats) -> tuple[Floats, float]:
+    """The theta of a least value near a start, and the value."""
     from scipy.optimize import minimize  # noqa: PLC0415 # a third of a second, which other strategies need not wait for
 
-    target, q = Target(hamming, x, y), len(hamming)
+    q = len(start) - 2
     bounds = [(math.log(SHORTEST), math.log(LONGEST))] * q + [(-3.0, 3.0), (math.log(NOISE_FLOOR), 0.0)]
-    options = {"maxiter": ITERATIONS, "gtol": 1e-2, "ftol": 1e-6}
-    ends = [
-        minimize(
-            target, np.append(target.mode[:-1], start), jac=True, bounds=bounds, method="L-BFGS-B", options=options
-        )
-        for start in starts
-    ]
-    found = min(ends, key=lambda end: float(end.fun))
-    return Kernel(hamming, np.exp(found.x[:q]), math.exp(found.x[q])), math.exp(found.x[q + 1])
+    options = {"maxiter": ITERATIONS, "gtol": 1e-2, "ftol": 1e-4}
+    end = minimize(target, start, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
+    return end.x, float(end.fun)
 
 
 def prior(hamming: Mask) -> Kernel:
@@ -175,33 +206,47 @@ class Target:
     """The negative log posterior density of theta and its gradient, up to a constant: RW, equations 5.8 and 5.9.
 
     Priors: scales LogNormal(sqrt 2 + ln(q) / 2, sqrt 3), which grows with the number of features (Hvarfner et al.
-    2024); signal Gamma(2, 1); noise LogNormal(-4, 1).
+    2024); signal Gamma(2, 1); ln of the noise Normal(NOISE, 2), which leaves it to the data.
     """
 
-    def __init__(self, hamming: Mask, x: Floats, y: Floats) -> None:
-        self._y = y
-        self._differences = np.stack([_differences(column, h) for column, h in zip(x.T, hamming, strict=True)])
+    def __init__(self, hamming: Mask, x: Floats, y: Floats, noise: float = NOISE) -> None:
+        self._y, self._noise = y, noise
+        row, column = self._rows, self._columns = np.tril_indices(len(x), -1)
+        self._pairs = column * len(x) + row
+        """Where K has the pairs of observations, as LAPACK reads it: column by column."""
+        self._differences = np.stack(
+            [
+                (values[row] != values[column]).astype(np.float64) if h else (values[row] - values[column]) ** 2
+                for values, h in zip(x.T, hamming, strict=True)
+            ]
+        )
         self._location = _scale_location(len(hamming))
-        self.mode = np.append(np.full(len(hamming), self._location - 3.0), [0.0, -5.0])
+        self.mode = np.append(np.full(len(hamming), self._location - 3.0), [0.0, noise])
         """Where the prior is densest."""
+
+    def of(self, y: Floats) -> Target:
+        """The same of other targets at the same places."""
+        other = copy(self)
+        other._y = y
+        return other
 
     def __call__(self, theta: Floats) -> tuple[float, Floats]:
         """Value and gradient at theta."""
         n = len(self._y)
         precisions, signal, noise = np.exp(-2.0 * theta[:-2]), math.exp(theta[-2]), math.exp(theta[-1])
         kernel, slope = _matern(np.sqrt(5.0 * (precisions @ self._differences)))
-        covariance = (signal * kernel).reshape(n, n)
-        covariance.flat[:: n + 1] += noise
-        factor, _ = dpotrf(covariance, lower=True)
-        alpha = cho_solve((factor, True), self._y, check_finite=False)
+        covariance = np.zeros(n * n)
+        covariance[self._pairs] = signal * kernel
+        covariance[:: n + 1] = signal + noise
+        factor, _ = dpotrf(covariance.reshape(n, n).T, lower=True, overwrite_a=True)
+        alpha, _ = dpotrs(factor, self._y, lower=True)
         inverse, _ = dpotri(factor, lower=True)
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        weights = np.outer(alpha, alpha) - inverse  # the gradient is -tr(weights dK) / 2
+        weights = alpha[self._rows] * alpha[self._columns] - inverse.T.ravel()[self._pairs]
+        own = float((alpha**2 - np.diagonal(inverse)).sum())
         value = 0.5 * self._y @ alpha + np.log(np.diagonal(factor)).sum()
-        by_pair = (weights.ravel() * slope) @ self._differences.T
-        gradient = np.append(
-            -0.5 * signal * precisions * by_pair,
-            [-0.5 * signal * (weights.ravel() @ kernel), -0.5 * noise * np.trace(weights)],
+        gradient = np.append(  # -tr((alpha alpha^T - K^-1) dK) / 2, where each pair is there twice
+            -signal * precisions * (self._differences @ (weights * slope)),
+            [-signal * (weights @ kernel + 0.5 * own), -0.5 * noise * own],
         )
         prior, prior_gradient = self._prior(theta)
         return float(value + prior), gradient + prior_gradient
@@ -209,8 +254,8 @@ class Target:
     def _prior(self, theta: Floats) -> tuple[float, Floats]:
         scales, signal, noise = theta[:-2], theta[-2], theta[-1]
         off = scales - self._location
-        value = float((scales + off**2 / 6.0).sum()) - signal + math.exp(signal) + noise + (noise + 4.0) ** 2 / 2.0
-        return value, np.append(1.0 + off / 3.0, [math.exp(signal) - 1.0, noise + 5.0])
+        value = float((scales + off**2 / 6.0).sum()) - signal + math.exp(signal) + (noise - self._noise) ** 2 / 8.0
+        return value, np.append(1.0 + off / 3.0, [math.exp(signal) - 1.0, (noise - self._noise) / 4.0])
 
 
 def _scale_location(features: int) -> float:
@@ -222,8 +267,3 @@ def _matern(distance: Floats) -> tuple[Floats, Floats]:
     decay = np.exp(-distance)
     linear = (1.0 + distance) * decay
     return linear + distance**2 * decay / 3.0, linear * (5.0 / 3.0)
-
-
-def _differences(column: Floats, hamming: bool) -> Floats:
-    pairs = column[:, None] - column
-    return ((pairs != 0.0).astype(np.float64) if hamming else pairs**2).ravel()

@@ -135,6 +135,10 @@ class History:
         self._coordinates[rows] = self.encoding.coordinates(table)
         self._placed[rows] = True
 
+    def stay(self, indices: Collection[int]) -> None:
+        """The configurations of trials that were told of are still those that were taken in before."""
+        self._placed[[self._first + index for index in indices]] = True
+
     def forget(self, index: int) -> None:
         """There is no such trial."""
         self._fates[self._first + index] = Fate.ABSENT

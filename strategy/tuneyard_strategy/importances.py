@@ -137,7 +137,7 @@ class Surrogate:
             raise TooFewTrials(f"all trials gave the same {self.metric}: nothing can be told apart")
         x, y = self._features(rows), (values - self._centre) / self._unit
         some = slice(None, None, -(-len(rows) // MOST_FITTED))
-        kernel, noise = fit(self._embedding.hamming, x[some], y[some], starts=(-5.0, -0.7))
+        kernel, noise, _ = fit(self._embedding.hamming, x[some], y[some])
         self._posterior = Posterior(kernel, x, y, np.full(len(y), noise))
         self.explained = 1.0 - float(np.mean(self._posterior.left_out() ** 2)) / float(np.var(y))
         """The part of the metric's variance that the model foresees, each trial by the others; at most 1."""

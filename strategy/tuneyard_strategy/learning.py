@@ -112,22 +112,25 @@ class LearningStrategy(Strategy):
         self._take_in(self._records.values())
 
     def _take_in(self, records: Collection[TrialRecord]) -> None:
-        typed = {record.index: self.space.typed(record.parameters) for record in records}
-        inside = [record for record in records if self._is_inside(record.index, typed[record.index])]
-        table = self.space.table_of([typed[record.index] for record in inside])
-        configurations = self.space.configurations(table)
+        known = {record.index: found for record in records if (found := self._known(record)) is not None}
+        typed = {r.index: self.space.typed(r.parameters) for r in records if r.index not in known}
+        inside = [index for index, parameters in typed.items() if not self.space.problems(parameters)]
+        table = self.space.table_of([typed[index] for index in inside])
         self.history.tell(records)
-        self.history.place([record.index for record in inside], table)
+        self.history.stay(known)
+        self.history.place(inside, table)
         self._existing |= {record.index: dict(record.parameters) for record in records}
-        self._existing |= dict(zip([record.index for record in inside], configurations, strict=True))
+        self._existing |= known
+        self._existing |= dict(zip(inside, self.space.configurations(table), strict=True))
         for record in records:
             self._queue.occupy(record.parameters)
 
-    def _is_inside(self, index: int, parameters: Given) -> bool:
-        """Whether it lies in the space; what is known already, or was proposed here, need not be looked at again."""
-        if parameters in (self._existing.get(index), self._proposed.get(index)) and self.history.is_placed(index):
-            return True
-        return not self.space.problems(parameters)
+    def _known(self, record: TrialRecord) -> Configuration | None:
+        """Its configuration, if that was taken in already or proposed here, and lies in the space."""
+        if not self.history.is_placed(record.index):
+            return None
+        candidates = (self._existing.get(record.index), self._proposed.get(record.index))
+        return next((each for each in candidates if each == record.parameters), None)
 
     def _propose(self, index: int) -> Configuration | None:
         following = self._queue.first()

@@ -18,13 +18,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.encoding import Encoding
 
 MAX_SUMMED = 32
-"""A stepped parameter of more values is taken for a continuous one."""
+"""A stepped parameter of more values is taken for a continuous one; a category of more is looked up only if drawn."""
 
 
 class Parzen:
@@ -55,8 +56,8 @@ class Parzen:
     def log_density(self, x: Floats) -> Floats:
         """Logarithm of the density at each row of x."""
         left, right = self._number_features(x)
-        for position in np.flatnonzero(self._encoding.categorical).tolist():
-            more = self._category_features(x[:, position], position)
+        if not self._numeric.all():
+            more = self._category_features(x)
             left, right = [*left, *more[0]], [*right, *more[1]]
         logs = np.hstack(left) @ np.hstack(right).T + np.log(self.weights)
         highest = logs.max(axis=1, keepdims=True)
@@ -72,7 +73,7 @@ class Parzen:
         width = self.centres.shape[1]
         kernels = np.minimum(np.searchsorted(np.cumsum(self.weights), u[:, 0], side="right"), len(self.weights) - 1)
         place, choice = u[:, 1 : 1 + width], u[:, 1 + width :]
-        centres, active = self._encoding.points(self.centres)[kernels], self._active[kernels]
+        centres, active = self._encoding.points(self.centres[kernels]), self._active[kernels]
         low, high = ndtr(-centres / self.width), ndtr((1.0 - centres) / self.width)
         near = np.clip(centres + self.width * ndtri(low + place * (high - low)), 0.0, 1.0)
         own = np.where(self._numeric, near, np.where(choice < self.spread, place, centres))
@@ -91,29 +92,40 @@ class Parzen:
         constant = -0.5 * precision * centre**2 - self._log_norm
         return [place**2, place, there.astype(np.float64)], [-0.5 * precision * active, precision * centre, constant]
 
-    def _category_features(self, codes: Floats, position: int) -> tuple[list[Floats], list[Floats]]:
-        """Logarithm of spread, and what a kernel adds at its own category, relative to the category's probability."""
-        there, active = ~np.isnan(codes), self._active[:, position]
-        present = np.unique(codes[there])
-        spread = self.spread[position]
-        probability = np.maximum(self._encoding.probabilities(position)[present.astype(np.int64)], 1e-300)
-        own = np.log1p((1.0 - spread) / (spread * probability))
-        hits = (codes[:, None] == present) * own
-        kernels = (self.centres[:, position, None] == present).astype(np.float64)
-        base = math.log(spread)
-        return [hits, base * there[:, None]], [kernels, active[:, None].astype(np.float64)]
+    def _category_features(self, x: Floats) -> tuple[list[Floats], list[Floats]]:
+        """Logarithm of spread, and what a kernel adds at its own category, relative to the category's probability.
+
+        There is a feature for each category that any x has, of all parameters side by side.
+        """
+        positions = np.flatnonzero(~self._numeric)
+        present = [self._present(x[:, position], position) for position in positions.tolist()]
+        owners, codes = np.repeat(positions, [len(some) for some in present]), np.concatenate(present)
+        chances = [self._encoding.probabilities(p)[c] for p, c in zip(positions.tolist(), present, strict=True)]
+        spread = self.spread[owners]
+        own = np.log1p((1.0 - spread) / (spread * np.maximum(np.concatenate(chances), 1e-300)))
+        hits = (x[:, owners] == codes) * own
+        kernels = (self.centres[:, owners] == codes).astype(np.float64)
+        there = ~np.isnan(x[:, positions]) * np.log(self.spread[positions])
+        return [hits, there], [kernels, self._active[:, positions].astype(np.float64)]
+
+    def _present(self, codes: Floats, position: int) -> NDArray[np.intp]:
+        """The categories that any x has, or all of few."""
+        size = self._encoding.dimensions[position].size or 0
+        return np.arange(size) if size <= MAX_SUMMED else np.unique(codes[~np.isnan(codes)]).astype(np.intp)
 
     def _log_norms(self) -> Floats:
         """Logarithm of the integral of each number's unnormalised kernel, shape (k, numbers); 0 where inactive."""
-        centres, active = self.centres[:, self._numeric], self._active[:, self._numeric]
-        norms = (
-            self.width * math.sqrt(2.0 * math.pi) * (ndtr((1.0 - centres) / self.width) - ndtr(-centres / self.width))
-        )
-        for column, position in enumerate(np.flatnonzero(self._numeric).tolist()):
-            size = self._encoding.dimensions[position].size
-            if size is not None and size <= MAX_SUMMED:
-                norms[:, column] = self._sums(position, size, centres[:, column])
-        return np.log(np.where(active, norms, 1.0))
+        positions = np.flatnonzero(self._numeric)
+        norms = np.ones((len(self.centres), len(positions)))
+        sizes = [self._encoding.dimensions[position].size for position in positions.tolist()]
+        summed = np.array([size is not None and size <= MAX_SUMMED for size in sizes], dtype=np.bool_)
+        for column in np.flatnonzero(summed).tolist():
+            position = int(positions[column])
+            norms[:, column] = self._sums(position, sizes[column] or 0, self.centres[:, position])
+        centres = self.centres[:, positions[~summed]] / self.width
+        inside = ndtr(1.0 / self.width - centres) - ndtr(-centres)
+        norms[:, ~summed] = self.width * math.sqrt(2.0 * math.pi) * inside
+        return np.log(np.where(self._active[:, positions], norms, 1.0))
 
     def _sums(self, position: int, size: int, centres: Floats) -> Floats:
         """The integrals of a stepped parameter's kernels: sums over its values."""

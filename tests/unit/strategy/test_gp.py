@@ -8,9 +8,9 @@ from scipy import optimize, stats
 
 from tuneyard_api.space import Parameter
 from tuneyard_strategy.encoding import Encoding
-from tuneyard_strategy.gp import Embedding, Kernel, Posterior, Target, fit
+from tuneyard_strategy.gp import Embedding, Kernel, Posterior, Target, fit, fits
 from tuneyard_strategy.space import Space
-from tuneyard_strategy.warp import signed_logs, warped
+from tuneyard_strategy.warp import WARPS, half_logs, half_ranks, log_slope, signed_logs, standardised
 
 RNG = np.random.default_rng(5)
 HAMMING = np.array([False, True, False])
@@ -45,12 +45,12 @@ def test_the_priors_are_densities_of_length_scales_signal_and_noise() -> None:
     moved = THETA + np.array([0.3, -0.5, 0.2, 0.4, -0.6])
 
     def prior(theta: np.ndarray) -> float:
-        scales, signal, noise = np.exp(theta[:3]), np.exp(theta[3]), np.exp(theta[4])
+        scales, signal = np.exp(theta[:3]), np.exp(theta[3])
         location = np.sqrt(2) + np.log(3) / 2
         return float(
             stats.lognorm(np.sqrt(3), scale=np.exp(location)).logpdf(scales).sum()
             + stats.gamma(2).logpdf(signal)
-            + stats.lognorm(1, scale=np.exp(-4)).logpdf(noise)
+            + stats.norm(-4, 2).logpdf(theta[4])
         )
 
     def likelihood(theta: np.ndarray) -> float:
@@ -100,7 +100,7 @@ def test_fitting_finds_which_features_matter_and_how_noisy_it_is() -> None:
     x = np.column_stack([rng.random((120, 3)), rng.integers(0, 2, 120)])
     y = np.sin(6 * x[:, 0]) + x[:, 3]
     y = (y - y.mean()) / y.std() + 0.2 * rng.standard_normal(120)
-    kernel, noise = fit(np.array([False, False, False, True]), x, y)
+    kernel, noise, _ = fit(np.array([False, False, False, True]), x, y)
     assert kernel.scales[0] < kernel.scales[1:3].min() / 4
     assert kernel.scales[3] < kernel.scales[1:3].min()
     assert noise == pytest.approx(0.04, rel=0.4)
@@ -124,7 +124,7 @@ def test_conditions_are_features_of_their_own() -> None:
 
 def test_the_output_warp_keeps_the_better_half_and_the_order_of_the_worse() -> None:
     values = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 1e150, 6.0, 6.0])
-    got = warped(values)
+    got = half_ranks(values)
     assert got.mean() == pytest.approx(0)
     assert got.std() == pytest.approx(1)
     np.testing.assert_allclose(np.diff(got[:4]), np.diff(got[:2])[0])
@@ -133,10 +133,37 @@ def test_the_output_warp_keeps_the_better_half_and_the_order_of_the_worse() -> N
 
 @pytest.mark.parametrize("values", [[0.0], [2.0, 2.0], [0.0, 0.0, 1e150], [-1e150, 1e150], [5e-324, 0.0]])
 def test_warps_of_odd_values_are_numbers(values: list[float]) -> None:
-    for warp in (warped, signed_logs):
+    for warp in (*WARPS, signed_logs):
         got = warp(np.array(values))
         assert np.isfinite(got).all()
         assert np.abs(got).max() < 1e3
+        assert np.isfinite(log_slope(np.array(values), got))
+
+
+def test_the_slope_of_a_warp_is_what_a_density_grows_by() -> None:
+    values = np.random.default_rng(3).standard_normal(400) + 9.0
+    exact = -len(values) * np.log(values.std() / np.abs(values).max())
+    assert log_slope(values, standardised(values)) == pytest.approx(exact)
+    roots = np.sqrt(values)
+    exact = np.log(np.abs(values).max() / (2.0 * roots)).sum()
+    assert log_slope(values, roots) == pytest.approx(exact, abs=4.0)
+    assert log_slope(np.repeat([1.0, 2.0], 50), np.repeat([0.0, 1.0], 50)) == pytest.approx(0.0, abs=9.0)
+
+
+def test_the_warp_that_explains_most_is_taken() -> None:
+    """Noise that is the same everywhere wants none; what grows by powers of ten wants one."""
+    rng = np.random.default_rng(4)
+    x = rng.random((60, 2))
+    smooth = (x[:, 0] - 0.3) ** 2 + x[:, 1]
+
+    def chosen(values: np.ndarray) -> object:
+        ways = [warp(values) for warp in WARPS]
+        found = fits(np.zeros(2, dtype=np.bool_), x, ways)
+        chances = [one.evidence + log_slope(values, way) for one, way in zip(found, ways, strict=True)]
+        return WARPS[int(np.argmax(chances))]
+
+    assert chosen(smooth + 0.1 * rng.standard_normal(60)) is standardised
+    assert chosen(np.exp(9.0 * smooth)) in {half_logs, half_ranks}
 
 
 def test_a_bound_stays_where_it_is() -> None:
