@@ -53,7 +53,7 @@ def times(name: str, width: int, history: int) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--strategies", nargs="*", default=["random", "sobol", "tpe", "bayesian", *MOST.keys() & peers()]
+        "--strategies", nargs="*", default=["random", "sobol", "cmaes", "tpe", "bayesian", *MOST.keys() & peers()]
     )
     parser.add_argument("--histories", nargs="*", type=int, default=HISTORIES)
     parser.add_argument("--widths", nargs="*", type=int, default=WIDTHS)
