@@ -126,8 +126,9 @@ class Inventory:
     def take(self, name: str, taken: Taken, sign: int = 1) -> None:
         """Book what somebody takes of a node; with sign -1, that it is given back."""
         entry = self._entries.setdefault(name, _Entry())
-        entry.cpu = amount(entry.cpu + sign * taken.cpu)
-        entry.memory += sign * taken.memory
+        if taken.cpu or taken.memory:
+            entry.cpu = amount(entry.cpu + sign * taken.cpu)
+            entry.memory += sign * taken.memory
         for resource, units in taken.units.items():
             entry.pool(resource).units += sign * units
         for part in taken.parts:

@@ -115,7 +115,10 @@ class QueueTree:
             queue.last_place = max(queue.last_place, at)
 
     def _book(self, name: str) -> QueueBook:
-        return self._books.setdefault(name, QueueBook(name))
+        book = self._books.get(name)
+        if book is None:
+            book = self._books[name] = QueueBook(name)
+        return book
 
     def _grow(self) -> None:
         """Build the tree anew: links, guarantees and sums."""

@@ -346,12 +346,8 @@ class ClusterState:
             return False
         trial.share = new
         if new.hold != old.hold:
-            self._keep_free(old.hold, -1)
-            self._keep_free(new.hold, 1)
-            for resource in _resources(old.hold):
-                self._claims[resource].discard((study.key, index))
-            for resource in _resources(new.hold):
-                self._claims[resource].add((study.key, index))
+            self._book_hold(old.hold, (study.key, index), -1)
+            self._book_hold(new.hold, (study.key, index), 1)
         if new.unplaced:
             self.unplaced.setdefault((study.key, index), False)
         elif old.unplaced:
@@ -385,9 +381,14 @@ class ClusterState:
         if view.proved is not None and (before is None or before.proved != view.proved):
             self.health.survived(*view.proved)
 
-    def _keep_free(self, hold: Hold | None, sign: int) -> None:
-        if hold is not None:
-            self.inventory.take(hold.node, hold.taken, sign)
+    def _book_hold(self, hold: Hold | None, key: tuple[str, int], sign: int) -> None:
+        """Book what a place whose pod has not been seen takes of its node; with sign -1, that it does not any more."""
+        if hold is None:
+            return
+        self.inventory.take(hold.node, hold.taken, sign)
+        for resource in hold.taken.resources:
+            claims = self._claims[hold.node, resource]
+            claims.add(key) if sign > 0 else claims.discard(key)
 
     def _queue_up(self, study: StudyBook, index: int, share: Share) -> None:
         study.unready(index)
@@ -417,9 +418,3 @@ class ClusterState:
     def _waits_until(self, key: str, index: int) -> float | None:
         trial = self.trial(key, index)
         return trial.share.pending if trial is not None else None
-
-
-def _resources(hold: Hold | None) -> Iterator[tuple[str, str]]:
-    """Of what a place takes something: node and resource."""
-    if hold is not None:
-        yield from ((hold.node, each) for each in hold.taken.resources)
