@@ -110,7 +110,24 @@ def measure(pending: int, studies: int, size: int, cycles: int = 200) -> Figures
         "p50_ms": round(1000 * statistics.median(seconds), 2),
         "p95_ms": round(1000 * percentile(seconds, 0.95), 2),
         "decisions_per_s": round(len(running) / filled) if filled else 0,
+        "first_fit_per_s": first_fit(size),
     }
+
+
+def first_fit(size: int) -> int:
+    """The reference, places a second: a loop that gives each trial the first node with room, and knows nothing else.
+
+    No queues, studies, shares or records; it looks at every node.
+    """
+    free, given = [8.0] * size, 0
+    begun = time.process_time()
+    for request in itertools.cycle(REQUESTS):
+        node = next((node for node, left in enumerate(free) if left >= request.gpus), None)
+        if node is None:
+            break
+        free[node] -= request.gpus
+        given += 1
+    return round(given / (time.process_time() - begun))
 
 
 def measure_reclaim(size: int) -> Figures:
@@ -174,7 +191,7 @@ def costs() -> Figures:
     found = {case: measure(*case) for case in cases}
     show(
         f"A cycle after {ENDS} trials have ended; decisions/s as an empty cluster is filled (goals: 50 ms, 10,000/s)",
-        ["pending", "studies", "nodes x 8 GPUs", "p50 ms", "p95 ms", "decisions/s"],
+        ["pending", "studies", "nodes x 8 GPUs", "p50 ms", "p95 ms", "decisions/s", "first-fit loop"],
         [[*case, *figures.values()] for case, figures in found.items()],
     )
     reclaim, hopeless = measure_reclaim(1000), measure_hopeless(1000)
@@ -190,7 +207,12 @@ def costs() -> Figures:
     )
     main = found[cases[0]]
     figures: Figures = {"cycle_p50_ms": main["p50_ms"], "cycle_p95_ms": main["p95_ms"]}
-    figures |= {"decisions_per_s": main["decisions_per_s"], **reclaim, **hopeless}
+    figures |= {
+        "decisions_per_s": main["decisions_per_s"],
+        "first_fit_per_s": main["first_fit_per_s"],
+        **reclaim,
+        **hopeless,
+    }
     for (pending, _, size), each in found.items():
         figures |= {f"{name}_at_{pending}_pending_{size}_nodes": value for name, value in each.items()}
     return figures
