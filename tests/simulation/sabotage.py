@@ -181,7 +181,7 @@ def attempts_start_before_their_template_is_checked(patch: pytest.MonkeyPatch) -
 
 @sabotage
 def no_gpu_is_kept_for_pods_that_are_not_seen(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ClusterState, "_keep_free", lambda *_: None)
+    patch.setattr(ClusterState, "_book_hold", lambda *_: None)
 
 
 @sabotage
