@@ -49,27 +49,29 @@ def losses(
     """The loss, without noise, of the configuration that looked best after each of so many trials; kept."""
     folder = KEPT / f"{cell.strategy}-{version(tuple(files(cell.strategy)))}"
     path = folder / f"{cell.task}.{cell.mode}.{cell.seed}.json"
-    kept: list[float] = json.loads(path.read_text()) if path.exists() else []
-    if len(kept) < trials:
-        folder.mkdir(parents=True, exist_ok=True)
+    found: list[float] = json.loads(path.read_text()) if path.exists() else []
+    if len(found) < trials:
         task = TASKS[cell.task]
         asked = begin(cell.strategy, task.parameters, cell.seed)
-        kept = list(islice(search(task, asked, WORKERS[cell.mode], cell.seed), trials))
+        found = list(islice(search(task, asked, WORKERS[cell.mode], cell.seed), trials))
         asked.close()
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(kept))
-        part.rename(path)
-    return kept[:trials]
+        _keep(path, found)
+    return found[:trials]
 
 
 def kept(path: Path, make: Callable[[], Any]) -> Any:
     """What is made, as JSON has it: from the file where it is kept, and kept there where it is not yet."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(make()))
-        part.rename(path)
+        _keep(path, make())
     return json.loads(path.read_text())
+
+
+def _keep(path: Path, made: Any) -> None:
+    """Whole or not at all, wherever it is stopped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(made))
+    part.rename(path)
 
 
 def search(task: Task, asked: Searcher, workers: int, seed: int) -> Iterator[float]:

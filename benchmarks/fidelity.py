@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import _curves
 import _searchers
 import numpy as np
-from _cells import version
+from _cells import kept, version
 from _curves import CURVES, EPOCHS, CurveTask
 from _figures import save, show
 from _searchers import SCRIPTS, present, python, requirements
@@ -196,13 +196,8 @@ def target(task: CurveTask, seeds: range) -> float:
 def to_reach(name: str, task: CurveTask, seed: int, workers: int, score: float) -> tuple[int, float]:
     """Epochs and time until a loss is reached; where it is not, those at ten times the budget. Kept."""
     path = KEPT / f"{name}-{version(sources(name))}" / f"{task.name}.{workers}.{seed}.json"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ends = ((e, c) for e, c, loss in run(name, task, seed, workers) if loss <= score or e >= MOST)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(next(ends)))
-        part.rename(path)
-    epochs, clock = json.loads(path.read_text())
+    ends = ((e, c) for e, c, loss in run(name, task, seed, workers) if loss <= score or e >= MOST)
+    epochs, clock = kept(path, lambda: next(ends))
     return epochs, clock
 
 

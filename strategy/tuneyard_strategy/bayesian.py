@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,16 @@ Score = Callable[[Floats], Floats]
 Warp = Callable[[Floats], Floats]
 
 
+class _Metric(NamedTuple):
+    """What is modelled of trials."""
+
+    name: str
+    values: Floats
+    warps: Sequence[Warp]
+    noise: float = NOISE
+    """Mean of the prior of ln of its noise."""
+
+
 class GaussianProcess:
     """Ranks configurations by how much they are expected to improve on the best, noise and pending trials allowed for.
 
@@ -93,7 +104,7 @@ class GaussianProcess:
         kept = (history.excesses(measured) <= 0.0).all(axis=1)
         if history.objectives > 1:
             return self._score_of_several(history, embedding, index, feasibility, measured)
-        objective = self._model("objective", embedding, history, measured, history.values(measured), WARPS)
+        objective = self._model(_Metric("objective", history.values(measured), WARPS), embedding, history, measured)
         rows = measured[kept] if kept.any() else measured
         rows = rows[_chosen(history.values(rows), MOST_MODELLED)]
         x = embedding.features(history.coordinates(rows))
@@ -123,7 +134,8 @@ class GaussianProcess:
         y = np.stack([half_ranks(column) for column in losses[modelled].T], axis=1)
         posteriors = []
         for number, column in enumerate(losses.T):
-            _, found = self._fit(f"objective {number}", embedding, history, measured, column, (half_ranks,), SHARP)
+            metric = _Metric(f"objective {number}", column, (half_ranks,), SHARP)
+            _, found = self._fit(metric, embedding, history, measured)
             posteriors.append(Posterior(found.kernel, x, y[:, number], np.full(len(x), found.noise)))
         able = np.flatnonzero(kept[modelled])
         means = np.stack([posterior.mean(x[able]) for posterior in posteriors], axis=1)
@@ -140,7 +152,7 @@ class GaussianProcess:
         """Models of how far each bounded metric is beyond its bound, and of failure if a trial has failed."""
         excesses = history.excesses(measured)
         models = [
-            self._model(f"bound {number}", embedding, history, measured, column, (signed_logs,), SHARP)
+            self._model(_Metric(f"bound {number}", column, (signed_logs,), SHARP), embedding, history, measured)
             for number, column in enumerate(excesses.T)
         ]
         failed = history.rows(Fate.FAILED)
@@ -152,46 +164,27 @@ class GaussianProcess:
             models.append(Posterior(prior(embedding.hamming), x, labels[chosen], np.full(len(chosen), LABEL_NOISE)))
         return models
 
-    def _model(
-        self,
-        name: str,
-        embedding: Embedding,
-        history: History,
-        rows: Rows,
-        values: Floats,
-        warps: Sequence[Warp],
-        mean: float = NOISE,
-    ) -> Posterior:
-        """The posterior of a metric."""
-        warp, found = self._fit(name, embedding, history, rows, values, warps, mean)
-        modelled = _chosen(values, MOST_MODELLED)
-        x, y = embedding.features(history.coordinates(rows[modelled])), warp(values[modelled])
+    def _model(self, metric: _Metric, embedding: Embedding, history: History, rows: Rows) -> Posterior:
+        """The posterior of a metric that these trials have."""
+        warp, found = self._fit(metric, embedding, history, rows)
+        modelled = _chosen(metric.values, MOST_MODELLED)
+        x, y = embedding.features(history.coordinates(rows[modelled])), warp(metric.values[modelled])
         return Posterior(found.kernel, x, y, np.full(len(modelled), found.noise))
 
-    def _fit(
-        self,
-        name: str,
-        embedding: Embedding,
-        history: History,
-        rows: Rows,
-        values: Floats,
-        warps: Sequence[Warp],
-        mean: float = NOISE,
-    ) -> tuple[Warp, Fit]:
+    def _fit(self, metric: _Metric, embedding: Embedding, history: History, rows: Rows) -> tuple[Warp, Fit]:
         """Kernel and noise of a metric, fitted to its first observations (see `_milestone`), and how to warp it.
 
-        Of several warps it is the one that makes the observations most probable. `mean` is that of the prior of ln of
-        the noise.
+        Of several warps it is the one that makes the observations most probable.
         """
-        early = _chosen(values[: _milestone(len(rows))], MOST_FITTED)
-        x, y = embedding.features(history.coordinates(rows[early])), values[early]
-        known, data = self._fits.get(name), x.tobytes() + y.tobytes()
+        early = _chosen(metric.values[: _milestone(len(rows))], MOST_FITTED)
+        x, y = embedding.features(history.coordinates(rows[early])), metric.values[early]
+        known, data = self._fits.get(metric.name), x.tobytes() + y.tobytes()
         if known is None or known[0] != data:
-            ways = [warp(y) for warp in warps]
-            found = fits(embedding.hamming, x, ways, mean)
+            ways = [warp(y) for warp in metric.warps]
+            found = fits(embedding.hamming, x, ways, metric.noise)
             chances = [fit.evidence + log_slope(y, way) for fit, way in zip(found, ways, strict=True)]
-            best = max(zip(chances, warps, found, strict=True), key=lambda one: one[0])[1:]
-            known = self._fits[name] = (data, *best)
+            best = max(zip(chances, metric.warps, found, strict=True), key=lambda one: one[0])[1:]
+            known = self._fits[metric.name] = (data, *best)
         return known[1:]
 
 

@@ -8,11 +8,12 @@ import numpy as np
 from scipy.special import ndtri
 
 from tuneyard_strategy.distributions import Floats
+from tuneyard_strategy.space import Mask
 
 
 def standardised(values: Floats) -> Floats:
     """Values with zero mean and unit variance, shape (n,)."""
-    scaled = values / max(float(np.abs(values).max()), 1e-300)
+    scaled = _scaled(values)
     deviation = float(scaled.std())
     return (scaled - scaled.mean()) / deviation if deviation > 0 else np.zeros(len(values))
 
@@ -22,10 +23,7 @@ def half_logs(values: Floats) -> Floats:
 
     The unit is how far the better half is spread.
     """
-    scaled = values / max(float(np.abs(values).max()), 1e-300)
-    median = float(np.median(scaled))
-    worse = scaled > median
-    spread = float(np.sqrt(np.mean((scaled[~worse] - median) ** 2))) or float(scaled.std()) or 1.0
+    scaled, worse, median, spread = _halves(values)
     scaled[worse] = median + spread * np.log1p((scaled[worse] - median) / spread)
     return standardised(scaled)
 
@@ -36,14 +34,25 @@ def half_ranks(values: Floats) -> Floats:
     Of those worse than the median only the order counts: they become quantiles of the normal distribution that the
     better half suggests, so that a diverged trial does not flatten all that matters (Song et al. 2024).
     """
-    scaled = values / max(float(np.abs(values).max()), 1e-300)
-    median = float(np.median(scaled))
-    better, worse = scaled <= median, scaled > median
-    spread = float(np.sqrt(np.mean((scaled[better] - median) ** 2))) or float(scaled.std())
+    scaled, worse, median, spread = _halves(values)
     ordered = np.sort(scaled[worse])
     ranks = (np.searchsorted(ordered, scaled[worse], "left") + np.searchsorted(ordered, scaled[worse], "right")) / 2
     scaled[worse] = median + spread * ndtri(0.5 + 0.5 * ranks / max(len(ordered), 1))
     return standardised(scaled)
+
+
+def _scaled(values: Floats) -> Floats:
+    """Values within -1 and 1, whose squares are finite."""
+    return values / max(float(np.abs(values).max()), 1e-300)
+
+
+def _halves(values: Floats) -> tuple[Floats, Mask, float, float]:
+    """Scaled values, which are worse than the median, that median, and how far the better half is spread from it."""
+    scaled = _scaled(values)
+    median = float(np.median(scaled))
+    worse = scaled > median
+    spread = float(np.sqrt(np.mean((scaled[~worse] - median) ** 2))) or float(scaled.std()) or 1.0
+    return scaled, worse, median, spread
 
 
 WARPS = (half_ranks, half_logs, standardised)
@@ -58,7 +67,7 @@ def log_slope(values: Floats, warped: Floats) -> float:
     little.)
     """
     order = np.argsort(values, kind="stable")
-    y, w = values[order] / max(float(np.abs(values).max()), 1e-300), warped[order]
+    y, w = _scaled(values)[order], warped[order]
     reach, n = max(1, round(math.sqrt(len(y)) / 2)), len(y)
     low, high = np.maximum(np.arange(n) - reach, 0), np.minimum(np.arange(n) + reach, n - 1)
     apart, moved = y[high] - y[low], w[high] - w[low]
