@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from tuneyard_strategy.cma import Normal
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.dimensions import CategoricalDimension, SteppedDimension
-from tuneyard_strategy.distributions import Floats
+from tuneyard_strategy.distributions import Floats, cut
 from tuneyard_strategy.history import Fate, History
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.rng import Stream, uniforms
@@ -150,7 +150,7 @@ class Evolution:
 
     def _floors(self, state: _State) -> Floats:
         """Standard deviations at which each stepped number leaves its step in one of (parameters x size) points."""
-        mean = np.clip(state.normal.mean, 0.0, 1.0 - TINY)
+        mean = cut(state.normal.mean, 0.0, 1.0 - TINY)
         within = -2.0 * ndtri(0.5 / (len(self._space.names) * state.size))
         return np.array(
             [

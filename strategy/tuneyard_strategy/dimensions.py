@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter
-from tuneyard_strategy.distributions import Floats, Law, law
+from tuneyard_strategy.distributions import Floats, Law, cut, law
 
 Column = NDArray[Any]
 Value = int | float | str
@@ -45,6 +45,10 @@ class Dimension(ABC):
     def sketch(self, u: Floats) -> Column:
         """As `draw`, but doubles are not rounded: for the many points of which few become configurations."""
         return self.draw(u)
+
+    def rounded(self, column: Column) -> Column:
+        """What `draw` would have given where `sketch` gave this column."""
+        return column
 
     @abstractmethod
     def places(self, column: Column) -> Floats:
@@ -87,11 +91,11 @@ class ContinuousDimension(Dimension):
 
     def draw(self, u: Floats) -> Column:
         """See Dimension; rounded to 10 digits."""
-        return self._rounded(self._law.quantile(u))
+        return self.rounded(self._law.quantile(u))
 
     def sketch(self, u: Floats) -> Column:
         """See Dimension."""
-        return np.clip(self._law.quantile(u), self._min, self._max)
+        return cut(self._law.quantile(u), self._min, self._max)
 
     def places(self, column: Column) -> Floats:
         """See Dimension."""
@@ -111,14 +115,15 @@ class ContinuousDimension(Dimension):
 
     def moved(self, value: Any, *, up: bool) -> Value:
         """See Dimension."""
-        return float(self._rounded(np.array([_nearby(value, self._min, self._max, up=up)]))[0])
+        return float(self.rounded(np.array([_nearby(value, self._min, self._max, up=up)]))[0])
 
-    def _rounded(self, x: Floats) -> Column:
+    def rounded(self, column: Column) -> Column:
+        """See Dimension."""
         if self._log:
-            rounded = [float(f"{each:.{self._significant}g}") for each in x.tolist()]
+            rounded = [float(f"{each:.{self._significant}g}") for each in column.tolist()]
         else:
-            rounded = [round(each, self._decimals) for each in x.tolist()]
-        return np.clip(np.array(rounded, dtype=np.float64), self._min, self._max) + 0.0  # + 0.0: no negative zero
+            rounded = [round(each, self._decimals) for each in column.tolist()]
+        return cut(np.array(rounded, dtype=np.float64), self._min, self._max) + 0.0  # + 0.0: no negative zero
 
 
 class SteppedDimension(Dimension):
@@ -142,7 +147,7 @@ class SteppedDimension(Dimension):
     def draw(self, u: Floats) -> Column:
         """See Dimension."""
         steps = (self._law.quantile(u) - self._min) / self._step
-        return np.clip(np.floor(steps + 0.5), 0, self.size - 1).astype(np.int64)
+        return cut(np.floor(steps + 0.5), 0, self.size - 1).astype(np.int64)
 
     def places(self, column: Column) -> Floats:
         """See Dimension: the middle of each value's stretch."""

@@ -19,6 +19,11 @@ from scipy.special import log_ndtr, ndtr, ndtri
 Floats = NDArray[np.float64]
 
 
+def cut(x: Floats, low: float, high: float) -> Floats:
+    """Numbers outside the bounds moved to them: np.clip, which takes five times as long on short arrays."""
+    return np.minimum(np.maximum(x, low), high)
+
+
 class Spread(Protocol):
     """A distribution on the scale t, cut at its bounds."""
 
@@ -46,7 +51,7 @@ class Uniform:
     def cdf(self, t: Floats) -> Floats:
         """See Spread."""
         half = self.high / 2 - self.low / 2
-        return np.clip((t / 2 - self.low / 2) / half, 0.0, 1.0)
+        return cut((t / 2 - self.low / 2) / half, 0.0, 1.0)
 
     def log_mass(self, low: Floats, high: Floats) -> Floats:
         """See Spread."""
@@ -65,14 +70,12 @@ class TruncatedNormal:
     def quantile(self, u: Floats) -> Floats:
         """See Spread: Phi^-1(Phi(a) + u (Phi(b) - Phi(a))), with a and b the standardised bounds."""
         below, inside = self._below_and_inside()
-        t: Floats = np.clip(self.mean + self.stddev * ndtri(below + u * inside), self.low, self.high)
-        return t
+        return cut(self.mean + self.stddev * ndtri(below + u * inside), self.low, self.high)
 
     def cdf(self, t: Floats) -> Floats:
         """See Spread: (Phi(z) - Phi(a)) / (Phi(b) - Phi(a))."""
         below, inside = self._below_and_inside()
-        u: Floats = np.clip((ndtr(self._standard(t)) - below) / inside, 0.0, 1.0)
-        return u
+        return cut((ndtr(self._standard(t)) - below) / inside, 0.0, 1.0)
 
     def log_mass(self, low: Floats, high: Floats) -> Floats:
         """See Spread; exact in the far tails too, where the mass itself would be 0."""

@@ -9,11 +9,36 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from tuneyard_strategy.dimensions import CategoricalDimension
 from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.space import Space, Table
+
+FEW = 32
+"""Values of a parameter that are looked at one by one."""
+BEYOND = 1.5
+"""A place that no value has."""
+
+
+class Steps(NamedTuple):
+    """The values of s stepped parameters, of which the one with the most has v.
+
+    Attributes:
+        positions: the parameters, shape (s,).
+        sizes: how many values each has, shape (s,).
+        places: their coordinates, shape (s, v), rising; where there are fewer, BEYOND.
+        probabilities: shape (s, v); where there are fewer, 0.
+    """
+
+    positions: NDArray[np.intp]
+    sizes: NDArray[np.intp]
+    places: Floats
+    probabilities: Floats
 
 
 class Encoding:
@@ -23,6 +48,8 @@ class Encoding:
         self.dimensions = space.dimensions
         self.categorical = np.array([isinstance(d, CategoricalDimension) for d in space.dimensions], dtype=np.bool_)
         """Which coordinates are codes, shape (d,)."""
+        self.sizes = np.array([dimension.size or 0 for dimension in space.dimensions])
+        """How many values each parameter has, shape (d,); 0 for infinitely many."""
         self._probabilities: dict[int, Floats] = {}
 
     def probabilities(self, position: int) -> Floats:
@@ -33,6 +60,18 @@ class Encoding:
             self._probabilities[position] = weights / weights.sum()
         return self._probabilities[position]
 
+    @cached_property
+    def steps(self) -> Steps:
+        """The stepped parameters of few values."""
+        positions = np.flatnonzero(~self.categorical & (self.sizes > 0) & (self.sizes <= FEW))
+        sizes = self.sizes[positions]
+        places = np.full((len(positions), max(sizes, default=0)), BEYOND)
+        chances = np.zeros_like(places)
+        for row, (position, size) in enumerate(zip(positions.tolist(), sizes.tolist(), strict=True)):
+            places[row, :size] = self.dimensions[position].places(np.arange(size))
+            chances[row, :size] = self.probabilities(position)
+        return Steps(positions, sizes, places, chances)
+
     def coordinates(self, table: Table, points: Floats | None = None) -> Floats:
         """The coordinates of each row of a table.
 
@@ -41,9 +80,9 @@ class Encoding:
             points: of the unit cube, where the table is a sketch of them; spares going back from values to places.
         """
         coordinates = np.full((table.rows, len(self.dimensions)), np.nan)
+        complete = np.array(table.active).all(axis=1).tolist()
         for position, dimension in enumerate(self.dimensions):
-            active = table.active[position]
-            rows = slice(None) if active.all() else active  # slices are much the faster
+            rows = slice(None) if complete[position] else table.active[position]  # slices are much the faster
             if self.categorical[position]:
                 coordinates[rows, position] = table.columns[position][rows]
             elif points is not None and dimension.size is None:

@@ -94,10 +94,10 @@ class LearningStrategy(Strategy):
             self._queue.reserve(configuration)
             self.history.tell([TrialRecord(index=index, parameters=dict(configuration))])
             self.history.place([index], self.space.table_of([configuration]))
-        found = self._existing | self._proposed
-        if indices and not found:
+        if indices and not (self._existing or self._proposed):
             raise NoFeasiblePoint(why_infeasible(self.space, self.seed))
-        return [Suggestion(i, found[i]) for i in indices if i in found]
+        found = ((index, self._proposed.get(index) or self._existing.get(index)) for index in indices)
+        return [Suggestion(index, configuration) for index, configuration in found if configuration is not None]
 
     @property
     def exhausted(self) -> str:
@@ -115,13 +115,14 @@ class LearningStrategy(Strategy):
         known = {record.index: found for record in records if (found := self._known(record)) is not None}
         typed = {r.index: self.space.typed(r.parameters) for r in records if r.index not in known}
         inside = [index for index, parameters in typed.items() if not self.space.problems(parameters)]
-        table = self.space.table_of([typed[index] for index in inside])
         self.history.tell(records)
         self.history.stay(known)
-        self.history.place(inside, table)
         self._existing |= {record.index: dict(record.parameters) for record in records}
         self._existing |= known
-        self._existing |= dict(zip(inside, self.space.configurations(table), strict=True))
+        if inside:
+            table = self.space.table_of([typed[index] for index in inside])
+            self.history.place(inside, table)
+            self._existing |= dict(zip(inside, self.space.configurations(table), strict=True))
         for record in records:
             self._queue.occupy(record.parameters)
 

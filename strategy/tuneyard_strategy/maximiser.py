@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import ndtri
 
-from tuneyard_strategy.distributions import Floats
+from tuneyard_strategy.distributions import Floats, cut
 from tuneyard_strategy.encoding import Encoding
 from tuneyard_strategy.rng import Stream, uniforms
 from tuneyard_strategy.space import Space
@@ -86,7 +86,7 @@ class Maximiser:
         length = np.maximum(step * 10.0 ** -u[:, 3 * d + 1, None], self._shortest)
         moved = origin + length * ndtri(np.maximum(moves, 1e-12))
         moved = np.where(self._encoding.categorical, places, np.abs(moved))
-        moved = np.clip(np.where(moved > 1.0, 2.0 - moved, moved), 0.0, 1.0 - 2.0**-53)
+        moved = cut(np.where(moved > 1.0, 2.0 - moved, moved), 0.0, 1.0 - 2.0**-53)
         return np.where(some, moved, origin)
 
     def _feasible(self, points: Floats) -> tuple[Floats, Floats]:

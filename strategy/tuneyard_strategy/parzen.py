@@ -11,6 +11,9 @@
 Densities are relative to the distributions that the user gave: a parameter that is drawn from its distribution has
 density 1. A kernel whose configuration lacks a parameter says nothing of it and leaves it to its distribution. So the
 mixture is a density over the tree of conditions, and the kernel that lacks all parameters is the prior.
+
+A stepped parameter of many values is taken for a continuous one; of a category's many values only those drawn are
+looked at.
 """
 
 from __future__ import annotations
@@ -21,11 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from tuneyard_strategy.distributions import Floats
-from tuneyard_strategy.encoding import Encoding
-
-MAX_SUMMED = 32
-"""A stepped parameter of more values is taken for a continuous one; a category of more is looked up only if drawn."""
+from tuneyard_strategy.distributions import Floats, cut
+from tuneyard_strategy.encoding import FEW, Encoding, Steps
 
 
 class Parzen:
@@ -48,8 +48,7 @@ class Parzen:
         self.weights = np.append(weights, weights.mean() if count else 1.0)
         self.weights /= self.weights.sum()
         self.width = 0.2 * max(count, 1) ** (-1.0 / (width + 4))  # Scott's rule, from a fifth of the range
-        sizes = np.array([d.size or 0 for d in encoding.dimensions], dtype=np.float64)
-        self.spread = sizes / (sizes + count + 1)
+        self.spread = encoding.sizes / (encoding.sizes + count + 1.0)
         self._active = ~np.isnan(self.centres)
         self._log_norm = self._log_norms()
 
@@ -75,7 +74,7 @@ class Parzen:
         place, choice = u[:, 1 : 1 + width], u[:, 1 + width :]
         centres, active = self._encoding.points(self.centres[kernels]), self._active[kernels]
         low, high = ndtr(-centres / self.width), ndtr((1.0 - centres) / self.width)
-        near = np.clip(centres + self.width * ndtri(low + place * (high - low)), 0.0, 1.0)
+        near = cut(centres + self.width * ndtri(low + place * (high - low)), 0.0, 1.0)
         own = np.where(self._numeric, near, np.where(choice < self.spread, place, centres))
         return np.where(active, own, place)
 
@@ -111,26 +110,28 @@ class Parzen:
     def _present(self, codes: Floats, position: int) -> NDArray[np.intp]:
         """The categories that any x has, or all of few."""
         size = self._encoding.dimensions[position].size or 0
-        return np.arange(size) if size <= MAX_SUMMED else np.unique(codes[~np.isnan(codes)]).astype(np.intp)
+        return np.arange(size) if size <= FEW else np.unique(codes[~np.isnan(codes)]).astype(np.intp)
 
     def _log_norms(self) -> Floats:
         """Logarithm of the integral of each number's unnormalised kernel, shape (k, numbers); 0 where inactive."""
-        positions = np.flatnonzero(self._numeric)
-        norms = np.ones((len(self.centres), len(positions)))
-        sizes = [self._encoding.dimensions[position].size for position in positions.tolist()]
-        summed = np.array([size is not None and size <= MAX_SUMMED for size in sizes], dtype=np.bool_)
-        for column in np.flatnonzero(summed).tolist():
-            position = int(positions[column])
-            norms[:, column] = self._sums(position, sizes[column] or 0, self.centres[:, position])
-        centres = self.centres[:, positions[~summed]] / self.width
-        inside = ndtr(1.0 / self.width - centres) - ndtr(-centres)
-        norms[:, ~summed] = self.width * math.sqrt(2.0 * math.pi) * inside
-        return np.log(np.where(self._active[:, positions], norms, 1.0))
+        centres = self.centres / self.width
+        norms = self.width * math.sqrt(2.0 * math.pi) * (ndtr(1.0 / self.width - centres) - ndtr(-centres))
+        steps = self._encoding.steps
+        if len(steps.positions):
+            norms[:, steps.positions] = self._sums(steps)
+        return np.log(np.where(self._active, norms, 1.0)[:, self._numeric])
 
-    def _sums(self, position: int, size: int, centres: Floats) -> Floats:
-        """The integrals of a stepped parameter's kernels: sums over its values."""
-        values = self._encoding.dimensions[position].places(np.arange(size))
-        kernels = np.exp(-0.5 * ((values[:, None] - values) / self.width) ** 2)
-        sums: Floats = kernels @ self._encoding.probabilities(position)
-        nearest = np.minimum(np.searchsorted(values, centres - 1e-9), len(values) - 1)
-        return sums[nearest]
+    def _sums(self, steps: Steps) -> Floats:
+        """The integrals of stepped parameters' kernels, shape (k, s): sums over their values."""
+        apart = (steps.places[:, :, None] - steps.places[:, None, :]) / self.width
+        sums = np.exp(-0.5 * apart**2) @ steps.probabilities[:, :, None]
+        rows = np.arange(len(steps.positions))
+        # One search for all parameters: the places of each are moved beyond those of the one before.
+        found = (
+            (steps.places + 2.0 * rows[:, None])
+            .ravel()
+            .searchsorted(self.centres[:, steps.positions] - 1e-9 + 2.0 * rows)
+        )
+        last = rows * steps.places.shape[1] + steps.sizes - 1
+        nearest: Floats = sums.ravel()[np.minimum(found, last)]
+        return nearest

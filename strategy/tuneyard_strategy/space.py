@@ -114,14 +114,13 @@ class Space:
 
         A sketch leaves doubles as they are before rounding, which takes most of the time.
         """
-        table = Table(len(u))
-        for position, (name, dimension) in enumerate(zip(self.names, self.dimensions, strict=True)):
+        columns: list[Column] = []
+        for name, dimension, places in zip(self.names, self.dimensions, u.T, strict=True):
             if fixed is not None and name in fixed:
-                column = np.repeat(dimension.column([fixed[name]]), len(u))
+                columns.append(np.repeat(dimension.column([fixed[name]]), len(u)))
             else:
-                column = dimension.sketch(u[:, position]) if sketch else dimension.draw(u[:, position])
-            table = table.with_column(column, self._activity(position, table))
-        return table
+                columns.append(dimension.sketch(places) if sketch else dimension.draw(places))
+        return self._completed(len(u), columns)
 
     def feasible_table(self, u: NDArray[np.float64]) -> Table:
         """The rows of `table(u)` that meet all constraints.
@@ -131,23 +130,25 @@ class Space:
         """
         if not self.constraints:
             return self.table(u)
-        table = Table(len(u))
-        for position, dimension in enumerate(self.dimensions):
-            needed = position in self._constrained
-            column = dimension.draw(u[:, position]) if needed else np.zeros(len(u), dtype=np.int64)
-            table = table.with_column(column, self._activity(position, table))
-        return self.table(u[self.meets(table)])
+        unneeded = np.zeros(len(u), dtype=np.int64)
+        columns = [
+            dimension.draw(u[:, position]) if position in self._constrained else unneeded
+            for position, dimension in enumerate(self.dimensions)
+        ]
+        return self.table(u[self.meets(self._completed(len(u), columns))])
 
     def table_of(self, configurations: Sequence[Mapping[str, Value]]) -> Table:
         """Configurations without a problem as columns."""
-        table = Table(len(configurations))
-        for name, dimension in zip(self.names, self.dimensions, strict=True):
-            active = np.array([name in configuration for configuration in configurations], dtype=np.bool_)
-            given = dimension.column([c[name] for c in configurations if name in c])
-            column = np.zeros(len(configurations), dtype=given.dtype)
-            column[active] = given
-            table = table.with_column(column, active)
-        return table
+        columns, everywhere = [], np.ones(len(configurations), dtype=np.bool_)
+        active = [everywhere] * len(self.names)
+        for position, (name, dimension) in enumerate(zip(self.names, self.dimensions, strict=True)):
+            column = given = dimension.column([c[name] for c in configurations if name in c])
+            if len(given) < len(configurations):
+                active[position] = np.array([name in configuration for configuration in configurations], dtype=np.bool_)
+                column = np.zeros(len(configurations), dtype=given.dtype)
+                column[active[position]] = given
+            columns.append(column)
+        return Table(len(configurations), tuple(columns), tuple(active))
 
     def meets(self, table: Table, constraints: Sequence[Constraint] | None = None) -> Mask:
         """Which rows of a table meet all constraints (or only these), shape (n,)."""
@@ -164,7 +165,7 @@ class Space:
     def configurations(self, table: Table) -> list[Configuration]:
         """The rows of a table as configurations."""
         columns = [d.values(c).tolist() for d, c in zip(self.dimensions, table.columns, strict=True)]
-        if all(active.all() for active in table.active):
+        if np.all(table.active):
             return [dict(zip(self.names, row, strict=True)) for row in zip(*columns, strict=True)]
         rows = zip(zip(*columns, strict=True), zip(*(a.tolist() for a in table.active), strict=True), strict=True)
         return [
@@ -183,7 +184,16 @@ class Space:
     def rounded(self, points: NDArray[np.float64]) -> Iterator[Configuration]:
         """The configurations at points of the unit cube that meet the constraints; worked out a few at a time."""
         for start in range(0, len(points), FEW):
-            yield from self.configurations(self.feasible_table(points[start : start + FEW]))
+            few = self.table(points[start : start + FEW], sketch=True)
+            yield from self.finished(few, np.arange(few.rows))
+
+    def finished(self, sketch: Table, rows: NDArray[np.int64]) -> Iterator[Configuration]:
+        """Those configurations of a sketch, in this order, that meet the constraints; worked out a few at a time."""
+        for start in range(0, len(rows), FEW):
+            few = sketch.take(rows[start : start + FEW])
+            columns = tuple(d.rounded(column) for d, column in zip(self.dimensions, few.columns, strict=True))
+            exact = Table(few.rows, columns, few.active)
+            yield from self.configurations(exact.take(self.meets(exact)) if self.constraints else exact)
 
     def feasible(self, configurations: Sequence[Mapping[str, Value]]) -> Mask:
         """Which of these configurations (without another problem) meet all constraints, shape (n,)."""
@@ -269,7 +279,7 @@ class Space:
         position = len(table.columns)
         if position == len(self.names):
             return
-        active = self._activity(position, table)
+        active = self._activity(position, table.columns, table.active, np.ones(table.rows, dtype=np.bool_))
         size = min(self.dimensions[position].size or 0, 2**50)  # no one gets further, and the sum fits int64
         branches = np.where(active, size, 1)
         ends = np.cumsum(branches)
@@ -284,13 +294,21 @@ class Space:
 
     # Inner workings ------------------------------------------------------------------------------------------------
 
-    def _activity(self, position: int, table: Table) -> Mask:
+    def _completed(self, rows: int, columns: Sequence[Column]) -> Table:
+        """The table of all these columns, with which rows have which parameter."""
+        active: list[Mask] = []
+        everywhere = np.ones(rows, dtype=np.bool_)
+        for position in range(len(columns)):
+            active.append(self._activity(position, columns, active, everywhere))
+        return Table(rows, tuple(columns), tuple(active))
+
+    def _activity(self, position: int, columns: Sequence[Column], active: Sequence[Mask], everywhere: Mask) -> Mask:
         """Which rows have the parameter at this position, given the columns before it."""
-        active = np.ones(table.rows, dtype=np.bool_)
+        found = everywhere
         for condition in self._conditions[position]:
             parent = condition.parent
-            active &= table.active[parent] & np.isin(table.columns[parent], sorted(condition.codes))
-        return active
+            found = found & active[parent] & np.isin(columns[parent], sorted(condition.codes))
+        return found
 
     def _with_ancestors(self, names: set[str]) -> set[int]:
         """The positions of these parameters and of all that decide whether they exist."""

@@ -24,7 +24,7 @@ ROUNDS = 16
 """How often they are drawn anew while none meets the constraints."""
 MOST_GOOD = 256
 """Trials that count as good, at most."""
-MOST_BAD = 512
+MOST_BAD = 256
 """Kernels of the bad ones' density; of more trials, every so-and-so-many-th in the order of their values."""
 
 
@@ -53,10 +53,10 @@ class TreeParzen:
             )
             points = good.sample(u)
             table = self._space.table(points, sketch=True)
-            feasible = self._space.meets(table)
+            feasible = np.flatnonzero(self._space.meets(table))
             x = history.encoding.coordinates(table, points)[feasible]
             order = np.argsort(bad.log_density(x) - good.log_density(x), kind="stable")
-            yield from self._space.rounded(points[feasible][order])
+            yield from self._space.finished(table, feasible[order])
 
     def _densities(self, history: History) -> tuple[Parzen, Parzen]:
         measured = history.rows(Fate.MEASURED)
