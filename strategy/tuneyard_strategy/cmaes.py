@@ -27,9 +27,9 @@ SIGMA = 12.0**-0.5
 """The first standard deviation: that of points all over the range, so that the Sobol start is a first generation."""
 SMALLEST = 1e-6
 """Standard deviation, as a part of the range, at which all is found: the search begins anew elsewhere."""
-SAMPLES = 32
+SAMPLES = 8
 """Points drawn at a time, of which the first that is new and feasible is taken."""
-ROUNDS = 32
+ROUNDS = 128
 LEARNED = 0.3
 """How far a generation moves the probabilities of categories towards those of its better half."""
 LEAST = 0.1

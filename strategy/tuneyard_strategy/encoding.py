@@ -80,7 +80,7 @@ class Encoding:
             points: of the unit cube, where the table is a sketch of them; spares going back from values to places.
         """
         coordinates = np.full((table.rows, len(self.dimensions)), np.nan)
-        complete = np.array(table.active).all(axis=1).tolist()
+        complete = np.all(table.active, axis=1).tolist()
         for position, dimension in enumerate(self.dimensions):
             rows = slice(None) if complete[position] else table.active[position]  # slices are much the faster
             if self.categorical[position]:
