@@ -98,6 +98,7 @@ VARIANTS: Mapping[str, tuple[object, str, object]] = {
     "log-warp": (bayesian, "WARPS", (half_logs,)),
     "rank-warp": (bayesian, "WARPS", (half_ranks,)),
     "no-tpe": (bayesian, "OTHERS", sys.maxsize),
+    "nearest": (bayesian.Thrifty, "ranked", lambda model, history, index: model._local.ranked(history, index)),
     "trust-region": (bayesian, "Maximiser", TrustRegion),
     "best-liar": (bayesian, "NoisyImprovement", BestLiar),
     "worst-liar": (bayesian, "NoisyImprovement", WorstLiar),

@@ -10,6 +10,7 @@
 | log-warp | always the logarithms of distances in the worse half |
 | rank-warp | always the order alone in the worse half |
 | no-tpe | no trial is TPE's |
+| nearest | the hundred trials nearest to the best ones are modelled, and the search stays among them |
 | trust-region | every third trial is sought near the best one only |
 | best-liar, worst-liar | expected improvement on the best mean; running trials count as the best, or the worst, value |
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tuneyard_strategy.bayesian import MOST_MODELLED, MOST_PENDING, BayesianStrategy
+from tuneyard_strategy.bayesian import EVERYWHERE, BayesianStrategy
 from tuneyard_strategy.history import Fate
 from tuneyard_strategy.space import Configuration
 
@@ -18,6 +18,6 @@ class AutoStrategy(BayesianStrategy):
     def ranked(self, index: int) -> Iterator[Configuration]:
         """See LearningStrategy."""
         measured, pending = len(self.history.rows(Fate.MEASURED)), len(self.history.rows(Fate.PENDING))
-        if pending > MOST_PENDING or (measured > MOST_MODELLED and index % 2):
-            return self.parzen.ranked(self.history, index)
+        if pending > EVERYWHERE.pending or (measured > EVERYWHERE.modelled and index % 2):
+            return self.model.parzen.ranked(self.history, index)
         return super().ranked(index)

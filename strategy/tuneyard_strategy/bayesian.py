@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from tuneyard_strategy import pareto
@@ -16,32 +15,23 @@ from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.effort import LIMIT, Effort
 from tuneyard_strategy.ehvi import HypervolumeImprovement
 from tuneyard_strategy.gp import NOISE, Embedding, Fit, Posterior, fits, prior
-from tuneyard_strategy.history import Fate, History
+from tuneyard_strategy.history import Fate, Known, Part, Rows
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.maximiser import Maximiser
+from tuneyard_strategy.region import Region
 from tuneyard_strategy.rng import Stream, uniforms
 from tuneyard_strategy.space import Configuration, Mask, Space
 from tuneyard_strategy.tpe import TreeParzen
 from tuneyard_strategy.warp import WARPS, half_ranks, log_slope, signed_logs
 
-MOST_MODELLED = 300
-"""Observations in a model: of more, the better half of it are the best ones, the others spread over the rest."""
-MOST_FITTED = 128
-"""Observations that hyperparameters are fitted to."""
 FITTED_ANEW = 48
 """Up to so many observations, each one has hyperparameters fitted anew; beyond, so does each twelfth more of them."""
-BASELINE = 24
-"""Observed configurations that may be the best one."""
 PARENTS = 5
-"""How many of them the search for the next one starts from."""
-MOST_PENDING = 64
-"""Pending trials that are modelled: the latest."""
+"""Of the best configurations, how many the search for the next one starts from."""
 LABEL_NOISE = 0.1
 """Variance of the noise of failed (1) or not (-1): a step is no smooth function, and should not be taken for one."""
 WORLDS = 32
 """Drawn possibilities of what the function is at the baseline; of several functions, half as many for each more."""
-FRONT_BASELINE = 48
-"""Observed configurations that may be on the front of several objectives."""
 OTHERS = 4
 """Of so many trials one is TPE's, where there is one objective: it looks where a process that is sure of itself, and
 wrong, does not; and many trials near the good ones are worth something under noise."""
@@ -49,9 +39,29 @@ SHARP = -6.0
 """Mean of the prior of ln of the noise of bounds and of several objectives: noise blurs a bound, and a front."""
 TINY = 2.0**-53
 
-Rows = NDArray[np.intp]
 Score = Callable[[Floats], Floats]
 Warp = Callable[[Floats], Floats]
+
+
+class Reach(NamedTuple):
+    """How much a process takes into account, at most."""
+
+    modelled: int = 300
+    """Observations in a model: of more, the better half of it are the best ones, the others spread over the rest."""
+    fitted: int = 128
+    """Observations that hyperparameters are fitted to."""
+    baseline: int = 24
+    """Observed configurations that may be the best one."""
+    front: int = 48
+    """Observed configurations that may be on the front of several objectives."""
+    pending: int = 64
+    """Pending trials that are modelled: the latest."""
+    is_local: bool = False
+    """Whether it is the observations nearest to the best ones that are modelled, and the search stays among these."""
+
+
+EVERYWHERE = Reach()
+NEARBY = Reach(modelled=100, fitted=64, baseline=12, front=16, pending=16, is_local=True)
 
 
 class _Metric(NamedTuple):
@@ -71,33 +81,53 @@ class GaussianProcess:
     it did not, and is bounded by 0.
     """
 
-    def __init__(self, space: Space, seed: int) -> None:
+    def __init__(self, space: Space, seed: int, reach: Reach = EVERYWHERE) -> None:
         self._space = space
         self._seed = seed
+        self._reach = reach
         self._fits: dict[str, tuple[bytes, Warp, Fit]] = {}
 
-    def ranked(self, history: History, index: int) -> Iterator[Configuration]:
+    def ranked(self, history: Known, index: int) -> Iterator[Configuration]:
         """Feasible configurations for this trial, the best first."""
         embedding = Embedding(self._space, history.encoding)
-        score, parents = self._score(history, embedding, index)
+        region = self._region(history, embedding) if self._reach.is_local else None
+        if region is not None:
+            rows = history.rows(Fate.MEASURED, Fate.FAILED, Fate.PENDING)
+            history = Part(history, rows[region.covers(embedding.features(history.coordinates(rows)))])
+        promise, parents = self._score(history, embedding, index)
+
+        def score(coordinates: Floats) -> Floats:
+            x = embedding.features(coordinates)
+            return promise(x) if region is None else np.where(region.covers(x), promise(x), -np.inf)
+
         maximiser = Maximiser(self._space, history.encoding, self._seed, index)
-        points = maximiser.best(lambda x: score(embedding.features(x)), history.encoding.points(parents))
+        points = maximiser.best(score, history.encoding.points(parents))
         yield from self._space.rounded(points)
 
-    def effort(self, history: History) -> Effort:
+    def effort(self, history: Known) -> Effort:
         """What a proposal costs with as many pending trials as are modelled: it only grows as a study goes on."""
         measured = len(history.rows(Fate.MEASURED))
         several, k = history.objectives > 1, history.objectives
-        baseline = min(measured, FRONT_BASELINE if several else BASELINE) + MOST_PENDING
+        reach = self._reach
+        baseline = min(measured, reach.front if several else reach.baseline) + reach.pending
         return Effort(
-            fitted=min(_milestone(measured), MOST_FITTED),
-            modelled=min(measured, MOST_MODELLED) + baseline,
+            fitted=min(_milestone(measured), reach.fitted),
+            modelled=min(measured, reach.modelled) + baseline,
             features=len(Embedding(self._space, history.encoding).hamming),
             models=k + history.bounds,
             boxes=(WORLDS >> (k - 2)) * baseline * 5 ** (k - 2) if several else 0,
         )
 
-    def _score(self, history: History, embedding: Embedding, index: int) -> tuple[Score, Floats]:
+    def _region(self, history: Known, embedding: Embedding) -> Region:
+        """Around the best trials of those that keep to the bounds, or are the nearest to it."""
+        measured = history.rows(Fate.MEASURED)
+        beyond = np.maximum(history.excesses(measured), 0.0).sum(axis=1)
+        able = measured[beyond == beyond.min()]
+        best = able[pareto.best(history.losses(able), self._reach.front if history.objectives > 1 else PARENTS)]
+        x = embedding.features(history.coordinates(np.append(best, measured)))
+        return Region(prior(embedding.hamming), x[: len(best)], x[len(best) :], self._reach.modelled)
+
+    def _score(self, history: Known, embedding: Embedding, index: int) -> tuple[Score, Floats]:
         """What to maximise over features, and the coordinates of the configurations to start from."""
         measured = history.rows(Fate.MEASURED)
         feasibility = Feasibility(self._excesses(history, embedding, measured))
@@ -106,13 +136,13 @@ class GaussianProcess:
             return self._score_of_several(history, embedding, index, feasibility, measured)
         objective = self._model(_Metric("objective", history.values(measured), WARPS), embedding, history, measured)
         rows = measured[kept] if kept.any() else measured
-        rows = rows[_chosen(history.values(rows), MOST_MODELLED)]
+        rows = rows[_chosen(history.values(rows), self._reach.modelled)]
         x = embedding.features(history.coordinates(rows))
-        best = rows[np.argsort(objective.mean(x), kind="stable")[:BASELINE]]
+        best = rows[np.argsort(objective.mean(x), kind="stable")[: self._reach.baseline]]
         parents = history.coordinates(best[:PARENTS])
         if not kept.any():
             return feasibility, parents
-        baseline = np.append(best, history.rows(Fate.PENDING)[-MOST_PENDING:])
+        baseline = np.append(best, history.rows(Fate.PENDING)[-self._reach.pending :])
         u = uniforms(self._seed, Stream.WORLDS, index=index, start=0, rows=len(baseline), width=WORLDS)
         improvement = NoisyImprovement(
             objective, embedding.features(history.coordinates(baseline)), ndtri(np.maximum(u, TINY))
@@ -120,16 +150,16 @@ class GaussianProcess:
         return lambda features: improvement(features) + feasibility(features), parents
 
     def _score_of_several(
-        self, history: History, embedding: Embedding, index: int, feasibility: Feasibility, measured: Rows
+        self, history: Known, embedding: Embedding, index: int, feasibility: Feasibility, measured: Rows
     ) -> tuple[Score, Floats]:
         """The same where several objectives have a front, not a best one."""
         losses = history.losses(measured)
         kept: Mask = np.logical_and.reduce(history.excesses(measured) <= 0.0, axis=1)
         able = np.flatnonzero(kept) if kept.any() else np.arange(len(measured))
-        parents = history.coordinates(measured[able[pareto.best(losses[able], BASELINE)]])
+        parents = history.coordinates(measured[able[pareto.best(losses[able], self._reach.baseline)]])
         if not kept.any():
             return feasibility, parents
-        modelled = _front_and_others(losses, able, MOST_MODELLED)
+        modelled = _front_and_others(losses, able, self._reach.modelled)
         x = embedding.features(history.coordinates(measured[modelled]))
         y = np.stack([half_ranks(column) for column in losses[modelled].T], axis=1)
         posteriors = []
@@ -139,8 +169,8 @@ class GaussianProcess:
             posteriors.append(Posterior(found.kernel, x, y[:, number], np.full(len(x), found.noise)))
         able = np.flatnonzero(kept[modelled])
         means = np.stack([posterior.mean(x[able]) for posterior in posteriors], axis=1)
-        front = measured[modelled[able[pareto.best(means, FRONT_BASELINE)]]]
-        baseline = np.append(front, history.rows(Fate.PENDING)[-MOST_PENDING:])
+        front = measured[modelled[able[pareto.best(means, self._reach.front)]]]
+        baseline = np.append(front, history.rows(Fate.PENDING)[-self._reach.pending :])
         k, worlds = history.objectives, WORLDS >> (history.objectives - 2)
         u = uniforms(self._seed, Stream.WORLDS, index=index, start=0, rows=len(baseline), width=k * worlds)
         normals = ndtri(np.maximum(u, TINY)).reshape(len(baseline), k, worlds).swapaxes(0, 1)
@@ -148,7 +178,7 @@ class GaussianProcess:
         improvement = HypervolumeImprovement(posteriors, features, normals, pareto.reference_point(y[able]))
         return lambda features: improvement(features) + feasibility(features), parents
 
-    def _excesses(self, history: History, embedding: Embedding, measured: Rows) -> list[Posterior]:
+    def _excesses(self, history: Known, embedding: Embedding, measured: Rows) -> list[Posterior]:
         """Models of how far each bounded metric is beyond its bound, and of failure if a trial has failed."""
         excesses = history.excesses(measured)
         models = [
@@ -159,24 +189,24 @@ class GaussianProcess:
         if len(failed):
             ended = np.sort(np.append(measured, failed))
             labels = np.where(np.isin(ended, failed), 1.0, -1.0)
-            chosen = _chosen(labels, MOST_MODELLED)
+            chosen = _chosen(labels, self._reach.modelled)
             x = embedding.features(history.coordinates(ended[chosen]))
             models.append(Posterior(prior(embedding.hamming), x, labels[chosen], np.full(len(chosen), LABEL_NOISE)))
         return models
 
-    def _model(self, metric: _Metric, embedding: Embedding, history: History, rows: Rows) -> Posterior:
+    def _model(self, metric: _Metric, embedding: Embedding, history: Known, rows: Rows) -> Posterior:
         """The posterior of a metric that these trials have."""
         warp, found = self._fit(metric, embedding, history, rows)
-        modelled = _chosen(metric.values, MOST_MODELLED)
+        modelled = _chosen(metric.values, self._reach.modelled)
         x, y = embedding.features(history.coordinates(rows[modelled])), warp(metric.values[modelled])
         return Posterior(found.kernel, x, y, np.full(len(modelled), found.noise))
 
-    def _fit(self, metric: _Metric, embedding: Embedding, history: History, rows: Rows) -> tuple[Warp, Fit]:
+    def _fit(self, metric: _Metric, embedding: Embedding, history: Known, rows: Rows) -> tuple[Warp, Fit]:
         """Kernel and noise of a metric, fitted to its first observations (see `_milestone`), and how to warp it.
 
         Of several warps it is the one that makes the observations most probable.
         """
-        early = _chosen(metric.values[: _milestone(len(rows))], MOST_FITTED)
+        early = _chosen(metric.values[: _milestone(len(rows))], self._reach.fitted)
         x, y = embedding.features(history.coordinates(rows[early])), metric.values[early]
         known, data = self._fits.get(metric.name), x.tobytes() + y.tobytes()
         if known is None or known[0] != data:
@@ -188,31 +218,50 @@ class GaussianProcess:
         return known[1:]
 
 
+class Thrifty:
+    """A Gaussian process; one of the neighbourhood of the best trials where that is too costly; then TPE."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self.parzen = TreeParzen(space, seed)
+        self._whole = GaussianProcess(space, seed)
+        self._local = GaussianProcess(space, seed, NEARBY)
+
+    def ranked(self, history: Known, index: int) -> Iterator[Configuration]:
+        """Feasible configurations for this trial, the best first."""
+        for process in (self._whole, self._local):
+            if process.effort(history).seconds <= LIMIT:
+                return process.ranked(history, index)
+        return self.parzen.ranked(history, index)
+
+    def degraded(self, history: Known) -> str | None:
+        """Why it is not the whole process that proposes, if it is not."""
+        effort = self._whole.effort(history)
+        if effort.seconds <= LIMIT:
+            return None
+        is_local = self._local.effort(history).seconds <= LIMIT
+        instead = "the model is one of the neighbourhood of the best trials" if is_local else "tpe proposes instead"
+        return (
+            f"a proposal of bayesian would take about {effort.seconds:.0f} s, with {effort.models} metrics and "
+            f"{effort.features} features; {instead}"
+        )
+
+
 class BayesianStrategy(LearningStrategy):
-    """A Gaussian process, and TPE for every fourth trial, or for all where the process is too costly."""
+    """A Gaussian process as far as it is not too costly, and TPE for every fourth trial."""
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
-        self.process = GaussianProcess(space, definition.strategy.seed)
-        self.parzen = TreeParzen(space, definition.strategy.seed)
+        self.model = Thrifty(space, definition.strategy.seed)
         super().__init__(definition, space)
 
     def ranked(self, index: int) -> Iterator[Configuration]:
         """See LearningStrategy."""
         is_parzens = self.history.objectives == 1 and index % OTHERS == OTHERS - 1
-        if is_parzens or self.process.effort(self.history).seconds > LIMIT:
-            return self.parzen.ranked(self.history, index)
-        return self.process.ranked(self.history, index)
+        return (self.model.parzen if is_parzens else self.model).ranked(self.history, index)
 
     @property
     def degraded(self) -> str | None:
         """See Strategy."""
-        effort = self.process.effort(self.history)
-        if effort.seconds <= LIMIT:
-            return None
-        return (
-            f"a proposal of bayesian would take about {effort.seconds:.0f} s, with {effort.models} metrics and "
-            f"{effort.features} features; tpe proposes instead"
-        )
+        return self.model.degraded(self.history)
 
 
 def _milestone(count: int) -> int:

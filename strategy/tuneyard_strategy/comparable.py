@@ -11,22 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tuneyard_strategy.contract import TrialRecord
 from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.encoding import Encoding
-from tuneyard_strategy.history import Fate, History
+from tuneyard_strategy.history import Fate, History, Rows
 from tuneyard_strategy.stopping import value_at
 
 FEWEST_GAINS = 3
 """Trials that went on from a rung, below which their gain is not taken for that of others."""
 
-Rows = NDArray[np.intp]
-
 
 class Comparable:
-    """A study's history with one comparable value a configuration: what `History` has and models read of it."""
+    """A study's history with one comparable value a configuration: see `Known`."""
 
     def __init__(self, history: History, values: Mapping[int, float], hidden: Rows) -> None:
         self._history = history
@@ -63,21 +60,21 @@ class Comparable:
 
     @property
     def objectives(self) -> int:
-        """See History."""
+        """See Known."""
         return self._history.objectives
 
     @property
     def bounds(self) -> int:
-        """See History."""
+        """See Known."""
         return self._history.bounds
 
     @property
     def encoding(self) -> Encoding:
-        """See History."""
+        """See Known."""
         return self._history.encoding
 
     def rows(self, *fates: Fate) -> Rows:
-        """See History. Measured is a configuration that has a comparable value; its other trials are not there."""
+        """See Known. Measured is a configuration that has a comparable value; its other trials are not there."""
         found: list[Rows] = []
         if Fate.MEASURED in fates:
             found.append(np.array(sorted(self._values), dtype=np.intp))
@@ -87,15 +84,19 @@ class Comparable:
         return np.sort(np.concatenate(found))
 
     def coordinates(self, rows: Rows) -> Floats:
-        """See History."""
+        """See Known."""
         return self._history.coordinates(rows)
 
     def values(self, rows: Rows) -> Floats:
-        """See History."""
+        """See Known."""
         return np.array([self._values[row] for row in rows.tolist()], dtype=np.float64)
 
+    def losses(self, rows: Rows) -> Floats:
+        """See Known: there is one objective."""
+        return self.values(rows)[:, None]
+
     def excesses(self, rows: Rows) -> Floats:
-        """See History."""
+        """See Known."""
         return self._history.excesses(rows)
 
 

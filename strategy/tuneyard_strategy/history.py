@@ -18,6 +18,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from tuneyard_strategy.contract import EarlierTrial, TrialRecord
 from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.encoding import Encoding
 from tuneyard_strategy.space import Space, Table
+
+Rows = NDArray[np.intp]
 
 LARGEST = 1e150
 """Metrics are cut here: a square of them is still a number."""
@@ -68,6 +71,52 @@ class _Bound:
         return _cut(self.sign * (_cut(metrics.get(self.metric)) - self.limit))
 
 
+class Known(Protocol):
+    """What a model reads of a history."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """The coordinates of the space."""
+
+    @property
+    def objectives(self) -> int:
+        """How many there are."""
+
+    @property
+    def bounds(self) -> int:
+        """How many metrics' bounds there are."""
+
+    def rows(self, *fates: Fate) -> Rows:
+        """The earlier observations and the trials of these fates, in order."""
+
+    def coordinates(self, rows: Rows) -> Floats:
+        """Coordinates of trials."""
+
+    def values(self, rows: Rows) -> Floats:
+        """The objective of measured trials, which are none where there is no objective; smaller is better."""
+
+    def losses(self, rows: Rows) -> Floats:
+        """All objectives of measured trials, shape (n, k); smaller is better."""
+
+    def excesses(self, rows: Rows) -> Floats:
+        """How far measured trials are beyond each bound."""
+
+
+class Part:
+    """What is known of some trials, as if there were no others."""
+
+    def __init__(self, whole: Known, rows: Rows) -> None:
+        self._rows = rows
+        self.encoding, self.objectives, self.bounds = whole.encoding, whole.objectives, whole.bounds
+        self.coordinates, self.values = whole.coordinates, whole.values
+        self.losses, self.excesses = whole.losses, whole.excesses
+        self._all = whole.rows
+
+    def rows(self, *fates: Fate) -> Rows:
+        """See Known."""
+        return np.intersect1d(self._all(*fates), self._rows, assume_unique=True)
+
+
 class History:
     """The trials of one study, and what was observed before it.
 
@@ -94,12 +143,12 @@ class History:
 
     @property
     def objectives(self) -> int:
-        """How many there are."""
+        """See Known."""
         return len(self._goals)
 
     @property
     def bounds(self) -> int:
-        """How many metrics' bounds there are."""
+        """See Known."""
         return len(self._bounds)
 
     def tell(self, records: Collection[TrialRecord]) -> None:
@@ -149,26 +198,26 @@ class History:
         self._reserve(end)
         return np.flatnonzero(self._fates[self._first : self._first + end] == Fate.ABSENT).tolist()
 
-    def rows(self, *fates: Fate) -> NDArray[np.intp]:
-        """The earlier observations and the trials of these fates, in order."""
+    def rows(self, *fates: Fate) -> Rows:
+        """See Known."""
         wanted = np.logical_or.reduce([self._fates == fate for fate in fates])
         return np.flatnonzero(self._placed & wanted)
 
-    def coordinates(self, rows: NDArray[np.intp]) -> Floats:
-        """Coordinates of trials."""
+    def coordinates(self, rows: Rows) -> Floats:
+        """See Known."""
         return self._coordinates[rows]
 
-    def values(self, rows: NDArray[np.intp]) -> Floats:
-        """The objective of measured trials, which are none where there is no objective; smaller is better."""
+    def values(self, rows: Rows) -> Floats:
+        """See Known."""
         only: Floats = self._losses[rows, 0] if self._goals else np.empty(len(rows))
         return only
 
-    def losses(self, rows: NDArray[np.intp]) -> Floats:
-        """All objectives of measured trials, shape (n, k); smaller is better."""
+    def losses(self, rows: Rows) -> Floats:
+        """See Known."""
         return self._losses[rows]
 
-    def excesses(self, rows: NDArray[np.intp]) -> Floats:
-        """How far measured trials are beyond each bound."""
+    def excesses(self, rows: Rows) -> Floats:
+        """See Known."""
         return self._excesses[rows]
 
     def _judge(self, record: TrialRecord, row: int) -> Fate:

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from tuneyard_api.fidelity import Rung
-from tuneyard_strategy.bayesian import GaussianProcess
+from tuneyard_strategy.bayesian import Thrifty
 from tuneyard_strategy.comparable import Comparable
 from tuneyard_strategy.contract import StudyDefinition, Suggestion, TrialRecord
 from tuneyard_strategy.history import Fate
@@ -138,7 +138,7 @@ class PromotingStrategy(RungStrategy):
         model: what proposes new configurations after the first ones; None for points of the Sobol sequence alone.
     """
 
-    def __init__(self, definition: StudyDefinition, space: Space, model: TreeParzen | GaussianProcess | None) -> None:
+    def __init__(self, definition: StudyDefinition, space: Space, model: TreeParzen | Thrifty | None) -> None:
         self.model = model
         super().__init__(definition, space)
 
@@ -167,8 +167,12 @@ class PromotingStrategy(RungStrategy):
         comparable = self.comparable()
         if len(comparable.rows(Fate.MEASURED)) < self._enough:
             return iter(())
-        # Both models read no more of a history than this has.
-        return self.model.ranked(comparable, index)  # type: ignore[arg-type]
+        return self.model.ranked(comparable, index)
+
+    @property
+    def degraded(self) -> str | None:
+        """See Strategy."""
+        return self.model.degraded(self.comparable()) if isinstance(self.model, Thrifty) else None
 
     def comparable(self) -> Comparable:
         """What is known, as values that can be compared with each other."""
@@ -199,12 +203,12 @@ class AshaStrategy(PromotingStrategy):
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
         seed = definition.strategy.seed
-        model: TreeParzen | GaussianProcess | None = None
+        model: TreeParzen | Thrifty | None = None
         match definition.strategy.sampler:
             case None | "tpe":
                 model = TreeParzen(space, seed)
             case "bayesian":
-                model = GaussianProcess(space, seed)
+                model = Thrifty(space, seed)
         self._stops = stops_at_rungs(definition)
         super().__init__(definition, space, model)
 
@@ -229,9 +233,7 @@ class HyperbandStrategy(PromotingStrategy):
     the next bracket begins, so that no GPU waits.
     """
 
-    def __init__(
-        self, definition: StudyDefinition, space: Space, model: TreeParzen | GaussianProcess | None = None
-    ) -> None:
+    def __init__(self, definition: StudyDefinition, space: Space, model: TreeParzen | Thrifty | None = None) -> None:
         assert definition.fidelity is not None, "the schema asks for it"
         self._brackets = brackets(definition.fidelity)
         self._full = 0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tuneyard_strategy import pareto
 from tuneyard_strategy.distributions import Floats
-from tuneyard_strategy.history import Fate, History
+from tuneyard_strategy.history import Fate, Known
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.parzen import Parzen
 from tuneyard_strategy.rng import Stream, uniforms
@@ -39,7 +39,7 @@ class TreeParzen:
         self._space = space
         self._seed = seed
 
-    def ranked(self, history: History, index: int) -> Iterator[Configuration]:
+    def ranked(self, history: Known, index: int) -> Iterator[Configuration]:
         """Feasible configurations for this trial, the best first."""
         good, bad = self._densities(history)
         for round_ in range(ROUNDS):
@@ -58,7 +58,7 @@ class TreeParzen:
             order = np.argsort(bad.log_density(x) - good.log_density(x), kind="stable")
             yield from self._space.finished(table, feasible[order])
 
-    def _densities(self, history: History) -> tuple[Parzen, Parzen]:
+    def _densities(self, history: Known) -> tuple[Parzen, Parzen]:
         measured = history.rows(Fate.MEASURED)
         beyond = np.maximum(history.excesses(measured), 0.0).sum(axis=1)
         count = min(math.ceil(GOOD * len(measured)), MOST_GOOD)

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 
 from tuneyard_strategy.advisor import Advisor, AskRequest
-from tuneyard_strategy.bayesian import BayesianStrategy
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
-from tuneyard_strategy.effort import LIMIT, Effort
 from tuneyard_strategy.errors import DefinitionError, NeedHistory, StrategyError
 from tuneyard_strategy.process import AdvisorProcess
 from tuneyard_strategy.registry import create
@@ -105,14 +103,6 @@ def test_a_trial_that_is_not_what_was_proposed_puts_an_end_to_what_is_kept() -> 
         assert got == Advisor().ask(question([12, 14], [*records, *pending], definition=definition)).configurations
 
 
-def test_effort_grows_with_each_count_and_decides() -> None:
-    base = Effort(fitted=100, modelled=300, features=20, models=2, boxes=100)
-    for name in ("fitted", "modelled", "features", "models", "boxes"):
-        more = {**base.__dict__, name: 2 * getattr(base, name)}
-        assert Effort(**more).seconds > base.seconds
-    assert base.seconds < LIMIT
-
-
 def test_a_model_that_is_too_costly_is_told_and_tpe_proposes(monkeypatch: pytest.MonkeyPatch) -> None:
     definition = define(strategy={"name": "bayesian"})
     records = ended(12, definition)
@@ -125,18 +115,6 @@ def test_a_model_that_is_too_costly_is_told_and_tpe_proposes(monkeypatch: pytest
     own = Advisor().ask(question([12], records, definition=definition))
     assert own.degraded is None
     assert own.configurations != answer.configurations
-
-
-def test_the_largest_studies_that_users_are_likely_to_have_are_not_too_costly() -> None:
-    parameters = [{"name": f"x{i}", "double": {"min": 0, "max": 1}} for i in range(100)]
-    definition = define(parameters=parameters, strategy={"name": "bayesian"})
-    strategy = create(definition)
-    assert isinstance(strategy, BayesianStrategy)
-    drawn = create(define(parameters=parameters, strategy={"name": "random"})).suggest(range(400))
-    strategy.update(
-        [TrialRecord(index=s.index, parameters=s.parameters, state="succeeded", metrics={"loss": 1.0}) for s in drawn]
-    )
-    assert strategy.degraded is None
 
 
 @pytest.fixture
