@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from _searchers import SCRIPTS, python
+from _searchers import python, start
 from _tasks import TASKS, Configuration
 
 ROOM = "suites"
@@ -79,9 +79,7 @@ class SuiteTask:
 @cache
 def process() -> subprocess.Popen[str]:
     """What evaluates; it ends with this one."""
-    return subprocess.Popen(
-        [python(ROOM), SCRIPTS / "suites.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    return start(ROOM, "suites.py")
 
 
 def ask(message: dict[str, Any]) -> Any:
