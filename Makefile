@@ -118,7 +118,7 @@ bench-pareto: setup peers ## hypervolume of fronts of several objectives, beside
 bench-schedules: setup ## held-out loss of a small network by pbt, beside other strategies with as many epochs
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/schedules.py $(ARGS)
 
-peers: setup ## install the optimisers to compare with, each into an environment of its own (HEAVY=1: those with PyTorch, 6 GB)
+peers: setup ## install the optimisers to compare with, and suites of tasks, each into an environment of its own (HEAVY=1: those with PyTorch, 6 GB)
 	for requirements in $(wants)/*.txt $(wants)/heavy/*.txt; do \
 		name=$$(basename $$requirements .txt); room=$(peers)/$$name; \
 		case $$requirements in */heavy/*) test "$(HEAVY)" || test -d $$room || continue;; esac; \

@@ -1,7 +1,7 @@
 """Studies in simulated time, one a cell of a benchmark's table: task, mode, strategy and seed.
 
 Ended ones are kept in ~/.cache/tuneyard/search, so that a benchmark that was stopped goes on. The folder of a strategy
-is named after the code that it is, so that another version of it begins anew.
+is named after the code that it is, so that another version of it begins anew. A task that changes takes another name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 from _searchers import Searcher, searcher, sources
-from _tasks import TASKS, Task
+from _suites import Searched, task_of
+from _tasks import Configuration
 
 KEPT = Path.home() / ".cache" / "tuneyard" / "search"
 WORKERS = {"sequential": 1, "parallel4": 4, "parallel16": 16}
@@ -51,7 +52,7 @@ def losses(
     path = folder / f"{cell.task}.{cell.mode}.{cell.seed}.json"
     found: list[float] = json.loads(path.read_text()) if path.exists() else []
     if len(found) < trials:
-        task = TASKS[cell.task]
+        task = task_of(cell.task)
         asked = begin(cell.strategy, task.parameters, cell.seed)
         found = list(islice(search(task, asked, WORKERS[cell.mode], cell.seed), trials))
         asked.close()
@@ -74,17 +75,18 @@ def _keep(path: Path, made: Any) -> None:
     part.rename(path)
 
 
-def search(task: Task, asked: Searcher, workers: int, seed: int) -> Iterator[float]:
+def search(task: Searched, asked: Searcher, workers: int, seed: int) -> Iterator[float]:
     """A study without an end. What comes out after n trials is the same however long it goes on."""
     chance = np.random.default_rng((seed, 7))
-    running: list[tuple[float, int, float]] = []
+    running: list[tuple[float, int, Configuration, float]] = []
     clock, index, best = 0.0, 0, (np.inf, np.inf)
     while True:
         while len(running) < workers:
-            heapq.heappush(running, (clock + chance.uniform(1, 4), index, task.loss(asked.ask(index))))
+            takes, configuration = chance.uniform(1, 4), asked.ask(index)
+            heapq.heappush(running, (clock + takes, index, configuration, task.loss(configuration)))
             index += 1
-        clock, ended, loss = heapq.heappop(running)
-        seen = loss + task.noise * chance.standard_normal()
+        clock, ended, configuration, loss = heapq.heappop(running)
+        seen = task.seen(configuration, loss, chance)
         asked.tell(ended, seen)
         best = min(best, (seen, loss))
         yield best[1]
@@ -112,7 +114,7 @@ def regrets(
                 trials = min(most.get(f"{mode}/{strategy}", most.get(strategy, budgets[-1])), budgets[-1])
                 found[row, column, place, :trials] = losses(Cell(task, mode, strategy, seed), trials, **how)
     sys.stderr.write("\r".ljust(60) + "\r")
-    known = (TASKS[task].minimum for task in tasks)
+    known = (task_of(task).minimum for task in tasks)
     floors = [np.nanmin(found[:, i]) if minimum is None else minimum for i, minimum in enumerate(known)]
     gaps: np.ndarray = found[..., [budget - 1 for budget in budgets]] - np.array(floors)[:, None, None]
     return np.maximum(gaps, 0.0)

@@ -99,16 +99,8 @@ class Peer:
     """Another optimiser, behind lines of JSON."""
 
     def __init__(self, peer: tuple[str, str, str], parameters: list[dict[str, Any]], seed: int) -> None:
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        environment["PYTHONWARNINGS"] = "ignore"  # those of what a peer is made of
         room, script, method = peer
-        self._process = subprocess.Popen(
-            [python(room), SCRIPTS / f"{script}_peer.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
+        self._process = start(room, f"{script}_peer.py")
         self.seconds: list[float] = []
         self._say({"parameters": parameters, "seed": seed, "method": method})
 
@@ -136,6 +128,15 @@ class Peer:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message) + "\n")
         self._process.stdin.flush()
+
+
+def start(room: str, script: str) -> subprocess.Popen[str]:
+    """A script in an environment of its own, which exchanges lines."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment["PYTHONWARNINGS"] = "ignore"  # those of what a peer is made of
+    return subprocess.Popen(
+        [python(room), SCRIPTS / script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def searcher(name: str, parameters: list[dict[str, Any]], seed: int) -> Searcher:

@@ -1,4 +1,4 @@
-"""What bench-search searches: functions whose minimum is known, and small real trainings."""
+"""What bench-search searches: functions whose minimum is known, and small real trainings. Others are in `_suites`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class Task:
     """None where nobody knows: then the best that any strategy found."""
     noise: float = 0.0
     """Standard deviation of what is added to the loss before a strategy is told."""
+
+    def seen(self, _: Configuration, loss: float, chance: np.random.Generator) -> float:
+        """What a strategy is told of a configuration."""
+        return loss + self.noise * chance.standard_normal()
 
 
 def cube(count: int, low: float = 0.0, high: float = 1.0) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ Ended studies are kept, so that a benchmark that was stopped goes on: see `_cell
 """
 
 import argparse
+import sys
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from _cells import WORKERS, regrets
 from _figures import save, show
 from _searchers import METHODS, present
 from _significance import chances, normalised, ranks, won
-from _tasks import TASKS
+from _suites import GROUPS, NAMES, chosen
 
 BUDGETS = (25, 50, 100, 200)
 
@@ -71,7 +72,14 @@ def limits(pairs: list[str]) -> dict[str, int]:
 def options(text: str | None, strategies: list[str], trials: int) -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="*", default=list(TASKS))
+    parser.add_argument(
+        "--tasks",
+        nargs="*",
+        default=list(GROUPS),
+        choices=[*GROUPS, *NAMES],
+        metavar="TASK",
+        help=f"{', '.join(NAMES)}; or groups of them: {', '.join(GROUPS)}",
+    )
     parser.add_argument("--modes", nargs="*", default=list(WORKERS))
     parser.add_argument("--strategies", nargs="*", default=strategies)
     parser.add_argument("--against", default="bayesian", help="the strategy that others are tested against")
@@ -87,15 +95,17 @@ def options(text: str | None, strategies: list[str], trials: int) -> argparse.Na
 def measure(given: argparse.Namespace, **how: Any) -> dict[str, float | int | str]:
     """Run the studies that are not kept, print the tables, and return what is in them."""
     strategies = list(dict.fromkeys(["random", *present(given.strategies), given.against]))
-    seeds = range(given.first, given.first + given.seeds)
+    tasks, seeds = chosen(given.tasks), range(given.first, given.first + given.seeds)
+    if not tasks:
+        sys.exit("no task is left")
     budgets = [budget for budget in BUDGETS if budget <= given.trials]
     most, parts, found = limits(given.most), [], {}
     for mode in given.modes:
-        parts.append(regrets(given.tasks, mode, strategies, seeds, budgets, most, **how))
-        by_task(mode, given.tasks, strategies, budgets, parts[-1])
+        parts.append(regrets(tasks, mode, strategies, seeds, budgets, most, **how))
+        by_task(mode, tasks, strategies, budgets, parts[-1])
         found |= figures(mode, strategies, budgets, parts[-1], given.against)
     together = figures("", strategies, budgets, np.concatenate(parts, axis=1), given.against)
-    what = {"seeds": given.seeds, "tasks": " ".join(given.tasks), "modes": " ".join(given.modes)}
+    what = {"seeds": given.seeds, "tasks": " ".join(tasks), "modes": " ".join(given.modes)}
     return {"first_seed": given.first, **what, **together, **found}
 
 

@@ -17,6 +17,7 @@ import pytest
 from _cells import Cell, losses, regrets, search
 from _searchers import METHODS, present, requirements, searcher, sources
 from _significance import chances, holm, normalised, ranks, won
+from _suites import ROOM
 from _tasks import TASKS
 from _variants import VARIANTS, begin
 
@@ -110,7 +111,8 @@ def test_regret_is_of_the_best_that_anybody_found_where_no_optimum_is_known(
 def test_every_peer_has_a_script_and_requirements_with_hashes() -> None:
     of_fidelity = [fidelity.sources(name) for name in fidelity.PRUNERS]
     of_pareto = [[*sources("optuna-tpe")[:-1], requirements(room)] for room, _, _ in pareto.SAMPLERS.values()]
-    for files in [*map(sources, METHODS), *of_fidelity, *of_pareto]:
+    of_suites = [_searchers.SCRIPTS / "suites.py", requirements(ROOM)]
+    for files in [*map(sources, METHODS), *of_fidelity, *of_pareto, of_suites]:
         assert all(file.exists() for file in files)
         pinned_in = files[-1].read_text()
         pinned = [line for line in pinned_in.splitlines() if "==" in line and not line.startswith(" ")]
