@@ -10,6 +10,10 @@ peers := $(HOME)/.cache/tuneyard/peers
 wants := benchmarks/peers/requirements
 root := $(filter Linux-0,$(shell uname)-$(shell id -u))# real nodes take root on Linux
 
+# Small matrices are multiplied faster by one thread, and what runs beside it is not held up.
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+
 .SILENT:
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-placing bench-simulation bench-ask bench-search bench-ablation bench-fidelity bench-pareto bench-schedules peers bench-install clean
@@ -101,22 +105,22 @@ bench-simulation: setup ## simulated schedules with faults per second, all invar
 	$(bin)/python benchmarks/simulation.py $(ARGS)
 
 bench-ask: setup peers ## CPU time of an ask by history and strategy, beside Optuna (ARGS: for the benchmark)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/ask.py $(ARGS)
+	$(bin)/python benchmarks/ask.py $(ARGS)
 
 bench-search: setup peers ## regret of each strategy, beside random search and other optimisers; goes on where it was stopped
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/search.py $(ARGS)
+	$(bin)/python benchmarks/search.py $(ARGS)
 
 bench-ablation: setup ## what each part of bayesian is worth; goes on where it was stopped
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/ablation.py $(ARGS)
+	$(bin)/python benchmarks/ablation.py $(ARGS)
 
 bench-fidelity: setup peers ## epochs and simulated time to reach a score on real learning curves, beside Optuna's pruners
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/fidelity.py $(ARGS)
+	$(bin)/python benchmarks/fidelity.py $(ARGS)
 
 bench-pareto: setup peers ## hypervolume of fronts of several objectives, beside Optuna's samplers
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/pareto.py $(ARGS)
+	$(bin)/python benchmarks/pareto.py $(ARGS)
 
 bench-schedules: setup ## held-out loss of a small network by pbt, beside other strategies with as many epochs
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(bin)/python benchmarks/schedules.py $(ARGS)
+	$(bin)/python benchmarks/schedules.py $(ARGS)
 
 peers: setup ## install the optimisers to compare with, and suites of tasks, each into an environment of its own (HEAVY=1: those with PyTorch, 6 GB)
 	for requirements in $(wants)/*.txt $(wants)/heavy/*.txt; do \
