@@ -149,11 +149,6 @@ def python(room: str) -> Path:
     return PEERS / room / "bin" / "python"
 
 
-def peers() -> list[str]:
-    """The peers that are installed."""
-    return [name for name, (room, _, _) in METHODS.items() if python(room).exists()]
-
-
 def present(names: Sequence[str], rooms: Mapping[str, str] = ROOMS) -> list[str]:
     """Those names that are no peers' or whose environment is installed. Of each other one a line says so."""
     missing = [name for name in names if name in rooms and not python(rooms[name]).exists()]
