@@ -22,7 +22,7 @@ from tuneyard_strategy.region import Region
 from tuneyard_strategy.rng import Stream, uniforms
 from tuneyard_strategy.space import Configuration, Mask, Space
 from tuneyard_strategy.tpe import TreeParzen
-from tuneyard_strategy.warp import WARPS, half_ranks, log_slope, signed_logs
+from tuneyard_strategy.warp import WARPS, half_ranks, log_slope, signed_logs, tail_logs
 
 FITTED_ANEW = 48
 """Up to so many observations, each one has hyperparameters fitted anew; beyond, so does each twelfth more of them."""
@@ -152,7 +152,11 @@ class GaussianProcess:
     def _score_of_several(
         self, history: Known, embedding: Embedding, index: int, feasibility: Feasibility, measured: Rows
     ) -> tuple[Score, Floats]:
-        """The same where several objectives have a front, not a best one."""
+        """The same where several objectives have a front, not a best one.
+
+        Of two objectives only the order of bad values is modelled. Of more, a good trial is often bad in one, and there
+        a model needs the shape of what is bad as well.
+        """
         losses = history.losses(measured)
         kept: Mask = np.logical_and.reduce(history.excesses(measured) <= 0.0, axis=1)
         able = np.flatnonzero(kept) if kept.any() else np.arange(len(measured))
@@ -161,10 +165,11 @@ class GaussianProcess:
             return feasibility, parents
         modelled = _front_and_others(losses, able, self._reach.modelled)
         x = embedding.features(history.coordinates(measured[modelled]))
-        y = np.stack([half_ranks(column) for column in losses[modelled].T], axis=1)
+        warp = half_ranks if history.objectives == 2 else tail_logs
+        y = np.stack([warp(column) for column in losses[modelled].T], axis=1)
         posteriors = []
         for number, column in enumerate(losses.T):
-            metric = _Metric(f"objective {number}", column, (half_ranks,), SHARP)
+            metric = _Metric(f"objective {number}", column, (warp,), SHARP)
             _, found = self._fit(metric, embedding, history, measured)
             posteriors.append(Posterior(found.kernel, x, y[:, number], np.full(len(x), found.noise)))
         able = np.flatnonzero(kept[modelled])

@@ -20,6 +20,9 @@ from tuneyard_strategy.space import Mask
 
 MARGIN = 0.1
 """By which part of the front's range the reference is worse than the worst of the front (Ishibuchi et al. 2018)."""
+TRADE = 0.1
+"""Of three objectives and more, a point does not widen the front that is better in one by less than this part of what
+it is worse in another."""
 MOST_SPREAD = 512
 """Of a larger front, every so-and-so-many-th point in the order of the first objective is looked at."""
 _BLOCK = 128
@@ -123,9 +126,13 @@ def _grains(k: int) -> Floats:
 def reference_point(losses: Floats) -> Floats:
     """A reference a little worse than the worst of the front in each objective, shape (k,).
 
-    Where the front has no extent in an objective, that of all points counts.
+    Where the front has no extent in an objective, that of all points counts. Losses are of about unit variance. With
+    three objectives and more, many bad points are on the front for next to nothing that they are better in; where they
+    widened it, hardly anything but its corners would promise much. So the front is here the one of losses of which
+    each has a part of all others added (alpha-dominance: Ikeda, Kita and Kobayashi 2001).
     """
-    front = losses[nondominated(losses)]
+    traded = losses if losses.shape[1] == 2 else losses + TRADE * (losses.sum(axis=1, keepdims=True) - losses)
+    front = losses[nondominated(traded)]
     extent = np.ptp(front, axis=0)
     extent = np.where(extent > 0, extent, np.ptp(losses, axis=0))
     reference: Floats = front.max(axis=0) + MARGIN * np.where(extent > 0, extent, 1.0)

@@ -10,7 +10,7 @@ from tuneyard_api.space import Parameter
 from tuneyard_strategy.encoding import Encoding
 from tuneyard_strategy.gp import Embedding, Kernel, Posterior, Target, fit, fits
 from tuneyard_strategy.space import Space
-from tuneyard_strategy.warp import WARPS, half_logs, half_ranks, log_slope, signed_logs, standardised
+from tuneyard_strategy.warp import WARPS, half_logs, half_ranks, log_slope, signed_logs, standardised, tail_logs
 
 RNG = np.random.default_rng(5)
 HAMMING = np.array([False, True, False])
@@ -131,9 +131,19 @@ def test_the_output_warp_keeps_the_better_half_and_the_order_of_the_worse() -> N
     assert got[3] < got[4] < got[6] == got[7] < got[5] < 3
 
 
+def test_only_what_is_far_out_is_drawn_near() -> None:
+    values = np.sort(np.random.default_rng(1).random(40))
+    np.testing.assert_allclose(tail_logs(values), standardised(values))
+    got = tail_logs(np.append(values, [1e3, 1e6]))
+    slope = np.diff(got[:40]) / np.diff(values)
+    np.testing.assert_allclose(slope, slope[0], rtol=1e-6)  # those that are not far out keep their shape
+    assert np.ptp(got[:40]) > 0.5  # and are not flattened
+    assert got[39] < got[40] < got[41]
+
+
 @pytest.mark.parametrize("values", [[0.0], [2.0, 2.0], [0.0, 0.0, 1e150], [-1e150, 1e150], [5e-324, 0.0]])
 def test_warps_of_odd_values_are_numbers(values: list[float]) -> None:
-    for warp in (*WARPS, signed_logs):
+    for warp in (*WARPS, tail_logs, signed_logs):
         got = warp(np.array(values))
         assert np.isfinite(got).all()
         assert np.abs(got).max() < 1e3
