@@ -50,6 +50,7 @@ OURS: dict[str, dict[str, Any]] = {
     "asha-resume": {"strategy": {"name": "asha"}, "resume": True},
     "hyperband": {"strategy": {"name": "hyperband"}, "resume": True},
     "bohb": {"strategy": {"name": "bohb"}, "resume": True},
+    "bohb-bayesian": {"strategy": {"name": "bohb", "sampler": "bayesian"}, "resume": True},
 }
 PRUNERS = {
     "optuna-hyperband": ("optuna", "hyperband"),

@@ -170,9 +170,9 @@ _STUDY_SPEC = (
         ".fidelity.parameter",
     ),
     Rule(
-        "!has(self.strategy.sampler) || self.strategy.name == 'asha'",
-        lambda spec: spec.strategy.sampler is None or spec.strategy.name == "asha",
-        "sampler is a setting of strategy asha; leave it out, or write name: asha",
+        "!has(self.strategy.sampler) || self.strategy.name in ['asha', 'bohb']",
+        lambda spec: spec.strategy.sampler is None or spec.strategy.name in {"asha", "bohb"},
+        "sampler is a setting of strategies asha and bohb; leave it out, or write name: asha",
         ".strategy.sampler",
     ),
     Rule(

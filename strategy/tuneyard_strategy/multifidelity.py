@@ -202,15 +202,8 @@ class AshaStrategy(PromotingStrategy):
     """
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
-        seed = definition.strategy.seed
-        model: TreeParzen | Thrifty | None = None
-        match definition.strategy.sampler:
-            case None | "tpe":
-                model = TreeParzen(space, seed)
-            case "bayesian":
-                model = Thrifty(space, seed)
         self._stops = stops_at_rungs(definition)
-        super().__init__(definition, space, model)
+        super().__init__(definition, space, _sampler(definition, space))
 
     def next_rung(self) -> Rung | None:
         """See PromotingStrategy."""
@@ -288,12 +281,24 @@ class HyperbandStrategy(PromotingStrategy):
 class BohbStrategy(HyperbandStrategy):
     """BOHB (Falkner et al. 2018, https://arxiv.org/abs/1807.01774): Hyperband's brackets, and TPE in them.
 
-    The model is of the largest fidelity of which enough is known; a third of the configurations is drawn without it.
+    `sampler` puts another model in TPE's place. It is of the largest fidelity of which enough is known; a third of the
+    configurations is drawn without it.
     """
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
-        super().__init__(definition, space, TreeParzen(space, definition.strategy.seed))
+        super().__init__(definition, space, _sampler(definition, space))
 
     def comparable(self) -> Comparable:
         """See PromotingStrategy."""
         return Comparable.largest(self.history, self._records, self._points(), self._enough)
+
+
+def _sampler(definition: StudyDefinition, space: Space) -> TreeParzen | Thrifty | None:
+    """The model that the study asks for: TPE unless it says otherwise."""
+    match definition.strategy.sampler:
+        case "bayesian":
+            return Thrifty(space, definition.strategy.seed)
+        case "sobol":
+            return None
+        case _:
+            return TreeParzen(space, definition.strategy.seed)

@@ -137,9 +137,12 @@ def test_asha_that_stops_starts_each_trial_for_all_of_it() -> None:
     assert len({tuple(sorted(r.parameters.items())) for r in records}) == 20
 
 
-@pytest.mark.parametrize("strategy", ["hyperband", "bohb", "asha"])
-def test_a_restart_or_a_repeated_question_changes_nothing(strategy: str) -> None:
-    definition = define(strategy, resume=True)
+@pytest.mark.parametrize(
+    ("strategy", "settings"),
+    [("hyperband", {}), ("bohb", {}), ("bohb", {"sampler": "bayesian"}), ("asha", {})],
+)
+def test_a_restart_or_a_repeated_question_changes_nothing(strategy: str, settings: dict[str, str]) -> None:
+    definition = define(strategy, resume=True, settings=settings)
     for trials in (5, 12, 21, 33):
         records, lasting = run(definition, trials, 4)
         started = create(definition)
@@ -239,10 +242,17 @@ def test_nothing_that_is_known_is_nothing_to_compare() -> None:
     assert strategy.comparable().rows(Fate.PENDING).tolist() == [0]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "bayesian"])
-def test_a_model_finds_better_configurations_than_the_sequence(sampler: str) -> None:
+@pytest.mark.parametrize(("strategy", "sampler"), [("asha", "tpe"), ("asha", "bayesian"), ("bohb", "bayesian")])
+def test_a_model_finds_better_configurations_than_the_sequence(strategy: str, sampler: str) -> None:
     def late(settings: dict[str, str]) -> float:
-        records, _ = run(define("asha", resume=True, settings=settings), 45, 2)
+        records, _ = run(define(strategy, resume=True, settings=settings), 45, 2)
         return float(np.median([loss(r.parameters) for r in records[25:]]))
 
     assert late({"sampler": sampler}) < late({"sampler": "sobol"}) / 2
+
+
+def test_bohb_without_a_model_is_hyperband() -> None:
+    by_sequence, _ = run(define("bohb", settings={"sampler": "sobol"}), 45, 4)
+    hyperband, _ = run(define("hyperband"), 45, 4)
+    assert by_sequence == hyperband
+    assert run(define("bohb", settings={"sampler": "bayesian"}), 45, 4)[0] != run(define("bohb"), 45, 4)[0]
