@@ -83,8 +83,13 @@ SPACES: dict[str, dict[str, Any]] = {
 
 
 def define(strategy: str, space: str, *, seed: int = 11, population: int = MANY, **more: Any) -> StudyDefinition:
-    """The study of a case; strategy manual gets a list that random made, and pbt so many members."""
-    document = {**SPACES[space], "objectives": [LOSS], "strategy": {"name": strategy, "seed": seed}, **more}
+    """The study of a case; strategy manual gets a list that random made, and pbt so many members.
+
+    A strategy may have a sampler behind a colon: "bohb:bayesian".
+    """
+    strategy, _, sampler = strategy.partition(":")
+    settings = {"name": strategy, "seed": seed} | ({"sampler": sampler} if sampler else {})
+    document = {**SPACES[space], "objectives": [LOSS], "strategy": settings, **more}
     if strategy in NEEDS_FIDELITY:
         document.setdefault("fidelity", FIDELITY)
     if strategy == "pbt":

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from _spaces import LEARNING, LOSS, SPACES, space_of
+from _spaces import LEARNING as BY_NAME
+from _spaces import LOSS, SPACES, space_of
 from _spaces import define as define_case
 
 from tuneyard_api.rules import ONE_GOAL
@@ -15,11 +16,12 @@ from tuneyard_strategy.contract import State, Strategy, StudyDefinition, TrialRe
 from tuneyard_strategy.registry import create
 
 TRIALS = 30
+LEARNING = (*BY_NAME, "bohb:bayesian")
 every_learner = pytest.mark.parametrize("strategy", LEARNING)
 every_model = pytest.mark.parametrize("strategy", [s for s in LEARNING if s != "hyperband"])
 """hyperband promotes the best, and learns no more than that: see its own tests."""
 every_case = pytest.mark.parametrize(("strategy", "space"), [(s, space) for s in LEARNING for space in SPACES])
-WITH_FRONT = [s for s in LEARNING if s not in ONE_GOAL]
+WITH_FRONT = [s for s in BY_NAME if s not in ONE_GOAL]
 every_with_front = pytest.mark.parametrize("strategy", WITH_FRONT)
 
 
