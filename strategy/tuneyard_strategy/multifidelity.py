@@ -18,7 +18,7 @@ import numpy as np
 
 from tuneyard_api.fidelity import Rung
 from tuneyard_strategy.bayesian import Thrifty
-from tuneyard_strategy.comparable import Comparable
+from tuneyard_strategy.comparable import Comparable, Ladder
 from tuneyard_strategy.contract import StudyDefinition, Suggestion, TrialRecord
 from tuneyard_strategy.history import Fate
 from tuneyard_strategy.learning import LearningStrategy
@@ -140,6 +140,7 @@ class PromotingStrategy(RungStrategy):
 
     def __init__(self, definition: StudyDefinition, space: Space, model: TreeParzen | Thrifty | None) -> None:
         self.model = model
+        self._ladder: Ladder | None = None
         super().__init__(definition, space)
 
     @abstractmethod
@@ -176,7 +177,26 @@ class PromotingStrategy(RungStrategy):
 
     def comparable(self) -> Comparable:
         """What is known, as values that can be compared with each other."""
-        return Comparable.extrapolated(self.history, self._records, self._points())
+        return Comparable.extrapolated(self.ladder)
+
+    def _take_in(self, records: Collection[TrialRecord]) -> None:
+        super()._take_in(records)
+        if self._ladder is None or self._ladder.history is not self.history:
+            self._ladder = Ladder(self.history, self._points())
+        self._ladder.take(records)
+
+    def _confirms(self, latest: Mapping[int, TrialRecord]) -> bool:
+        """See LearningStrategy."""
+        confirmed = super()._confirms(latest)
+        if confirmed:
+            self.ladder.take(latest.values())
+        return confirmed
+
+    @property
+    def ladder(self) -> Ladder:
+        """The values that are known, by rung."""
+        assert self._ladder is not None, "trials are taken in from the beginning, none at least"
+        return self._ladder
 
     def _points(self) -> tuple[int, ...]:
         """All fidelities at which trials are compared, max the last."""
@@ -290,7 +310,7 @@ class BohbStrategy(HyperbandStrategy):
 
     def comparable(self) -> Comparable:
         """See PromotingStrategy."""
-        return Comparable.largest(self.history, self._records, self._points(), self._enough)
+        return Comparable.largest(self.ladder, self._enough)
 
 
 def _sampler(definition: StudyDefinition, space: Space) -> TreeParzen | Thrifty | None:

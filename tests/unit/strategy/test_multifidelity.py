@@ -242,6 +242,20 @@ def test_nothing_that_is_known_is_nothing_to_compare() -> None:
     assert strategy.comparable().rows(Fate.PENDING).tolist() == [0]
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_ladder_that_is_told_bit_by_bit_has_what_one_has_that_is_told_all_at_once(*, resume: bool) -> None:
+    definition = define("asha", resume=resume)
+    records, strategy = run(definition, 40, 3)
+    assert isinstance(strategy, PromotingStrategy)
+    at_once = create_and_hear(definition, records)
+    assert isinstance(at_once, PromotingStrategy)
+    (rows, values), (same_rows, same_values) = (each.ladder.table() for each in (strategy, at_once))
+    assert len(rows) > 10
+    np.testing.assert_array_equal(rows, same_rows)
+    np.testing.assert_array_equal(values, same_values)
+    np.testing.assert_array_equal(strategy.ladder.hidden(rows), at_once.ladder.hidden(rows))
+
+
 @pytest.mark.parametrize(("strategy", "sampler"), [("asha", "tpe"), ("asha", "bayesian"), ("bohb", "bayesian")])
 def test_a_model_finds_better_configurations_than_the_sequence(strategy: str, sampler: str) -> None:
     def late(settings: dict[str, str]) -> float:
