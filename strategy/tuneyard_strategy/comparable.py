@@ -187,7 +187,7 @@ def _row(history: History, record: TrialRecord, points: Sequence[int]) -> list[f
     While a trial runs it is not known whether it keeps to the bounds on metrics: where there are any it has to wait.
     """
     fate = history.fates[record.index]
-    if fate == Fate.FAILED or (fate != Fate.MEASURED and history.bounds):
+    if not history.objectives or fate == Fate.FAILED or (fate != Fate.MEASURED and history.bounds):
         return None
     row = [history.signed(value_at(record.curve, point)) for point in points]
     if fate == Fate.MEASURED and record.state == "succeeded":

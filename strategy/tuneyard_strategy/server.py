@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tuneyard_strategy.process import AdvisorProcess
 
-ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-
 
 def create_token(token_file: Path) -> None:
     """Write a random token for its owner's eyes only; one that is there already stays.
@@ -54,9 +52,6 @@ def serve(host: str, port: int, token_file: Path) -> None:
         raise ValueError(f"the token file {token_file} cannot be read: {error.strerror}") from error
     if empty:
         raise ValueError(f"the token file {token_file} is empty: write a random text into it")
-    for variable in ONE_THREAD:  # read when numpy is loaded: matrices here are small, and threads only get in their way
-        os.environ.setdefault(variable, "1")
-
     from tuneyard_strategy.process import AdvisorProcess  # noqa: PLC0415
 
     # Without an advisor this process ends as well, and whoever looks after it starts it anew.
