@@ -63,11 +63,10 @@ class Ladder:
 
     def hidden(self, rows: Rows) -> Rows:
         """The rows of all trials with the configurations of these rows."""
-        roots = self.history.first + np.array(self._roots, dtype=np.intp)
+        first, roots = self.history.first, np.array(self._roots, dtype=np.intp)
         known = np.zeros(len(self._values), dtype=np.bool_)
         known[rows] = True
-        known[: self.history.first] = False
-        return self.history.first + np.flatnonzero(known[roots])
+        return first + np.flatnonzero((roots >= 0) & known[first + roots])
 
     def _root(self, index: int) -> int:
         known = self._roots[index] if index < len(self._roots) else -1

@@ -256,6 +256,13 @@ def test_a_ladder_that_is_told_bit_by_bit_has_what_one_has_that_is_told_all_at_o
     np.testing.assert_array_equal(strategy.ladder.hidden(rows), at_once.ladder.hidden(rows))
 
 
+def test_a_trial_that_a_ladder_was_not_told_of_is_not_hidden() -> None:
+    known = [plain(index, "stopped", curve(0.9 - index / 20)) for index in (0, 1, 2, 4, 5, 6, 7)]
+    strategy = told(define("asha"), *known)
+    rows, _ = strategy.ladder.table()
+    assert rows.tolist() == strategy.ladder.hidden(rows).tolist() == [0, 1, 2, 4, 5, 6, 7]
+
+
 @pytest.mark.parametrize(("strategy", "sampler"), [("asha", "tpe"), ("asha", "bayesian"), ("bohb", "bayesian")])
 def test_a_model_finds_better_configurations_than_the_sequence(strategy: str, sampler: str) -> None:
     def late(settings: dict[str, str]) -> float:
