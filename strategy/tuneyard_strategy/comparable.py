@@ -46,9 +46,9 @@ class Ladder:
     def take(self, records: Collection[TrialRecord]) -> None:
         """Take in what became of trials."""
         for record in sorted(records, key=lambda record: record.index):
-            self._reserve(record.index + 1)
             above = record.rung.continues if record.rung is not None else None
             root = record.index if above is None else self._root(above)
+            self._reserve(1 + max(record.index, root))
             if root != record.index:
                 self._join(record.index, root)
             row = _row(self.history, record, self._points) if self.history.is_placed(record.index) else None
