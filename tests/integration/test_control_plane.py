@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from _studies import until
 
 from devcluster.cluster import Cluster
 
@@ -38,14 +39,13 @@ def job(
 
 def ended_pod(cluster: Cluster, name: str, namespace: str) -> dict[str, Any]:
     """The Job's pod, once the Job has ended by itself."""
-    cluster.kubectl(
-        "wait",
-        "-n",
-        namespace,
-        f"job/{name}",
-        "--timeout=120s",
-        "--for=jsonpath={.status.conditions[?(@.status=='True')].type}",
-    )
+
+    def ended() -> bool:  # kubectl wait would refuse a Job that has two conditions by the time it looks
+        jobs = cluster.objects("jobs", "-n", namespace)
+        [job] = [each for each in jobs if each["metadata"]["name"] == name]
+        return any(each["status"] == "True" for each in job["status"].get("conditions", []))
+
+    until(ended, f"the Job {name} has ended")
     return only_pod(cluster, name, namespace)
 
 
