@@ -15,7 +15,7 @@ from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.effort import LIMIT, Effort
 from tuneyard_strategy.ehvi import HypervolumeImprovement
 from tuneyard_strategy.gp import NOISE, Embedding, Fit, Posterior, fits, prior
-from tuneyard_strategy.history import Fate, Known, Part, Rows
+from tuneyard_strategy.history import Fate, Known, Part, Rows, beyond
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.maximiser import Maximiser
 from tuneyard_strategy.region import Region
@@ -121,8 +121,8 @@ class GaussianProcess:
     def _region(self, history: Known, embedding: Embedding) -> Region:
         """Around the best trials of those that keep to the bounds, or are the nearest to it."""
         measured = history.rows(Fate.MEASURED)
-        beyond = np.maximum(history.excesses(measured), 0.0).sum(axis=1)
-        able = measured[beyond == beyond.min()]
+        broken = beyond(history, measured)
+        able = measured[broken == broken.min()]
         best = able[pareto.best(history.losses(able), self._reach.front if history.objectives > 1 else PARENTS)]
         x = embedding.features(history.coordinates(np.append(best, measured)))
         return Region(prior(embedding.hamming), x[: len(best)], x[len(best) :], self._reach.modelled)

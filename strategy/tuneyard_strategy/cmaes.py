@@ -18,7 +18,7 @@ from tuneyard_strategy.cma import Normal
 from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.dimensions import CategoricalDimension, SteppedDimension
 from tuneyard_strategy.distributions import Floats, cut
-from tuneyard_strategy.history import Fate, History
+from tuneyard_strategy.history import Fate, History, beyond
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.rng import Stream, uniforms
 from tuneyard_strategy.space import Configuration, Space
@@ -175,8 +175,8 @@ class CmaesStrategy(LearningStrategy):
 def _told(history: History, rows: Rows) -> Floats:
     """What trials are ranked by, the last column first: row, objective, excess over bounds, failed or not."""
     measured = np.isin(rows, history.rows(Fate.MEASURED))
-    beyond = np.maximum(history.excesses(rows), 0.0).sum(axis=1)
-    return np.column_stack([rows, np.where(measured, history.values(rows), 0.0), np.where(measured, beyond, 0.0),
+    broken = np.where(measured, beyond(history, rows), 0.0)
+    return np.column_stack([rows, np.where(measured, history.values(rows), 0.0), broken,
                             ~measured])  # fmt: skip
 
 

@@ -102,6 +102,12 @@ class Known(Protocol):
         """How far measured trials are beyond each bound."""
 
 
+def beyond(known: Known, rows: Rows) -> Floats:
+    """How far measured trials are beyond all bounds together, shape (n,): 0 where they keep to them."""
+    total: Floats = np.maximum(known.excesses(rows), 0.0).sum(axis=1)
+    return total
+
+
 class Part:
     """What is known of some trials, as if there were no others."""
 

@@ -20,7 +20,7 @@ from tuneyard_api.fidelity import Rung
 from tuneyard_strategy.bayesian import Thrifty
 from tuneyard_strategy.comparable import Comparable, Ladder
 from tuneyard_strategy.contract import StudyDefinition, Suggestion, TrialRecord
-from tuneyard_strategy.history import Fate
+from tuneyard_strategy.history import Fate, beyond
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.rng import Stream, uniforms
 from tuneyard_strategy.rungs import brackets, rungs
@@ -126,8 +126,7 @@ class RungStrategy(LearningStrategy):
         here = (i for key in keys for i in self._rungs[key] if fates[i] == Fate.MEASURED and self.history.is_placed(i))
         ended = sorted(i for i in here if records[i].state == "succeeded")
         rows = self.history.first + np.array(ended, dtype=np.intp)
-        beyond = np.maximum(self.history.excesses(rows), 0.0).sum(axis=1)
-        order = np.lexsort((rows, self.history.values(rows), beyond))
+        order = np.lexsort((rows, self.history.values(rows), beyond(self.history, rows)))
         return [ended[number] for number in order]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tuneyard_strategy import pareto
 from tuneyard_strategy.distributions import Floats
-from tuneyard_strategy.history import Fate, Known
+from tuneyard_strategy.history import Fate, Known, beyond
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.parzen import Parzen
 from tuneyard_strategy.rng import Stream, uniforms
@@ -60,13 +60,13 @@ class TreeParzen:
 
     def _densities(self, history: Known) -> tuple[Parzen, Parzen]:
         measured = history.rows(Fate.MEASURED)
-        beyond = np.maximum(history.excesses(measured), 0.0).sum(axis=1)
+        broken = beyond(history, measured)
         count = min(math.ceil(GOOD * len(measured)), MOST_GOOD)
         if history.objectives > 1:
-            order, weights = _several(history.losses(measured), beyond, count)
+            order, weights = _several(history.losses(measured), broken, count)
         else:
             values = history.values(measured)
-            order = np.lexsort((values, beyond))
+            order = np.lexsort((values, broken))
             weights = _weights(values[order[:count]])
         best, rest = order[:count], _thinned(measured[order[count:]])
         others = np.concatenate([rest, history.rows(Fate.FAILED, Fate.PENDING)[-MOST_BAD:]])
@@ -82,15 +82,15 @@ class TpeStrategy(LearningStrategy):
         return TreeParzen(self.space, self.seed).ranked(self.history, index)
 
 
-def _several(losses: Floats, beyond: Floats, count: int) -> tuple[NDArray[np.intp], Floats]:
+def _several(losses: Floats, broken: Floats, count: int) -> tuple[NDArray[np.intp], Floats]:
     """Trials with several objectives, the good ones first, and the weights of these (Ozaki et al. 2022).
 
     The front of those that keep to the bounds is good, and the front of the others, and so on; of the last one, those
     that dominate the most. Only then come those that break a bound.
     """
-    kept = np.flatnonzero(beyond <= 0.0)
+    kept = np.flatnonzero(broken <= 0.0)
     good = kept[pareto.best(losses[kept], count)]
-    nearest = np.lexsort((losses[:, 0], beyond))
+    nearest = np.lexsort((losses[:, 0], broken))
     return np.append(good, nearest[~np.isin(nearest, good)]), np.ones(count)
 
 
