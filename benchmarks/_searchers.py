@@ -95,48 +95,57 @@ class Ours:
         """See Searcher."""
 
 
+class Lines:
+    """A script in an environment of its own, with which lines of JSON are exchanged."""
+
+    def __init__(self, room: str, script: str) -> None:
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment["PYTHONWARNINGS"] = "ignore"  # those of what a peer is made of
+        self._process = subprocess.Popen(
+            [python(room), SCRIPTS / script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def say(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+
+    def hear(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """No more is said, and it ends."""
+        self._process.communicate()
+
+
 class Peer:
     """Another optimiser, behind lines of JSON."""
 
     def __init__(self, peer: tuple[str, str, str], parameters: list[dict[str, Any]], seed: int) -> None:
         room, script, method = peer
-        self._process = start(room, f"{script}_peer.py")
+        self._lines = Lines(room, f"{script}_peer.py")
         self.seconds: list[float] = []
-        self._say({"parameters": parameters, "seed": seed, "method": method})
+        self._lines.say({"parameters": parameters, "seed": seed, "method": method})
 
     def know(self, trials: Sequence[tuple[dict[str, Any], float]]) -> None:
         """See Searcher."""
-        self._say({"know": trials})
+        self._lines.say({"know": trials})
 
     def ask(self, index: int) -> dict[str, Any]:
         """See Searcher."""
-        self._say({"ask": index})
-        assert self._process.stdout is not None
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        self._lines.say({"ask": index})
+        answer: dict[str, Any] = self._lines.hear()
         self.seconds.append(answer["seconds"])
         return dict(answer["parameters"])
 
     def tell(self, index: int, loss: Loss) -> None:
         """See Searcher."""
-        self._say({"tell": index, "loss": loss})
+        self._lines.say({"tell": index, "loss": loss})
 
     def close(self) -> None:
         """See Searcher."""
-        self._process.communicate()
-
-    def _say(self, message: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message) + "\n")
-        self._process.stdin.flush()
-
-
-def start(room: str, script: str) -> subprocess.Popen[str]:
-    """A script in an environment of its own, which exchanges lines."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment["PYTHONWARNINGS"] = "ignore"  # those of what a peer is made of
-    return subprocess.Popen(
-        [python(room), SCRIPTS / script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
+        self._lines.close()
 
 
 def searcher(name: str, parameters: list[dict[str, Any]], seed: int) -> Searcher:

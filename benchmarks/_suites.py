@@ -6,15 +6,13 @@ The suites' libraries are in an environment of their own, as peers are (`make pe
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache, cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from _searchers import python, start
+from _searchers import Lines, python
 from _tasks import TASKS, Configuration
 
 ROOM = "suites"
@@ -77,19 +75,15 @@ class SuiteTask:
 
 
 @cache
-def process() -> subprocess.Popen[str]:
-    """What evaluates; it ends with this one."""
-    return start(ROOM, "suites.py")
+def lines() -> Lines:
+    """What evaluates; it ends with this process."""
+    return Lines(ROOM, "suites.py")
 
 
 def ask(message: dict[str, Any]) -> Any:
     """Its answer."""
-    peer = process()
-    assert peer.stdin is not None
-    assert peer.stdout is not None
-    peer.stdin.write(json.dumps(message) + "\n")
-    peer.stdin.flush()
-    return json.loads(peer.stdout.readline())
+    lines().say(message)
+    return lines().hear()
 
 
 @cache

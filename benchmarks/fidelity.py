@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +21,7 @@ import numpy as np
 from _cells import kept, version
 from _curves import CURVES, EPOCHS, CurveTask
 from _figures import save, show
-from _searchers import SCRIPTS, present, python, requirements
+from _searchers import SCRIPTS, Lines, present, requirements
 
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.registry import create
@@ -126,41 +123,27 @@ class Pruned:
     """A peer that stops trials, in a process of its own."""
 
     def __init__(self, name: str, task: CurveTask, seed: int) -> None:
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        environment["PYTHONWARNINGS"] = "ignore"
         room, pruner = PRUNERS[name]
-        self._process = subprocess.Popen(
-            [python(room), SCRIPTS / f"{room}_pruner.py"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
+        self._lines = Lines(room, f"{room}_pruner.py")
         amounts = {"least": LEAST, "epochs": EPOCHS}
-        self._say({"parameters": task.parameters, "seed": seed, "pruner": pruner, **amounts})
-
-    def _say(self, message: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message) + "\n")
-        self._process.stdin.flush()
-
-    def _hear(self) -> Any:
-        assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
+        self._lines.say({"parameters": task.parameters, "seed": seed, "pruner": pruner, **amounts})
 
     def ask(self, index: int) -> tuple[dict[str, float], int, int]:
         """See Search."""
-        self._say({"ask": index})
-        return self._hear(), 0, EPOCHS
+        self._lines.say({"ask": index})
+        return self._lines.hear(), 0, EPOCHS
 
     def report(self, index: int, epoch: int, loss: float) -> bool:
         """See Search."""
-        self._say({"report": index, "epoch": epoch, "loss": loss})
-        return bool(self._hear())
+        self._lines.say({"report": index, "epoch": epoch, "loss": loss})
+        return bool(self._lines.hear())
 
     def tell(self, index: int, epoch: int, loss: float, *, stopped: bool) -> None:
         """See Search."""
-        self._say({"tell": index, "epoch": epoch, "loss": loss, "pruned": stopped})
+        self._lines.say({"tell": index, "epoch": epoch, "loss": loss, "pruned": stopped})
 
     def __del__(self) -> None:
-        self._process.communicate()
+        self._lines.close()
 
 
 def run(name: str, task: CurveTask, seed: int, workers: int) -> Iterator[tuple[int, float, float]]:
