@@ -23,8 +23,8 @@ from search import measure, options
 
 
 def main() -> None:
-    given = options(__doc__, strategies=["bayesian", *VARIANTS], trials=100)
-    save("ablation", measure(given, begin=begin, files=files))
+    given = options(__doc__, "ablation", strategies=["bayesian", *VARIANTS], trials=100)
+    save(given.results, measure(given, begin=begin, files=files))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def limits(pairs: list[str]) -> dict[str, int]:
     return {name: int(trials) for name, _, trials in (pair.partition("=") for pair in pairs)}
 
 
-def options(text: str | None, strategies: list[str], trials: int) -> argparse.Namespace:
+def options(text: str | None, results: str, strategies: list[str], trials: int) -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -89,6 +89,7 @@ def options(text: str | None, strategies: list[str], trials: int) -> argparse.Na
     )
     parser.add_argument("--seeds", type=int, default=20, help="how many")
     parser.add_argument("--first", type=int, default=1000, help="the first seed; those below serve to try things out")
+    parser.add_argument("--results", default=results, metavar="NAME", help="the file within results")
     return parser.parse_args()
 
 
@@ -110,7 +111,8 @@ def measure(given: argparse.Namespace, **how: Any) -> dict[str, float | int | st
 
 
 def main() -> None:
-    save("search", measure(options(__doc__, strategies=["sobol", "tpe", "bayesian", *METHODS], trials=BUDGETS[-1])))
+    given = options(__doc__, "search", strategies=["sobol", "tpe", "bayesian", *METHODS], trials=BUDGETS[-1])
+    save(given.results, measure(given))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,11 @@ class Encoding:
             chances[row, :size] = self.probabilities(position)
         return Steps(positions, sizes, places, chances)
 
+    @cached_property
+    def smooth(self) -> NDArray[np.intp]:
+        """The other numbers: those without steps, or of so many values that they may be taken for such."""
+        return np.setdiff1d(np.flatnonzero(~self.categorical), self.steps.positions)
+
     def coordinates(self, table: Table, points: Floats | None = None) -> Floats:
         """The coordinates of each row of a table.
 

@@ -114,9 +114,11 @@ class Parzen:
 
     def _log_norms(self) -> Floats:
         """Logarithm of the integral of each number's unnormalised kernel, shape (k, numbers); 0 where inactive."""
-        centres = self.centres / self.width
-        norms = self.width * math.sqrt(2.0 * math.pi) * (ndtr(1.0 / self.width - centres) - ndtr(-centres))
         steps = self._encoding.steps
+        norms = np.ones(self.centres.shape)
+        smooth = self._encoding.smooth
+        centres = self.centres[:, smooth] / self.width
+        norms[:, smooth] = self.width * math.sqrt(2.0 * math.pi) * (ndtr(1.0 / self.width - centres) - ndtr(-centres))
         if len(steps.positions):
             norms[:, steps.positions] = self._sums(steps)
         return np.log(np.where(self._active, norms, 1.0)[:, self._numeric])
