@@ -148,3 +148,53 @@ async def running(kube: FakeKube, **options: Any) -> AsyncIterator[Controller]:
         task.cancel()
         await asyncio.wait([task])
         kube.watchers.clear()
+
+
+# What is in it
+
+READY = [{"type": "Ready", "status": "True"}]
+
+
+def add_node(kube: FakeKube, name: str = "n1", gpus: int = 4) -> None:
+    kube.put("nodes", None, name, status={"allocatable": {"nvidia.com/gpu": str(gpus)}, "conditions": READY})
+
+
+def add_study(
+    kube: FakeKube, name: str = "a", *, trials: int = 0, parallel: int = 100, gpus: int = 1, **spec: Any
+) -> None:
+    more = {"creationTimestamp": "2026-01-01T00:00:00Z"}
+    gpu = {"gpu": {"count": gpus}} if gpus else {}
+    kube.put("studies", "ns", name, metadata=more, spec={"trials": {"parallel": parallel}, **gpu, **spec})
+    for index in range(trials):
+        add_trial(kube, index, name)
+
+
+def add_trial(kube: FakeKube, index: int, study: str = "a", **status: Any) -> None:
+    owners = [{"kind": "Study", "name": study, "uid": f"studies-{study}"}]
+    kube.put("trials", "ns", f"{study}-{index}", metadata={"ownerReferences": owners}, status=status)
+
+
+def add_pod(
+    kube: FakeKube, name: str, gpus: int = 1, *, node: str = "n1", of: tuple[str, int, int] | None = None
+) -> None:
+    containers = [{"resources": {"requests": {"nvidia.com/gpu": str(gpus)}}}] if gpus else [{}]
+    labels = {}
+    if of is not None:
+        study, index, attempt = of
+        labels = {"study": study, "study-uid": f"studies-{study}", "index": str(index), "attempt": str(attempt)}
+    meta = {"labels": {f"tuneyard.dev/{key}": value for key, value in labels.items()}}
+    kube.put("pods", "ns", name, metadata=meta, spec={"nodeName": node, "containers": containers})
+
+
+def placed(kube: FakeKube, study: str = "a") -> dict[int, str | None]:
+    """Node by index of the trials that have a place."""
+    return {
+        int(url.rsplit("-", 1)[1]): item["status"]["placement"].get("node")
+        for url, item in kube.objects.items()
+        if url.startswith(f"{path('trials', 'ns')}/{study}-") and item["status"].get("phase") == "Placed"
+    }
+
+
+async def settle() -> None:
+    """Long enough for several cycles."""
+    await asyncio.sleep(0.06)
