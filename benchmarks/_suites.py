@@ -1,7 +1,8 @@
 """Tasks of bench-search by name and by group: those of `_tasks`, and published suites.
 
 The suites' libraries are in an environment of their own, as peers are (`make peers`), and so is what evaluates: see
-`peers/suites.py`. The functions of bbob are one or two of each of its five groups, chosen before anything had run.
+`peers/suites.py`. The functions of bbob are one or two of each of its five groups, chosen before anything had run. The
+others serve to see whether what holds of those holds of these.
 """
 
 from __future__ import annotations
@@ -22,7 +23,18 @@ SUITES = {
     "bbob-mixint": ["bbob-mixint-f8-10d", "bbob-mixint-f15-10d"],
     "bbob-noisy": ["bbob-noisy-f107-5d", "bbob-noisy-f124-5d"],
 }
-GROUPS = {"own": list(TASKS)} | SUITES
+COMMON = {"own": list(TASKS)} | SUITES
+"""What runs where no tasks are named."""
+OTHERS = {
+    "bbob-others": [
+        f"bbob-f{number}-{dimension}d"
+        for dimension in (10, 20)
+        for number in range(1, 25)
+        if f"bbob-f{number}-10d" not in SUITES["bbob"]
+    ],
+    "bbob-mixint-others": [f"bbob-mixint-f{number}-20d" for number in (1, 5, 6, 17, 21)],
+}
+GROUPS = COMMON | OTHERS
 """What stands for several tasks."""
 NAMES = [task for tasks in GROUPS.values() for task in tasks]
 

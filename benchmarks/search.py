@@ -17,7 +17,7 @@ from _cells import WORKERS, regrets
 from _figures import save, show
 from _searchers import METHODS, present
 from _significance import chances, normalised, ranks, won
-from _suites import GROUPS, NAMES, chosen
+from _suites import COMMON, GROUPS, NAMES, chosen
 
 BUDGETS = (25, 50, 100, 200)
 
@@ -75,7 +75,7 @@ def options(text: str | None, results: str, strategies: list[str], trials: int) 
     parser.add_argument(
         "--tasks",
         nargs="*",
-        default=list(GROUPS),
+        default=list(COMMON),
         choices=[*GROUPS, *NAMES],
         metavar="TASK",
         help=f"{', '.join(NAMES)}; or groups of them: {', '.join(GROUPS)}",
