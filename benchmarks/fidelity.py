@@ -42,12 +42,12 @@ OURS: dict[str, dict[str, Any]] = {
     "median": {"strategy": {"name": "random"}, "earlyStopping": {"warmup": 3}},
     "tpe+median": {"strategy": {"name": "tpe"}, "earlyStopping": {"warmup": 3}},
     "asha-sobol": {"strategy": {"name": "asha", "sampler": "sobol"}},
+    "asha-tpe": {"strategy": {"name": "asha", "sampler": "tpe"}},
     "asha": {"strategy": {"name": "asha"}},
-    "asha-bayesian": {"strategy": {"name": "asha", "sampler": "bayesian"}},
     "asha-resume": {"strategy": {"name": "asha"}, "resume": True},
     "hyperband": {"strategy": {"name": "hyperband"}, "resume": True},
+    "bohb-tpe": {"strategy": {"name": "bohb", "sampler": "tpe"}, "resume": True},
     "bohb": {"strategy": {"name": "bohb"}, "resume": True},
-    "bohb-bayesian": {"strategy": {"name": "bohb", "sampler": "bayesian"}, "resume": True},
 }
 PRUNERS = {
     "optuna-hyperband": ("optuna", "hyperband"),

@@ -85,7 +85,7 @@ SPACES: dict[str, dict[str, Any]] = {
 def define(strategy: str, space: str, *, seed: int = 11, population: int = MANY, **more: Any) -> StudyDefinition:
     """The study of a case; strategy manual gets a list that random made, and pbt so many members.
 
-    A strategy may have a sampler behind a colon: "bohb:bayesian".
+    A strategy may have a sampler behind a colon: "asha:tpe".
     """
     strategy, _, sampler = strategy.partition(":")
     settings = {"name": strategy, "seed": seed} | ({"sampler": sampler} if sampler else {})

@@ -16,7 +16,7 @@ from tuneyard_strategy.contract import State, Strategy, StudyDefinition, TrialRe
 from tuneyard_strategy.registry import create
 
 TRIALS = 30
-LEARNING = (*BY_NAME, "bohb:bayesian")
+LEARNING = (*BY_NAME, "asha:tpe")
 every_learner = pytest.mark.parametrize("strategy", LEARNING)
 every_model = pytest.mark.parametrize("strategy", [s for s in LEARNING if s != "hyperband"])
 """hyperband promotes the best, and learns no more than that: see its own tests."""
