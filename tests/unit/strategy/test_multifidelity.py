@@ -272,8 +272,14 @@ def test_a_model_finds_better_configurations_than_the_sequence(strategy: str, sa
     assert late({"sampler": sampler}) < late({"sampler": "sobol"}) / 2
 
 
+@pytest.mark.parametrize("strategy", ["asha", "bohb"])
+def test_a_gaussian_process_proposes_unless_told_otherwise(strategy: str) -> None:
+    plain, _ = run(define(strategy), 45, 4)
+    assert plain == run(define(strategy, settings={"sampler": "bayesian"}), 45, 4)[0]
+    assert plain != run(define(strategy, settings={"sampler": "tpe"}), 45, 4)[0]
+
+
 def test_bohb_without_a_model_is_hyperband() -> None:
     by_sequence, _ = run(define("bohb", settings={"sampler": "sobol"}), 45, 4)
     hyperband, _ = run(define("hyperband"), 45, 4)
     assert by_sequence == hyperband
-    assert run(define("bohb", settings={"sampler": "tpe"}), 45, 4)[0] != run(define("bohb"), 45, 4)[0]
