@@ -84,7 +84,8 @@ class StrategySpec(Model):
     )
     sampler: Literal["sobol", "tpe", "bayesian"] | None = Field(
         default=None,
-        description="With strategies asha and bohb: what proposes the configurations that they try. Left out: bayesian.",
+        description="With strategies asha and bohb: what proposes the configurations that they try. "
+        "Left out: bayesian.",
     )
     population: int | None = Field(
         default=None,
