@@ -89,8 +89,7 @@ class Evolution:
 
     def _replayed(self, history: History) -> _State:
         """The distribution after all whole generations; those known already are not worked out again."""
-        rows = history.rows(Fate.MEASURED, Fate.FAILED)
-        told = _told(history, rows)
+        told = _told(history)
         if history is not self._history:
             self._history, self._states = history, [self._first(history)]
         else:
@@ -100,11 +99,11 @@ class Evolution:
             while self._states[-1].end > valid:
                 self._states.pop()
         self._told = told
-        while self._states[-1].end + self._states[-1].size <= len(rows):
+        while self._states[-1].end + self._states[-1].size <= len(told):
             state = self._states[-1]
-            generation = np.arange(state.end, state.end + state.size)
-            order = generation[np.lexsort(told[generation].T)]
-            self._states.append(self._after(state, history, rows[order]))
+            generation = told[state.end : state.end + state.size]
+            best_first = generation[np.lexsort(generation.T), 0].astype(np.intp)
+            self._states.append(self._after(state, history, best_first))
         return self._states[-1]
 
     def _first(self, history: History) -> _State:
@@ -116,7 +115,7 @@ class Evolution:
     def _after(self, state: _State, history: History, best_first: Rows) -> _State:
         """The state after a generation; a new beginning where the distribution has become a point."""
         categorical, coordinates = history.encoding.categorical, history.coordinates(best_first)
-        first = self._first(history)
+        first = self._states[0]
         categories = tuple(
             _moved(chances, start, coordinates[: state.size // 2, position])
             for position, chances, start in zip(
@@ -172,12 +171,15 @@ class CmaesStrategy(LearningStrategy):
         return self._evolution.ranked(self.history, index)
 
 
-def _told(history: History, rows: Rows) -> Floats:
-    """What trials are ranked by, the last column first: row, objective, excess over bounds, failed or not."""
-    measured = np.isin(rows, history.rows(Fate.MEASURED))
-    broken = np.where(measured, beyond(history, rows), 0.0)
-    return np.column_stack([rows, np.where(measured, history.values(rows), 0.0), broken,
-                            ~measured])  # fmt: skip
+def _told(history: History) -> Floats:
+    """What ended trials are ranked by, the last column first: row, objective, excess over bounds, failed or not."""
+    measured, failed = history.rows(Fate.MEASURED), history.rows(Fate.FAILED)
+    told = np.zeros((len(measured) + len(failed), 4))
+    told[:, 0] = np.append(measured, failed)
+    told[: len(measured), 1] = history.values(measured)
+    told[: len(measured), 2] = beyond(history, measured)
+    told[len(measured) :, 3] = 1.0
+    return told[np.argsort(told[:, 0])] if len(failed) else told
 
 
 def _moved(chances: Floats, start: Floats, best: Floats) -> Floats:
