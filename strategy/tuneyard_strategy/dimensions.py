@@ -27,7 +27,7 @@ DIGITS = 10
 """Digits that a double keeps of its range (of itself, with scale log): enough for any search, and few enough for the
 last bits of exp and log, which differ from machine to machine, to be rounded away."""
 MAX_KEPT = 4096
-"""Of how many values at most their places and widths are kept."""
+"""Of how many values at most their places are kept."""
 NEARBY = 0.2
 """By what part of itself a number is moved to another one nearby (Jaderberg et al. 2017: times 1.2 or 0.8)."""
 
@@ -188,18 +188,7 @@ class SteppedDimension(Dimension):
 
     def widths(self, u: Floats) -> Floats:
         """How long the stretch of the value is that `draw` gives at places u; shape kept."""
-        column = self.draw(u)
-        if self.size <= MAX_KEPT:
-            kept: Floats = self._widths[column]
-            return kept
-        return self._width(column)
-
-    @cached_property
-    def _widths(self) -> Floats:
-        return self._width(np.arange(self.size))
-
-    def _width(self, column: Column) -> Floats:
-        low, high = self._edges(column)
+        low, high = self._edges(self.draw(u))
         return self._law.cdf(high) - self._law.cdf(low)
 
     def _middle(self, column: Column) -> Floats:
