@@ -92,6 +92,14 @@ class CheckpointsSpec(Model):
         description="A PersistentVolumeClaim of the study's namespace that all nodes with trials can mount at a time. "
         "On a laptop a folder takes its place."
     )
+    keep: int | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description="How many checkpoints of ended trials stay, besides those of the best trial and of those that "
+        "running ones continue: first those that a later trial may continue, the likeliest first, then those of the "
+        "next best trials. tuneyard.checkpoint_dir() deletes the others. Left out: all stay.",
+    )
 
 
 class Rung(Model):

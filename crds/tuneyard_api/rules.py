@@ -158,6 +158,19 @@ _STUDY_SPEC = (
         ".checkpoints",
     ),
     Rule(
+        "self.strategy.name != 'pbt' || !has(self.checkpoints) || !has(self.checkpoints.keep) || "
+        f"self.checkpoints.keep >= 2 * (has(self.strategy.population) ? self.strategy.population : {POPULATION})",
+        lambda spec: (
+            spec.strategy.name != "pbt"
+            or spec.checkpoints is None
+            or spec.checkpoints.keep is None
+            or spec.checkpoints.keep >= 2 * (spec.strategy.population or POPULATION)
+        ),
+        "members of the population continue one another's checkpoints; write at least twice strategy.population "
+        f"(which is {POPULATION} where it is left out), or leave keep out",
+        ".checkpoints.keep",
+    ),
+    Rule(
         "self.strategy.name != 'pbt' || !has(self.earlyStopping)",
         lambda spec: spec.strategy.name != "pbt" or spec.early_stopping is None,
         "strategy pbt replaces the members that do badly itself; leave earlyStopping out",

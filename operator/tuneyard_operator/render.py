@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tuneyard_api.common import API_VERSION, ATTEMPT_LABEL, GROUP, INDEX_LABEL, STUDY_LABEL, TRIAL_UID_LABEL, UID_LABEL
 from tuneyard_api.study import StudySpec
+from tuneyard_operator import checkpoints
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler import memory
@@ -77,24 +78,6 @@ def values(spec: StudySpec, rung: Object | None, parameters: Mapping[str, Any]) 
     if spec.fidelity is None:
         return dict(parameters)
     return {**parameters, spec.fidelity.parameter: rung["fidelity"] if rung is not None else spec.fidelity.max}
-
-
-def checkpoints(folder: str, state: StudyState, of: TrialState) -> dict[str, str]:
-    """Where a trial keeps its state, and where that of the trial is that it continues.
-
-    Each trial writes to a folder of its own: several may continue one at the same time, and that one's state stays as
-    it is. The SDK copies it (tuneyard.checkpoint_dir). The uid is for a trial that was deleted and made again.
-
-    Args:
-        folder: the study's.
-        state: the study.
-        of: one of its trials.
-    """
-    found = {"TUNEYARD_CHECKPOINT_DIR": f"{folder}/{of.index}-{of.uid[:8]}"}
-    source = state.trials.get((of.rung or {}).get("continues", -1))
-    if source is not None:
-        found["TUNEYARD_CHECKPOINT_FROM"] = f"{folder}/{source.index}-{source.uid[:8]}"
-    return found
 
 
 def unknown_references(spec: StudySpec) -> Iterator[str]:
@@ -230,7 +213,7 @@ def _add_checkpoints(state: StudyState, of: TrialState, pod: Object, main: Objec
     pod["volumes"] = [*(pod.get("volumes") or []), claim]
     mount = {"name": _CHECKPOINTS, "mountPath": _CHECKPOINT_FOLDER}
     main["volumeMounts"] = [*(main.get("volumeMounts") or []), mount]
-    ours = checkpoints(f"{_CHECKPOINT_FOLDER}/{state.name}-{state.uid}", state, of)
+    ours = checkpoints.environment(f"{_CHECKPOINT_FOLDER}/{state.name}-{state.uid}", state, of)
     if not any(entry["name"] in ours for entry in main["env"]):
         main["env"] += [{"name": name, "value": value} for name, value in ours.items()]
 

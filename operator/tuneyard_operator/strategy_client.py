@@ -37,6 +37,8 @@ class Answer:
     """Why another model proposes than the strategy's own, if one does."""
     note: str | None = None
     """What people should know of it: that a service of the user's own did not answer, for example."""
+    continuable: list[int] | None = None
+    """Which ended trials a later one may go on from, where that was asked for."""
 
 
 class StrategyClient(Protocol):
@@ -99,7 +101,8 @@ class Ledger:
 
     def request(self, state: StudyState, indices: list[int], *, all_of_it: bool = False) -> AskRequest:
         """An ask with the history since the last one; with all of it when the study's definition has changed."""
-        return AskRequest(indices=indices, **self._news(state, all_of_it=all_of_it))
+        keep = state.spec.checkpoints.keep if state.spec.checkpoints is not None else None
+        return AskRequest(indices=indices, continuable=keep, **self._news(state, all_of_it=all_of_it))
 
     def judge_request(self, state: StudyState, running: list[TrialRecord], *, all_of_it: bool = False) -> JudgeRequest:
         """The same for a judgement."""
@@ -153,7 +156,7 @@ def answer(response: AskResponse) -> Answer:
     """The service's answer as the engine takes it."""
     found = {suggestion.index: suggestion.parameters for suggestion in response.configurations}
     rungs = {each.index: each.rung.to_json() for each in response.configurations if each.rung is not None}
-    return Answer(found, response.exhausted, rungs, response.degraded)
+    return Answer(found, response.exhausted, rungs, response.degraded, continuable=response.continuable)
 
 
 class InProcess:

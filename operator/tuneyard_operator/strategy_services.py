@@ -239,7 +239,7 @@ def checked(body: dict[str, Any], question: AskRequest, space: Space, taken: set
         found[index] = parameters
     if not found and not response.exhausted:
         raise StrategyError("none at all, although it does not say that the space is exhausted")
-    return Answer(found, response.exhausted)
+    return Answer(found, response.exhausted, continuable=[])
 
 
 def allows(allowed: Sequence[str], url: str) -> bool:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_CHECKPOINT = re.compile(r"\.?(?P<name>(?P<index>\d+)-[0-9a-f]{8})(-.*)?")
+"""A trial's folder, or with a dot and an ending a copy that becomes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ def checkpoint_dir() -> Path | None:
     runs by hand, or in a cluster without `checkpoints`. Write a file under another name and rename it: the program may
     be ended at any moment.
 
+    Where the study says how many checkpoints to keep, those of lower-numbered trials that are of no more use are
+    deleted.
+
     Example:
         ```python
         folder = tuneyard.checkpoint_dir()
@@ -62,10 +69,25 @@ def checkpoint_dir() -> Path | None:
     if not folder:
         return None
     path, source = Path(folder), os.environ.get("TUNEYARD_CHECKPOINT_FROM")
+    kept = os.environ.get("TUNEYARD_CHECKPOINTS_KEPT")
+    if kept is not None:
+        _delete_others(path.parent, {path.name, *kept.split()})
     if source and Path(source).is_dir() and _is_empty(path):
         _copy(Path(source), path)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _delete_others(study: Path, kept: set[str]) -> None:
+    """Delete the checkpoints of lower-numbered trials, and copies that were never finished, but not those to keep.
+
+    What another process is about to delete or still writes is left to the next trial.
+    """
+    own = _number("TUNEYARD_INDEX")
+    for folder in study.iterdir() if study.is_dir() else ():
+        match = _CHECKPOINT.fullmatch(folder.name)
+        if match is not None and int(match["index"]) < own and match["name"] not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy(source: Path, path: Path) -> None:

@@ -62,6 +62,9 @@ class AskRequest(Question):
     indices: list[Annotated[int, Field(ge=0, le=MAX_INDEX)]] = Field(
         max_length=1000, description="The trials to find configurations for."
     )
+    continuable: int | None = Field(
+        default=None, ge=0, le=1000, description="How many trials to name that a later one may go on from, if any."
+    )
 
 
 class JudgeRequest(Question):
@@ -102,6 +105,11 @@ class AskResponse(Model):
     message: str | None = Field(default=None, description="If exhausted, why: one sentence.")
     degraded: str | None = Field(
         default=None, description="If another model proposes than the strategy's own, because that takes too long: why."
+    )
+    continuable: list[int] | None = Field(
+        default=None,
+        description="The ended trials that a later one may go on from, the likeliest first, and no more than were "
+        "asked for. Left out: not known.",
     )
 
 
@@ -165,6 +173,7 @@ class Advisor:
             exhausted=exhausted,
             message=study.strategy.exhausted if exhausted else None,
             degraded=study.strategy.degraded,
+            continuable=None if request.continuable is None else study.strategy.continuable()[: request.continuable],
         )
 
     def prepare(self) -> bool:

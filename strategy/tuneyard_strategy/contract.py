@@ -153,6 +153,10 @@ class Strategy(ABC):
             NoFeasiblePoint: not a single configuration was found that meets the constraints.
         """
 
+    def continuable(self) -> list[int]:
+        """The ended trials that a later one may go on from, the likeliest first; the state of others is spent."""
+        return []
+
     @property
     def degraded(self) -> str | None:
         """Why another model proposes than the strategy's own at present: one sentence. None where its own does."""

@@ -44,6 +44,8 @@ class RungStrategy(LearningStrategy):
         """For the proposals, as `_proposed` has their configurations."""
         self._rungs: dict[Key, dict[int, int | None]] = defaultdict(dict)
         """By rung: its trials, each with the trial that it continues."""
+        self._ranked: dict[tuple[Key, ...], list[int]] = {}
+        """What `_best` found in the present records."""
         super().__init__(definition, space)
 
     @abstractmethod
@@ -52,6 +54,10 @@ class RungStrategy(LearningStrategy):
 
         None where there is nothing to run before another trial has ended, or ever.
         """
+
+    @abstractmethod
+    def continuable(self) -> list[int]:
+        """See Strategy."""
 
     # What LearningStrategy asks for ----------------------------------------------------------------------------
 
@@ -90,6 +96,7 @@ class RungStrategy(LearningStrategy):
         return False
 
     def _take_in(self, records: Collection[TrialRecord]) -> None:
+        self._ranked.clear()
         super()._take_in(records)
         for record in records:
             if record.rung is not None:
@@ -122,12 +129,14 @@ class RungStrategy(LearningStrategy):
 
     def _best(self, *keys: Key) -> list[int]:
         """The trials that ran to their rung's end, the best first; those that keep to all bounds before the others."""
-        fates, records = self.history.fates, self._records
-        here = (i for key in keys for i in self._rungs[key] if fates[i] == Fate.MEASURED and self.history.is_placed(i))
-        ended = sorted(i for i in here if records[i].state == "succeeded")
-        rows = self.history.first + np.array(ended, dtype=np.intp)
-        order = np.lexsort((rows, self.history.values(rows), beyond(self.history, rows)))
-        return [ended[number] for number in order]
+        if keys not in self._ranked:
+            history, first = self.history, self.history.first
+            here = [first + index for key in keys for index in self._rungs[key]]
+            measured = np.intersect1d(history.rows(Fate.MEASURED), np.array(here, dtype=np.intp), assume_unique=True)
+            rows = np.array([row for row in measured if self._records[row - first].state == "succeeded"], dtype=np.intp)
+            order = np.lexsort((rows, history.values(rows), beyond(history, rows)))
+            self._ranked[keys] = (rows[order] - first).tolist()
+        return self._ranked[keys]
 
 
 class PromotingStrategy(RungStrategy):
@@ -149,6 +158,14 @@ class PromotingStrategy(RungStrategy):
     def promotion_at_the_end(self) -> Rung | None:
         """The rung of a trial that may be continued now that the space has no further configuration."""
         return None
+
+    def continuable(self) -> list[int]:
+        """See Strategy: those that were not continued, by how near they are to the top of their rung."""
+        found: list[tuple[float, int]] = []
+        for key in [key for key in self._rungs if self._is_open(key)]:
+            best, promoted = self._best(key), self._promoted(key)
+            found += ((place / len(best), index) for place, index in enumerate(best) if index not in promoted)
+        return [index for _, index in sorted(found)]
 
     def place(self, index: int) -> tuple[Rung | None, Configuration] | None:
         """See RungStrategy."""
@@ -206,6 +223,11 @@ class PromotingStrategy(RungStrategy):
         if slot is None or slot.continues is None:
             return None
         return self._existing[slot.continues]
+
+    def _is_open(self, key: Key) -> bool:
+        """Whether further trials of a rung may be continued."""
+        _, level = key
+        return level < len(self._points()) - 1
 
     def _promoted(self, key: Key) -> set[int | None]:
         """The trials of a rung that go on above it."""
@@ -288,6 +310,13 @@ class HyperbandStrategy(PromotingStrategy):
         if bracket == self._full and not filled:
             self._full += 1
         return None
+
+    def _is_open(self, key: Key) -> bool:
+        bracket, level = key
+        above = self._brackets[bracket % len(self._brackets)][level + 1 :]
+        return (
+            bracket >= self._full and bool(above) and len(self._rungs.get((bracket, level + 1), ())) < above[0].trials
+        )
 
     def _restart(self) -> None:
         self._full = 0

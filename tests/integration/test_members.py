@@ -33,7 +33,7 @@ def test_a_population_is_trained_to_its_end(studies: Studies) -> None:
             "population",
             strategy={"name": "pbt", "population": 8, "seed": 1},
             fidelity={"parameter": "epochs", "min": 2, "max": 6, "resume": True},
-            checkpoints={"claim": "states"},
+            checkpoints={"claim": "states", "keep": 16},
             trials={"parallel": 2},
         )
     )
@@ -53,6 +53,9 @@ def test_a_population_is_trained_to_its_end(studies: Studies) -> None:
     for index, source in continued.items():
         assert pods[index]["TUNEYARD_CHECKPOINT_FROM"] == pods[source]["TUNEYARD_CHECKPOINT_DIR"]
         assert pods[index]["TUNEYARD_PARAM_epochs"] == str(rungs[index]["fidelity"])
+        kept = pods[index]["TUNEYARD_CHECKPOINTS_KEPT"].split()
+        assert pods[source]["TUNEYARD_CHECKPOINT_DIR"].rpartition("/")[2] in kept
+        assert len(kept) <= 16 + 2 * 3 + 1, "besides those that may go on the best one, and who runs or is to run"
     assert len({env["TUNEYARD_CHECKPOINT_DIR"] for env in pods.values()}) == 24, "each writes to a folder of its own"
     last = status["best"]["index"]
     shown = json.loads(studies.tuneyard(f"schedule population/{last} -o json"))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tuneyard_api.common import GROUP
 from tuneyard_api.trial import Phase
-from tuneyard_operator import render
+from tuneyard_operator import checkpoints, render
 from tuneyard_operator.actions import Emit
 from tuneyard_operator.attempts import AttemptSeen
 from tuneyard_operator.state import StudyState
@@ -204,7 +204,7 @@ class LocalWorld:
         if lease is None:
             raise WorldError("another study has just taken its place")
         process = Process(self._home.attempt(state.uid, *key))
-        ours = process.environment | render.checkpoints(str(self._home.checkpoints(state.uid)), state, trial)
+        ours = process.environment | checkpoints.environment(str(self._home.checkpoints(state.uid)), state, trial)
         env = what.env | ours | visible(placement, self._machine)
         try:
             process.start(what.argv, env, cwd, keep_open=lease.descriptors)

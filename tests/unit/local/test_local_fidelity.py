@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import pytest
 
@@ -138,22 +139,49 @@ async def test_pbt_hands_checkpoints_on_and_each_trial_keeps_its_own(laptop):
     assert status["reason"] == "SpaceExhausted"
     assert "population" in status["message"]
     assert (status["trials"]["failed"], status["best"]["fidelity"]) == (1, 6)
-    trials = {trial["spec"]["index"]: trial["spec"] for trial in laptop.trials(study)}
-    changed = 0
-    for trial in laptop.trials(study):
-        spec = trial["spec"]
+    trials = {trial["spec"]["index"]: trial for trial in laptop.trials(study)}
+    changed, uid = 0, study["metadata"]["uid"]
+    for index, trial in trials.items():
         if trial["status"]["phase"] == "Failed":
             continue
-        (folder,) = laptop.home.checkpoints(study["metadata"]["uid"]).glob(f"{spec['index']}-*")
-        state = json.loads((folder / "state.json").read_text())
-        had, at = [], spec
-        while True:
-            had = [at["parameters"]["x"]] * 2 + had
-            if "continues" not in at["rung"]:
-                break
-            before = trials[at["rung"]["continues"]]
-            changed += before["parameters"] != at["parameters"]
-            at = before
+        (folder,) = laptop.home.checkpoints(uid).glob(f"{index}-*")
+        state, had = json.loads((folder / "state.json").read_text()), schedule(trials, index)
         assert state["had"] == had, "what it was trained with is the schedule that its trials say"
         assert state["score"] == pytest.approx(trial["status"]["value"])
+        changed += len(set(had)) > 1
     assert changed, "of four the worst one, in each generation"
+
+
+def schedule(trials: dict[int, Any], index: int) -> list[float]:
+    """Which x each epoch of a trial had, those of the trials that it continues included."""
+    had: list[float] = []
+    at: int | None = index
+    while at is not None:
+        spec = trials[at]["spec"]
+        before: int | None = spec["rung"].get("continues")
+        begun = 0 if before is None else trials[before]["spec"]["rung"]["fidelity"]
+        had = [spec["parameters"]["x"]] * (spec["rung"]["fidelity"] - begun) + had
+        at = before
+    return had
+
+
+async def test_checkpoints_that_nobody_goes_on_from_are_deleted(laptop):
+    program = laptop.folder / "learns.py"
+    program.write_text(LEARNS)
+    study = laptop.create(
+        f"exec {sys.executable} {program}",
+        strategy={"name": "pbt", "population": 4, "seed": 2},
+        fidelity={"parameter": "epochs", "min": 1, "max": 6, "resume": True},
+        checkpoints={"claim": "for-a-cluster", "keep": 8},
+        trials={"parallel": 2},
+    )
+    assert await laptop.run(study) is Ending.COMPLETE
+    trials = {trial["spec"]["index"]: trial for trial in laptop.trials(study)}
+    states = {
+        int(folder.name.partition("-")[0]): json.loads((folder / "state.json").read_text())
+        for folder in laptop.home.checkpoints(study["metadata"]["uid"]).iterdir()
+    }
+    assert laptop.status(study)["best"]["index"] in states
+    assert len(states) <= 8 + 2 * 3 < len(trials) == 24, "besides those to keep, the best, who runs, whom they continue"
+    for index, state in states.items():
+        assert state["had"] == schedule(trials, index), "nobody had to begin anew"

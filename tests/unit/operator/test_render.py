@@ -15,7 +15,7 @@ import pytest
 import yaml
 from operator_objects import Object, Yard
 
-from tuneyard_operator import pods, render
+from tuneyard_operator import checkpoints, pods, render
 from tuneyard_operator.pods import AttemptKey
 
 GOLDEN = Path(__file__).parent / "golden" / "job.yaml"
@@ -200,8 +200,10 @@ def test_each_trial_has_a_folder_in_the_claim_and_is_told_that_of_the_one_it_con
     first, second = found
     assert "TUNEYARD_CHECKPOINT_FROM" not in first
     assert second["TUNEYARD_CHECKPOINT_FROM"] == first["TUNEYARD_CHECKPOINT_DIR"] != second["TUNEYARD_CHECKPOINT_DIR"]
-    again = render.checkpoints("", yard.state, replace(yard.state.trials[0], uid="another"))
-    assert again["TUNEYARD_CHECKPOINT_DIR"] != render.checkpoints("", yard.state, yard.state.trials[0]), "made again"
+    again = checkpoints.environment("", yard.state, replace(yard.state.trials[0], uid="another"))
+    assert again["TUNEYARD_CHECKPOINT_DIR"] != checkpoints.environment("", yard.state, yard.state.trials[0]), (
+        "made again"
+    )
     assert "TUNEYARD_CHECKPOINT_DIR" not in env(main_of(job()))
 
 
@@ -209,7 +211,7 @@ def test_a_trial_whose_source_was_deleted_and_a_folder_of_ones_own() -> None:
     yard = Yard(checkpoints={"claim": "states"}, fidelity=FIDELITY).placed(1)
     trial = yard.state.trials[1]
     trial.rung = {"fidelity": 3, "level": 1, "bracket": 0, "continues": 0}
-    assert list(render.checkpoints("f", yard.state, trial)) == ["TUNEYARD_CHECKPOINT_DIR"]
+    assert list(checkpoints.environment("f", yard.state, trial)) == ["TUNEYARD_CHECKPOINT_DIR"]
     mine = {"name": "TUNEYARD_CHECKPOINT_DIR", "value": "/mine"}
     container = {"name": "train", "image": "train:1", "env": [mine]}
     yard = Yard(checkpoints={"claim": "c"}, template={"spec": {"containers": [container]}}).placed(0)

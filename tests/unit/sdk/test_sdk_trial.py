@@ -128,3 +128,35 @@ def test_processes_of_one_trial_that_copy_at_once_have_one_folder(handed):
     said = {process.communicate()[0] for process in processes}
     assert said == {f"{own} ['deep', 'latest']\n"}
     assert sorted(path.name for path in own.parent.iterdir()) == ["0-a", "7-b"]
+
+
+def test_checkpoints_that_are_not_kept_are_deleted(monkeypatch, tmp_path):
+    names = [
+        "0-aaaaaaaa",
+        "1-bbbbbbbb",
+        "2-cccccccc",
+        "3-dddddddd",
+        "9-eeeeeeee",
+        "10-ffffffff",
+        ".2-cccccccc-x1",
+        ".9-eeeeeeee-x",
+    ]
+    for name in [*names, "notes", "1-notes"]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state").write_text(name)
+    monkeypatch.setenv("TUNEYARD_CHECKPOINT_DIR", str(tmp_path / "9-eeeeeeee"))
+    monkeypatch.setenv("TUNEYARD_INDEX", "9")
+    tuneyard.checkpoint_dir()
+    assert len(list(tmp_path.iterdir())) == len(names) + 2, "unless it says which are kept, all are"
+    monkeypatch.setenv("TUNEYARD_CHECKPOINTS_KEPT", "1-bbbbbbbb 3-dddddddd")
+    for _ in range(2):
+        assert (tuneyard.checkpoint_dir() / "state").read_text() == "9-eeeeeeee"
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"1-bbbbbbbb", "3-dddddddd", "9-eeeeeeee", ".9-eeeeeeee-x", "10-ffffffff", "notes", "1-notes"}
+
+
+def test_a_study_that_keeps_no_checkpoint_and_has_none_yet(monkeypatch, tmp_path):
+    monkeypatch.setenv("TUNEYARD_CHECKPOINT_DIR", str(tmp_path / "study" / "0-aaaaaaaa"))
+    monkeypatch.setenv("TUNEYARD_INDEX", "0")
+    monkeypatch.setenv("TUNEYARD_CHECKPOINTS_KEPT", "")
+    assert tuneyard.checkpoint_dir().is_dir()

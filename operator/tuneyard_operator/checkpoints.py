@@ -1,0 +1,66 @@
+"""Where trials keep their state, and whose is still of use: what they are told by their environment."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+from tuneyard_api.trial import Phase
+from tuneyard_operator.state import StudyState
+from tuneyard_operator.trial_state import TrialState
+
+
+def environment(folder: str, state: StudyState, of: TrialState) -> dict[str, str]:
+    """Where a trial keeps its state, where that of the trial is that it continues, and whose has to stay.
+
+    Each trial writes to a folder of its own: several may continue one at the same time, and that one's state stays as
+    it is. The SDK copies it, and deletes what trials of lower numbers left and nobody needs: no other process has the
+    volume at hand (tuneyard.checkpoint_dir).
+
+    Args:
+        folder: the study's.
+        state: the study.
+        of: one of its trials.
+    """
+    found = {"TUNEYARD_CHECKPOINT_DIR": f"{folder}/{_name(of)}"}
+    source = _source(state, of)
+    if source is not None:
+        found["TUNEYARD_CHECKPOINT_FROM"] = f"{folder}/{_name(source)}"
+    keep = state.spec.checkpoints.keep if state.spec.checkpoints is not None else None
+    if keep is not None and state.continuable is not None:
+        kept = sorted({trial.index: trial for trial in _kept(state, keep)}.items())
+        found["TUNEYARD_CHECKPOINTS_KEPT"] = " ".join(_name(trial) for index, trial in kept if index < of.index)
+    return found
+
+
+def _name(trial: TrialState) -> str:
+    """A trial's folder. The uid is for one that was deleted and made again."""
+    return f"{trial.index}-{trial.uid[:8]}"
+
+
+def _source(state: StudyState, of: TrialState) -> TrialState | None:
+    return state.trials.get((of.rung or {}).get("continues", -1))
+
+
+def _kept(state: StudyState, keep: int) -> Iterator[TrialState]:
+    """Whose checkpoints stay; some of them more than once."""
+    for index in state.pending | state.active:
+        trial = state.trials[index]
+        yield trial
+        source = _source(state, trial)
+        if source is not None:
+            yield source
+    best = state.front.shown() if state.front is not None else [state.best] if state.best is not None else []
+    yield from best
+    continuable = [state.trials[index] for index in (state.continuable or ())[:keep] if index in state.trials]
+    yield from continuable
+    yield from _next_best(state, {trial.index for trial in (*best, *continuable)}, keep - len(continuable))
+
+
+def _next_best(state: StudyState, others: set[int], count: int) -> list[TrialState]:
+    """The best trials that came to their end, as `StudyState.best` is the best one, besides some others."""
+    if not count:
+        return []
+    sign, ended = state.goal.sign, (t for t in state.trials.values() if t.phase is Phase.SUCCEEDED)
+    ranked = ((-t.fidelity, sign * t.value, t.index) for t in ended if t.value is not None and t.index not in others)
+    return [state.trials[index] for *_, index in heapq.nsmallest(count, ranked)]
