@@ -50,6 +50,8 @@ def _kept(state: StudyState, keep: int) -> Iterator[TrialState]:
         source = _source(state, trial)
         if source is not None:
             yield source
+    since = {record.index for record in state.history[state.continuable_as_of :]}
+    yield from (state.trials[index] for index in since if index in state.trials)
     best = state.front.shown() if state.front is not None else [state.best] if state.best is not None else []
     yield from best
     continuable = [state.trials[index] for index in (state.continuable or ())[:keep] if index in state.trials]

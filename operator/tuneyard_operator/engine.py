@@ -98,7 +98,8 @@ class Engine:
         state.strategy_problem, state.strategy_note = None, answer.note
         for item in await self.world.create_trials(state, answer.configurations, answer.rungs):
             state.set_trial(item, self.world.now())
-        state.continuable = answer.continuable  # not before those that were asked for exist: they may continue others
+        if answer.continuable is not None:  # it counts once those that were asked for exist: they may continue others
+            state.continuable, state.continuable_as_of = answer.continuable, known
         missing = [index for index in indices if index not in answer.configurations]
         if missing and answer.exhausted:
             state.exhausted_from = min(missing)

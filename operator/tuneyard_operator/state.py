@@ -35,6 +35,8 @@ class StudyState:
     """What the trials needed of a GPU."""
     continuable: Sequence[int] | None = None
     """The ended trials that a later one may go on from, as the strategy last said; None: it is not known."""
+    continuable_as_of = 0
+    """How long the history was when it said so."""
     forgiven: float = 0.0
     """What failed before this time does not count as trouble."""
     goals: Sequence[Objective] = ()

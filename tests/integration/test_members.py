@@ -12,18 +12,7 @@ from devcluster.stack import Stack
 @pytest.fixture
 def studies(cluster: Cluster, stack: Stack, namespace: str) -> Studies:
     made = Studies(cluster, namespace)
-    spec = {"storageClassName": "", "accessModes": ["ReadWriteMany"], "volumeName": f"states-{namespace}"}
-    claim = {"resources": {"requests": {"storage": "1Gi"}}, **spec}
-    made.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "states"}, "spec": claim})
-    volume = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "hostPath": {"path": "/states"}}
-    made.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": f"states-{namespace}"},
-            "spec": {**volume, "claimRef": {"name": "states", "namespace": namespace}},
-        }
-    )
+    made.claim("states", "/states")
     return made
 
 

@@ -55,6 +55,15 @@ class Studies:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def claim(self, name: str, folder: str) -> None:
+        """Make a claim of that name, whose volume is a folder that all nodes have."""
+        size, modes, volume = {"storage": "1Gi"}, ["ReadWriteMany"], f"{name}-{self.namespace}"
+        spec = {"resources": {"requests": size}, "accessModes": modes, "storageClassName": "", "volumeName": volume}
+        claimed = {"name": name, "namespace": self.namespace}
+        given = {"capacity": size, "accessModes": modes, "hostPath": {"path": folder}, "claimRef": claimed}
+        self.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec})
+        self.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": given})
+
     def apply(self, manifest: Object) -> str:
         """Apply a manifest."""
         return self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))

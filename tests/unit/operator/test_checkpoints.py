@@ -24,7 +24,8 @@ def ended(keep: int | None, *scores: float) -> Yard:
     yard = Yard(checkpoints=spec, fidelity=FIDELITY)
     for index, score in enumerate(scores):
         yard.ended(index, value=score)
-    return yard.placed(len(scores))
+    yard.placed(len(scores)).state.continuable_as_of = len(yard.state.history)
+    return yard
 
 
 @pytest.fixture
@@ -66,6 +67,14 @@ def test_those_that_have_not_ended_and_those_that_they_continue_stay(yard: Yard)
     assert kept(yard, 5) == {0, 1, 3, 4}, "trials of higher numbers are none of its business"
 
 
+def test_what_ended_since_the_strategy_said_who_may_go_on_stays(yard: Yard) -> None:
+    yard.placed(6).state.continuable = []
+    yard.ended(5, value=0.0)
+    assert kept(yard, 6) == {1, 4, 3, 5}
+    yard.state.continuable_as_of = len(yard.state.history)
+    assert kept(yard, 6) == {1, 4, 3}
+
+
 def test_a_trial_that_is_gone_is_not_kept(yard: Yard) -> None:
     yard.state.continuable = [0, 2]
     yard.state.remove_trial(yard.objects[0])
@@ -79,4 +88,5 @@ def test_of_several_objectives_the_front_stays() -> None:
         metrics = {"loss": loss, "size": size}
         yard.set(index, {"phase": "Succeeded", "observation": {"metrics": metrics}})
     yard.placed(4).state.continuable = []
+    yard.state.continuable_as_of = len(yard.state.history)
     assert kept(yard, 4) == {0, 1, 3}
