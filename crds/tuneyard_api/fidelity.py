@@ -94,11 +94,11 @@ class CheckpointsSpec(Model):
     )
     keep: int | None = Field(
         default=None,
-        ge=0,
+        ge=1,
         le=1000,
-        description="How many checkpoints of ended trials stay, besides those of the best trial and of those that "
-        "running ones continue: first those that a later trial may continue, the likeliest first, then those of the "
-        "next best trials. tuneyard.checkpoint_dir() deletes the others. Left out: all stay.",
+        description="Of so many trials that a later one may continue, and of so many of the best ones, checkpoints "
+        "stay, besides those of trials that have not ended and of those that these continue. "
+        "tuneyard.checkpoint_dir() deletes the others. Left out: all stay.",
     )
 
 

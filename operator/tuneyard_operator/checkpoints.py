@@ -52,17 +52,14 @@ def _kept(state: StudyState, keep: int) -> Iterator[TrialState]:
             yield source
     since = {record.index for record in state.history[state.continuable_as_of :]}
     yield from (state.trials[index] for index in since if index in state.trials)
-    best = state.front.shown() if state.front is not None else [state.best] if state.best is not None else []
-    yield from best
-    continuable = [state.trials[index] for index in (state.continuable or ())[:keep] if index in state.trials]
-    yield from continuable
-    yield from _next_best(state, {trial.index for trial in (*best, *continuable)}, keep - len(continuable))
+    yield from (state.trials[index] for index in (state.continuable or ())[:keep] if index in state.trials)
+    yield from _best(state, keep)
 
 
-def _next_best(state: StudyState, others: set[int], count: int) -> list[TrialState]:
-    """The best trials that came to their end, as `StudyState.best` is the best one, besides some others."""
-    if not count:
-        return []
-    sign, ended = state.goal.sign, (t for t in state.trials.values() if t.phase is Phase.SUCCEEDED)
-    ranked = ((-t.fidelity, sign * t.value, t.index) for t in ended if t.value is not None and t.index not in others)
+def _best(state: StudyState, count: int) -> list[TrialState]:
+    """The best trials, of which the first is `StudyState.best`; with several objectives the front."""
+    if state.front is not None:
+        return state.front.shown()
+    sound = (t for t in state.trials.values() if t.phase is Phase.SUCCEEDED and state.meets_bounds(t.metrics))
+    ranked = ((-t.fidelity, state.goal.sign * t.value, t.index) for t in sound if t.value is not None)
     return [state.trials[index] for *_, index in heapq.nsmallest(count, ranked)]

@@ -63,7 +63,7 @@ class AskRequest(Question):
         max_length=1000, description="The trials to find configurations for."
     )
     continuable: int | None = Field(
-        default=None, ge=0, le=1000, description="How many trials to name that a later one may go on from, if any."
+        default=None, ge=1, le=1000, description="How many trials to name that a later one may go on from, if any."
     )
 
 

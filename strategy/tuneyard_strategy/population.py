@@ -67,19 +67,21 @@ class PbtStrategy(RungStrategy):
         return next((place for place in found if place is not None), None)
 
     def continuable(self) -> list[int]:
-        """See Strategy: the members' latest, then by place in their generation; of generations that some are still at.
+        """See Strategy: the members' latest, then the best part of generations that some are still at.
 
-        One that nobody came to the end of has its members go on from the one below.
+        Where nobody came to the end of one its members go on from the one below.
         """
         heights = {member: self._height(member) for member in self._members}
         lowest = min(heights.values())
         while lowest > 0 and not self._generation(lowest):
             lowest -= 1
+        part = max(int(len(self._members) * self._quantile + 1e-9), 1)
         latest = {trial for key in heights.items() for trial in self._rungs.get(key, ())}
         found = [
             (trial not in latest, place, trial)
             for level in range(max(lowest, 0), min(max(heights.values()) + 1, self._last))
             for place, trial in enumerate(self._generation(level))
+            if place < part or trial in latest
         ]
         return [trial for *_, trial in sorted(found)]
 

@@ -82,4 +82,4 @@ def test_members_of_a_population_hand_their_state_on_through_a_claim(studies: St
     [folder] = volume.iterdir()
     states = {int(each.name.partition("-")[0]) for each in folder.iterdir() if (each / "state.npz").exists()}
     assert status["best"]["index"] in states
-    assert len(states) == len(list(folder.iterdir())) <= 8 + 2 * 3 + 1
+    assert len(states) == len(list(folder.iterdir())) <= 2 * 8 + 2 * 3

@@ -44,7 +44,9 @@ def test_a_population_is_trained_to_its_end(studies: Studies) -> None:
         assert pods[index]["TUNEYARD_PARAM_epochs"] == str(rungs[index]["fidelity"])
         kept = pods[index]["TUNEYARD_CHECKPOINTS_KEPT"].split()
         assert pods[source]["TUNEYARD_CHECKPOINT_DIR"].rpartition("/")[2] in kept
-        assert len(kept) <= 16 + 2 * 3 + 1, "besides those that may go on the best one, and who runs or is to run"
+        assert len(kept) <= 2 * 16 + 2 * 3, (
+            "those that may go on, the best, and who runs or is to run, each with its source"
+        )
     assert len({env["TUNEYARD_CHECKPOINT_DIR"] for env in pods.values()}) == 24, "each writes to a folder of its own"
     last = status["best"]["index"]
     shown = json.loads(studies.tuneyard(f"schedule population/{last} -o json"))

@@ -182,6 +182,6 @@ async def test_checkpoints_that_nobody_goes_on_from_are_deleted(laptop):
         for folder in laptop.home.checkpoints(study["metadata"]["uid"]).iterdir()
     }
     assert laptop.status(study)["best"]["index"] in states
-    assert len(states) <= 8 + 2 * 3 < len(trials) == 24, "besides those to keep, the best, who runs, whom they continue"
+    assert len(states) <= 2 * 8 + 2 * 3 < len(trials) == 24, "who may go on, the best, who runs, whom they continue"
     for index, state in states.items():
         assert state["had"] == schedule(trials, index), "nobody had to begin anew"

@@ -9,6 +9,7 @@ from operator_objects import Yard
 
 from tuneyard_operator import checkpoints
 
+GOAL_AND_BOUND = [{"metric": "accuracy", "goal": "maximize"}, {"metric": "size", "atMost": 2}]
 FIDELITY = {"parameter": "epochs", "min": 1, "max": 9, "resume": True}
 
 
@@ -43,18 +44,20 @@ def test_nothing_is_deleted_unless_the_study_says_how_many_stay_and_it_is_known_
     assert kept(all_of_them, 2) is None
 
 
-def test_those_that_may_go_on_come_first_then_the_best(yard: Yard) -> None:
+def test_so_many_that_may_go_on_and_so_many_of_the_best(yard: Yard) -> None:
     yard.state.continuable = [0, 2, 3]
-    assert kept(yard, 5) == {0, 2, 1}, "two that may go on, and the best"
-    yard.state.continuable = [0]
-    assert kept(yard, 5) == {0, 1, 4}
+    assert kept(yard, 5) == {0, 2, 1, 4}
+    yard.state.continuable = [4]
+    assert kept(yard, 5) == {4, 1}
     yard.state.continuable = []
-    assert kept(yard, 5) == {1, 4, 3}
+    assert kept(yard, 5) == {1, 4}
 
 
-def test_none_but_the_best() -> None:
-    yard = ended(0, 0.1, 0.5, 0.2)
-    yard.state.continuable = []
+def test_the_best_is_that_of_the_status() -> None:
+    yard = Yard(checkpoints={"claim": "states", "keep": 1}, fidelity=FIDELITY, objectives=GOAL_AND_BOUND)
+    yard.ended(0, value=0.9, size=3).ended(1, value=0.5, size=1).ended(2, value=0.4, size=1).placed(3)
+    yard.state.continuable, yard.state.continuable_as_of = [], len(yard.state.history)
+    assert yard.state.best is yard.state.trials[1]
     assert kept(yard, 3) == {1}
 
 
@@ -63,16 +66,16 @@ def test_those_that_have_not_ended_and_those_that_they_continue_stay(yard: Yard)
     yard.pending(6).placed(7)
     yard.state.trials[6].rung = {"fidelity": 3, "level": 1, "bracket": 0, "continues": 0}
     yard.state.trials[7].rung = {"fidelity": 3, "level": 1, "bracket": 0, "continues": 99}
-    assert kept(yard, 7) == {0, 1, 3, 4, 5, 6}, "of what trial 7 continues nothing is known any more"
-    assert kept(yard, 5) == {0, 1, 3, 4}, "trials of higher numbers are none of its business"
+    assert kept(yard, 7) == {0, 1, 4, 5, 6}, "of what trial 7 continues nothing is known any more"
+    assert kept(yard, 5) == {0, 1, 4}, "trials of higher numbers are none of its business"
 
 
 def test_what_ended_since_the_strategy_said_who_may_go_on_stays(yard: Yard) -> None:
     yard.placed(6).state.continuable = []
     yard.ended(5, value=0.0)
-    assert kept(yard, 6) == {1, 4, 3, 5}
+    assert kept(yard, 6) == {1, 4, 5}
     yard.state.continuable_as_of = len(yard.state.history)
-    assert kept(yard, 6) == {1, 4, 3}
+    assert kept(yard, 6) == {1, 4}
 
 
 def test_a_trial_that_is_gone_is_not_kept(yard: Yard) -> None:
@@ -83,7 +86,7 @@ def test_a_trial_that_is_gone_is_not_kept(yard: Yard) -> None:
 
 def test_of_several_objectives_the_front_stays() -> None:
     goals = [{"metric": "loss", "goal": "minimize"}, {"metric": "size", "goal": "minimize"}]
-    yard = Yard(checkpoints={"claim": "states", "keep": 0}, objectives=goals)
+    yard = Yard(checkpoints={"claim": "states", "keep": 1}, objectives=goals)
     for index, (loss, size) in enumerate([(1.0, 3.0), (2.0, 2.0), (3.0, 3.0), (3.0, 1.0)]):
         metrics = {"loss": loss, "size": size}
         yard.set(index, {"phase": "Succeeded", "observation": {"metrics": metrics}})
