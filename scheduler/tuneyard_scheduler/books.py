@@ -256,6 +256,8 @@ class StudyBook:
         self.unready(index)
         view = self.trials[index].view
         promise, need = view.standing if view is not None else (0.0, None)
+        if self.view is None or self.view.fidelity is None:
+            promise = 0.0
         if promise or need is not None:
             self._special[index] = promise, need
         turn = -promise, index

@@ -93,6 +93,8 @@ class ClusterState:
             study.durations = Durations()
             for index, trial in study.trials.items():
                 self._learn(study, index, trial)
+                if study.is_ready(index):
+                    study.make_ready(index)  # its turn depends on the study
         return True
 
     def remove_study(self, key: str) -> bool:

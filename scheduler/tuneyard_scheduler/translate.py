@@ -172,8 +172,16 @@ def study(item: Object) -> StudyView:
         phase=(item.get("status") or {}).get("phase"),
         deleting="deletionTimestamp" in meta,
         timeout=seconds(trials["timeout"]) if trials.get("timeout") else None,
-        fidelity=(spec.get("fidelity") or {}).get("max"),
+        fidelity=_ranked_by(spec),
     )
+
+
+def _ranked_by(spec: Mapping[str, Any]) -> float | None:
+    """The most of the fidelity, where who was let go far is the more promising.
+
+    In a population everybody is to come to the end, and those behind must not wait for those ahead.
+    """
+    return None if (spec.get("strategy") or {}).get("name") == "pbt" else (spec.get("fidelity") or {}).get("max")
 
 
 def _request(gpu: Mapping[str, Any] | None, sizing: Mapping[str, Any]) -> GpuRequest | None:

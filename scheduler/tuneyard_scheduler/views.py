@@ -115,7 +115,7 @@ class StudyView:
     timeout: float | None = None
     """Seconds that an attempt may run at most."""
     fidelity: float | None = None
-    """How much of the fidelity a trial may have at most, where the study has one."""
+    """How much of the fidelity a trial may have at most, where who was let go far is the more promising."""
 
 
 def fitted(study: StudyView, need: Need | None) -> StudyView:

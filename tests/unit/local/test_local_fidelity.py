@@ -140,6 +140,9 @@ async def test_pbt_hands_checkpoints_on_and_each_trial_keeps_its_own(laptop):
     assert "population" in status["message"]
     assert (status["trials"]["failed"], status["best"]["fidelity"]) == (1, 6)
     trials = {trial["spec"]["index"]: trial for trial in laptop.trials(study)}
+    begun = sorted(trials.values(), key=lambda trial: trial["status"]["attempts"][0]["started"])
+    levels = [trial["spec"]["rung"]["level"] for trial in begun]
+    assert levels == sorted(levels), "nobody of a generation waits for those who are ahead"
     changed, uid = 0, study["metadata"]["uid"]
     for index, trial in trials.items():
         if trial["status"]["phase"] == "Failed":

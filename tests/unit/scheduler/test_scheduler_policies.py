@@ -35,12 +35,22 @@ class TestOrdering:
 
     def test_promising_trials_go_first(self, bench: Any) -> None:
         bench.node("n1", 4)
-        bench.study(trials=2)
+        bench.study(trials=2, fidelity=81)
         bench.trial(2, promise=3.0)
         bench.trial(3, promise=9.0)
         bench.trial(3, promise=0.0, attempt=1)
         bench.trial(1, promise=27.0, attempt=1)
         assert [index for _, index, _ in bench.cycle()] == [1, 2, 0, 3]
+
+    @pytest.mark.parametrize(("fidelity", "want"), [(81, [1, 2, 0]), (None, [0, 1, 2])])
+    def test_whether_a_trial_that_was_let_go_far_goes_first_depends_on_its_study(
+        self, bench: Any, fidelity: int | None, want: list[int]
+    ) -> None:
+        bench.node("n1", 3)
+        for index, promise in enumerate([0.0, 9.0, 3.0]):
+            bench.trial(index, promise=promise)
+        bench.study(fidelity=fidelity)  # is heard of last
+        assert [index for _, index, _ in bench.cycle()] == want
 
     def test_trials_go_by_index(self, bench: Any) -> None:
         bench.node("n1", 3)

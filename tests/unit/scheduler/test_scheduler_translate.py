@@ -201,6 +201,15 @@ class TestTrial:
         item = {"metadata": {"name": "a-3", "namespace": "ns", "uid": "u"}, "status": {"judged": judged}}
         assert translate.trial({**item, "spec": {"rung": rung}}).promise == want
 
+    @pytest.mark.parametrize(
+        ("strategy", "fidelity", "want"),
+        [("asha", {"max": 81}, 81), ("pbt", {"max": 81}, None), ("auto", {"max": 9}, 9), ("auto", None, None)],
+    )
+    def test_in_a_population_who_is_ahead_is_not_more_promising(self, strategy: str, fidelity: Any, want: Any) -> None:
+        meta = {"name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+        spec = {"strategy": {"name": strategy}, "fidelity": fidelity}
+        assert translate.study({"metadata": meta, "spec": spec}).fidelity == want
+
     @pytest.mark.parametrize(("phase", "want"), [("Pending", Phase.STOPPED), ("Placed", Phase.PLACED)])
     def test_one_that_is_being_deleted_waits_for_no_place(self, phase: str, want: Phase) -> None:
         item = trial(phase=phase)
