@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,3 +50,9 @@ def matches(pattern: str, message: str) -> Rule:
     """The rule that a text matches a pattern, told by a sentence instead of the pattern."""
     compiled = re.compile(pattern)
     return Rule(f"self.matches(r'{pattern}')", lambda text: compiled.fullmatch(text) is not None, message)
+
+
+def unique(values: Iterable[object]) -> bool:
+    """Whether no value is there twice; 1 and '1' are two values."""
+    typed = [(type(value), value) for value in values]
+    return len(set(typed)) == len(typed)

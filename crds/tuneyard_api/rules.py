@@ -7,16 +7,16 @@ to blame, or whose cost the API server refuses in a CRD, are in `policy`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from pydantic import BaseModel
 
 from tuneyard_api.common import DURATION_PATTERN, seconds
 from tuneyard_api.fidelity import NEEDS_FIDELITY, FidelitySpec
 from tuneyard_api.gpuqueue import GpuQueueSpec
-from tuneyard_api.rule import Rule
+from tuneyard_api.rule import Rule, unique
 from tuneyard_api.service import ServiceSpec
-from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, NumericParameter, Parameter
+from tuneyard_api.space_rules import SPACE_RULES
 from tuneyard_api.study import (
     MOST_GOALS,
     NAME_LIMIT,
@@ -39,12 +39,6 @@ from tuneyard_api.warmstart import WarmStart
 def rules_of(model: type[BaseModel]) -> list[Rule]:
     """The rules of a model and of the models that it extends."""
     return [rule for ancestor in reversed(model.__mro__) for rule in RULES.get(ancestor, ())]
-
-
-def _unique(values: Iterable[object]) -> bool:
-    """Whether no value is there twice; 1 and '1' are two values."""
-    typed = [(type(value), value) for value in values]
-    return len(set(typed)) == len(typed)
 
 
 def _is_log_pattern(text: str) -> bool:
@@ -81,6 +75,8 @@ ENDING = ("manual", "grid", "pbt")
 ONE_GOAL = ("cmaes", *NEEDS_FIDELITY)
 """Strategies that know one objective with a goal only."""
 
+_MEMBERS = f"(has(self.strategy.population) ? self.strategy.population : {POPULATION})"
+
 _STUDY_SPEC = (
     Rule(
         "self.objectives.exists(o, has(o.goal))",
@@ -110,13 +106,13 @@ _STUDY_SPEC = (
     ),
     Rule(
         "self.objectives.all(o, self.objectives.exists_one(p, p.metric == o.metric))",
-        lambda spec: _unique(o.metric for o in spec.objectives),
+        lambda spec: unique(o.metric for o in spec.objectives),
         "the metrics of objectives must differ; write each metric once",
         ".objectives",
     ),
     Rule(
         "self.parameters.all(p, self.parameters.exists_one(q, q.name == p.name))",
-        lambda spec: _unique(p.name for p in spec.parameters),
+        lambda spec: unique(p.name for p in spec.parameters),
         "the names of parameters must differ; write each name once",
         ".parameters",
     ),
@@ -159,7 +155,7 @@ _STUDY_SPEC = (
     ),
     Rule(
         "self.strategy.name != 'pbt' || !has(self.checkpoints) || !has(self.checkpoints.keep) || "
-        f"self.checkpoints.keep >= 2 * (has(self.strategy.population) ? self.strategy.population : {POPULATION})",
+        f"self.checkpoints.keep >= 2 * {_MEMBERS}",
         lambda spec: (
             spec.strategy.name != "pbt"
             or spec.checkpoints is None
@@ -189,8 +185,7 @@ _STUDY_SPEC = (
         ".strategy.sampler",
     ),
     Rule(
-        "self.strategy.name != 'pbt' || !has(self.initial) "
-        f"|| size(self.initial) <= (has(self.strategy.population) ? self.strategy.population : {POPULATION})",
+        f"self.strategy.name != 'pbt' || !has(self.initial) || size(self.initial) <= {_MEMBERS}",
         lambda spec: spec.strategy.name != "pbt" or len(spec.initial) <= (spec.strategy.population or POPULATION),
         "with strategy pbt each entry of initial is the beginning of a member; raise population, or write fewer",
         ".initial",
@@ -230,114 +225,6 @@ _OBJECTIVE = (
         lambda o: o.log_pattern is None or _is_log_pattern(o.log_pattern),
         "logPattern must contain {value} once, after some text; write for example 'test accuracy: {value}'",
         ".logPattern",
-    ),
-)
-
-_NUMERIC_PARAMETER = (
-    Rule(
-        "self.scale != 'log' || self.min > 0",
-        lambda p: p.scale != "log" or p.min > 0,
-        "scale log needs min above 0; raise min or write scale: linear",
-        ".min",
-    ),
-    Rule(
-        "self.distribution != 'normal' || (has(self.mean) && has(self.stddev))",
-        lambda p: p.distribution != "normal" or (p.mean is not None and p.stddev is not None),
-        "distribution normal needs mean and stddev; write both, or distribution: uniform",
-        ".distribution",
-    ),
-    Rule(
-        "self.distribution == 'normal' || (!has(self.mean) && !has(self.stddev))",
-        lambda p: p.distribution == "normal" or (p.mean is None and p.stddev is None),
-        "mean and stddev need distribution normal; add distribution: normal, or leave them out",
-        ".distribution",
-    ),
-    Rule(
-        "!has(self.mean) || (self.min <= self.mean && self.mean <= self.max)",
-        lambda p: p.mean is None or p.min <= p.mean <= p.max,
-        "mean must lie between min and max; move it, or widen the bounds",
-        ".mean",
-    ),
-    Rule(
-        "!has(self.stddev) || self.stddev > 0",
-        lambda p: p.stddev is None or p.stddev > 0,
-        "stddev must be above 0; for a fixed value write it into the template instead",
-        ".stddev",
-    ),
-)
-
-_STEP_FITS = "step must fit between min and max; write a step of at most max - min, or leave it out"
-_STEP_IS_LINEAR = "step needs scale linear; leave step out, or write scale: linear"
-
-_DOUBLE_PARAMETER = (
-    Rule(
-        "self.min < self.max",
-        lambda p: p.min < p.max,
-        "min must be below max; swap them, or write a fixed value into the template instead",
-        ".min",
-    ),
-    Rule(
-        "!has(self.step) || self.step > 0",
-        lambda p: p.step is None or p.step > 0,
-        "step must be above 0; leave it out to search every value between min and max",
-        ".step",
-    ),
-    Rule(
-        "!has(self.step) || self.scale == 'linear'",
-        lambda p: p.step is None or p.scale == "linear",
-        _STEP_IS_LINEAR,
-        ".step",
-    ),
-    Rule(  # the margin is for steps such as 0.2 in 0.1 to 0.3, which are a rounding error too long
-        "!has(self.step) || self.min >= self.max || self.step <= (self.max - self.min) * 1.000000001",
-        lambda p: p.step is None or p.min >= p.max or p.step <= (p.max - p.min) * 1.000000001,
-        _STEP_FITS,
-        ".step",
-    ),
-)
-
-_INT_PARAMETER = (
-    Rule(
-        "self.min <= self.max",
-        lambda p: p.min <= p.max,
-        "min must not be above max; swap them",
-        ".min",
-    ),
-    Rule(
-        "self.step == 1 || self.scale == 'linear'",
-        lambda p: p.step == 1 or p.scale == "linear",
-        _STEP_IS_LINEAR,
-        ".step",
-    ),
-    Rule(
-        "self.step == 1 || self.min >= self.max || self.step <= self.max - self.min",
-        lambda p: p.step == 1 or p.min >= p.max or p.step <= p.max - p.min,
-        _STEP_FITS,
-        ".step",
-    ),
-)
-
-_CATEGORICAL_PARAMETER = (
-    Rule("", lambda p: _unique(p.values), "values must differ; write each value once", ".values"),
-    Rule(
-        "!has(self.probabilities) || size(self.probabilities) == size(self.values)",
-        lambda p: p.probabilities is None or len(p.probabilities) == len(p.values),
-        "probabilities must be as many as values; write one number for each value, in the same order",
-        ".probabilities",
-    ),
-    Rule(
-        "!has(self.probabilities) || (self.probabilities.sum() >= 0.999999 && self.probabilities.sum() <= 1.000001)",
-        lambda p: p.probabilities is None or 0.999999 <= sum(p.probabilities) <= 1.000001,
-        "probabilities must have the sum 1; write for example [0.3, 0.7] for two values",
-        ".probabilities",
-    ),
-)
-
-_PARAMETER = (
-    Rule(
-        "[has(self.double), has(self.int), has(self.categorical)].filter(given, given).size() == 1",
-        lambda p: sum(kind is not None for kind in (p.double, p.int_, p.categorical)) == 1,
-        "a parameter is exactly one of double, int and categorical; write one of them",
     ),
 )
 
@@ -439,7 +326,7 @@ _POD = (
     ),
     Rule(
         "self.containers.all(c, self.containers.exists_one(d, d.name == c.name))",
-        lambda pod: _unique(container.name for container in pod.containers),
+        lambda pod: unique(container.name for container in pod.containers),
         "the names of containers must differ; write each name once",
         ".containers",
     ),
@@ -463,15 +350,10 @@ _GPU_QUEUE_SPEC = (
     ),
 )
 
-RULES: Mapping[type, tuple[Rule, ...]] = {
+RULES: Mapping[type, tuple[Rule, ...]] = SPACE_RULES | {
     Study: _STUDY,
     StudySpec: _STUDY_SPEC,
     Objective: _OBJECTIVE,
-    NumericParameter: _NUMERIC_PARAMETER,
-    DoubleParameter: _DOUBLE_PARAMETER,
-    IntParameter: _INT_PARAMETER,
-    CategoricalParameter: _CATEGORICAL_PARAMETER,
-    Parameter: _PARAMETER,
     TrialsSpec: _TRIALS,
     GpuSpec: _GPU,
     StrategySpec: _STRATEGY,
