@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,22 +72,23 @@ def checkpoint_dir() -> Path | None:
     path, source = Path(folder), os.environ.get("TUNEYARD_CHECKPOINT_FROM")
     kept = os.environ.get("TUNEYARD_CHECKPOINTS_KEPT")
     if kept is not None:
-        _delete_others(path.parent, {path.name, *kept.split()})
+        _delete_others(path.parent, _number("TUNEYARD_INDEX"), f"{kept} {path.name}")
     if source and Path(source).is_dir() and _is_empty(path):
         _copy(Path(source), path)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _delete_others(study: Path, kept: set[str]) -> None:
+@cache
+def _delete_others(study: Path, own: int, kept: str) -> None:
     """Delete the checkpoints of lower-numbered trials, and copies that were never finished, but not those to keep.
 
-    What another process is about to delete or still writes is left to the next trial.
+    Once a process: a program may ask for its folder at each step. What another process is about to delete or still
+    writes is left to the next trial.
     """
-    own = _number("TUNEYARD_INDEX")
     for folder in study.iterdir() if study.is_dir() else ():
         match = _CHECKPOINT.fullmatch(folder.name)
-        if match is not None and int(match["index"]) < own and match["name"] not in kept:
+        if match is not None and int(match["index"]) < own and match["name"] not in kept.split():
             shutil.rmtree(folder, ignore_errors=True)
 
 
