@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from tuneyard_api.trial import Phase
 from tuneyard_operator.state import StudyState
 from tuneyard_operator.trial_state import TrialState
 
@@ -26,11 +25,16 @@ def environment(folder: str, state: StudyState, of: TrialState) -> dict[str, str
     source = _source(state, of)
     if source is not None:
         found["TUNEYARD_CHECKPOINT_FROM"] = f"{folder}/{_name(source)}"
-    keep = state.spec.checkpoints.keep if state.spec.checkpoints is not None else None
-    if keep is not None and state.continuable is not None:
-        kept = sorted({trial.index: trial for trial in _kept(state, keep)}.items())
+    count = keep(state)
+    if count is not None and state.continuable is not None:
+        kept = sorted({trial.index: trial for trial in _kept(state, count)}.items())
         found["TUNEYARD_CHECKPOINTS_KEPT"] = " ".join(_name(trial) for index, trial in kept if index < of.index)
     return found
+
+
+def keep(state: StudyState) -> int | None:
+    """Of how many trials of either kind checkpoints stay; None: of all."""
+    return state.spec.checkpoints.keep if state.spec.checkpoints is not None else None
 
 
 def _name(trial: TrialState) -> str:
@@ -42,7 +46,7 @@ def _source(state: StudyState, of: TrialState) -> TrialState | None:
     return state.trials.get((of.rung or {}).get("continues", -1))
 
 
-def _kept(state: StudyState, keep: int) -> Iterator[TrialState]:
+def _kept(state: StudyState, count: int) -> Iterator[TrialState]:
     """Whose checkpoints stay; some of them more than once."""
     for index in state.pending | state.active:
         trial = state.trials[index]
@@ -52,14 +56,13 @@ def _kept(state: StudyState, keep: int) -> Iterator[TrialState]:
             yield source
     since = {record.index for record in state.history[state.continuable_as_of :]}
     yield from (state.trials[index] for index in since if index in state.trials)
-    yield from (state.trials[index] for index in (state.continuable or ())[:keep] if index in state.trials)
-    yield from _best(state, keep)
+    yield from (state.trials[index] for index in (state.continuable or ())[:count] if index in state.trials)
+    yield from _best(state, count)
 
 
 def _best(state: StudyState, count: int) -> list[TrialState]:
     """The best trials, of which the first is `StudyState.best`; with several objectives the front."""
     if state.front is not None:
         return state.front.shown()
-    sound = (t for t in state.trials.values() if t.phase is Phase.SUCCEEDED and state.meets_bounds(t.metrics))
-    ranked = ((-t.fidelity, state.goal.sign * t.value, t.index) for t in sound if t.value is not None)
-    return [state.trials[index] for *_, index in heapq.nsmallest(count, ranked)]
+    sound = (trial for trial in state.trials.values() if trial.value is not None and state.is_sound(trial))
+    return heapq.nsmallest(count, sound, key=state.rank)

@@ -289,7 +289,7 @@ class StudyState:
         With several objectives, the front of them. One that was stopped early is never there. The earlier one where two
         are alike.
         """
-        if trial.phase is not Phase.SUCCEEDED or not self.meets_bounds(trial.metrics):
+        if not self.is_sound(trial):
             return
         if self.front is not None:
             self.front.add(trial)
@@ -299,10 +299,16 @@ class StudyState:
         if self.best is None or self.best.value is None:
             self.best = trial
             return
-        sign = self.goal.sign
-        had, has = ((each.fidelity, -sign * (each.value or 0.0), -each.index) for each in (self.best, trial))
-        if has > had:
+        if self.rank(trial) < self.rank(self.best):
             self.best = trial
+
+    def is_sound(self, trial: TrialState) -> bool:
+        """Whether a trial came to its end and meets all bounds."""
+        return trial.phase is Phase.SUCCEEDED and self.meets_bounds(trial.metrics)
+
+    def rank(self, trial: TrialState) -> tuple[float, float, int]:
+        """Smaller for a better trial, of those with a value."""
+        return -trial.fidelity, self.goal.sign * (trial.value or 0.0), trial.index
 
     def meets_bounds(self, metrics: dict[str, float]) -> bool:
         """Whether the metrics keep within the objectives' bounds."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from tuneyard_operator import checkpoints
 from tuneyard_operator.state import StudyState
 from tuneyard_strategy.advisor import Advisor, AskRequest, AskResponse, JudgeRequest, Question
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
@@ -101,8 +102,9 @@ class Ledger:
 
     def request(self, state: StudyState, indices: list[int], *, all_of_it: bool = False) -> AskRequest:
         """An ask with the history since the last one; with all of it when the study's definition has changed."""
-        keep = state.spec.checkpoints.keep if state.spec.checkpoints is not None else None
-        return AskRequest(indices=indices, continuable=keep, **self._news(state, all_of_it=all_of_it))
+        return AskRequest(
+            indices=indices, continuable=checkpoints.keep(state), **self._news(state, all_of_it=all_of_it)
+        )
 
     def judge_request(self, state: StudyState, running: list[TrialRecord], *, all_of_it: bool = False) -> JudgeRequest:
         """The same for a judgement."""

@@ -75,7 +75,7 @@ class PbtStrategy(RungStrategy):
         lowest = min(heights.values())
         while lowest > 0 and not self._generation(lowest):
             lowest -= 1
-        part = max(int(len(self._members) * self._quantile + 1e-9), 1)
+        part = max(self._part(len(self._members)), 1)
         latest = {trial for key in heights.items() for trial in self._rungs.get(key, ())}
         found = [
             (trial not in latest, place, trial)
@@ -132,13 +132,17 @@ class PbtStrategy(RungStrategy):
         """
         for below in range(min(level, self._last - 1), -1, -1):
             best = self._generation(below)
-            count = int(len(best) * self._quantile + 1e-9)
+            count = self._part(len(best))
             if own is not None and own not in best[len(best) - count :]:
                 return own, level
             if best:
                 (place,) = uniforms(self.seed, Stream.EXPLOITATION, index=index, start=0, rows=1, width=1)[0]
                 return best[int(place * max(count, 1))], below
         return None
+
+    def _part(self, count: int) -> int:
+        """How many of so many are the best, or the worst."""
+        return int(count * self._quantile + 1e-9)
 
     def _explored(self, index: int, source: int, level: int) -> Configuration:
         """The configuration of a trial that is not one's own, changed: none that goes on from there has it already."""

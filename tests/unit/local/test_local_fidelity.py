@@ -122,14 +122,22 @@ while state["done"] < config["epochs"]:
 """A program that keeps, besides its score, which x it was trained with."""
 
 
-async def test_pbt_hands_checkpoints_on_and_each_trial_keeps_its_own(laptop):
+def population(laptop: Any, *, keep: int | None = None, **spec: Any) -> Any:
+    """A study of four members that train by LEARNS."""
     program = laptop.folder / "learns.py"
     program.write_text(LEARNS)
-    study = laptop.create(
+    return laptop.create(
         f"exec {sys.executable} {program}",
         strategy={"name": "pbt", "population": 4, "seed": 2},
+        checkpoints={"claim": "for-a-cluster"} | ({} if keep is None else {"keep": keep}),
+        **spec,
+    )
+
+
+async def test_pbt_hands_checkpoints_on_and_each_trial_keeps_its_own(laptop):
+    study = population(
+        laptop,
         fidelity={"parameter": "epochs", "min": 2, "max": 6, "resume": True},
-        checkpoints={"claim": "for-a-cluster"},
         initial=[{"x": 0.05}, {"x": 0.95}, {"x": 0.4}, {"x": 0.6}],
         retry={"limit": 0},
         trials={"parallel": 1},  # so that all others are known when the worst one decides
@@ -169,13 +177,10 @@ def schedule(trials: dict[int, Any], index: int) -> list[float]:
 
 
 async def test_checkpoints_that_nobody_goes_on_from_are_deleted(laptop):
-    program = laptop.folder / "learns.py"
-    program.write_text(LEARNS)
-    study = laptop.create(
-        f"exec {sys.executable} {program}",
-        strategy={"name": "pbt", "population": 4, "seed": 2},
+    study = population(
+        laptop,
         fidelity={"parameter": "epochs", "min": 1, "max": 6, "resume": True},
-        checkpoints={"claim": "for-a-cluster", "keep": 8},
+        keep=8,
         trials={"parallel": 2},
     )
     assert await laptop.run(study) is Ending.COMPLETE
