@@ -84,7 +84,7 @@ class Evolution:
             points[:, numeric] = _mirrored(state.normal.sample(ndtri(np.maximum(u[:, numeric], TINY))))
             for position, chances in zip(np.flatnonzero(~numeric), state.categories, strict=True):
                 codes = np.minimum(np.searchsorted(np.cumsum(chances), u[:, position], "right"), len(chances) - 1)
-                points[:, position] = self._space.dimensions[position].places(codes)
+                points[:, position] = self._space.dimensions[position].places(codes[:, None])[:, 0]
             yield from self._space.rounded(points)
 
     def _replayed(self, history: History) -> _State:
@@ -153,7 +153,7 @@ class Evolution:
         within = -2.0 * ndtri(0.5 / (len(self._space.names) * state.size))
         return np.array(
             [
-                dimension.widths(mean[i : i + 1])[0] / within if isinstance(dimension, SteppedDimension) else 0.0
+                dimension.widths(mean[None, i : i + 1])[0, 0] / within if isinstance(dimension, SteppedDimension) else 0.0
                 for i, dimension in enumerate(self._numbers)
             ]
         )

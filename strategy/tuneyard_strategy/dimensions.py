@@ -1,26 +1,32 @@
 """The dimensions of a search space, one class a type of parameter.
 
-A column is an array of shape (n,), one element a configuration. Dimensions of finitely many values hold *codes* in it:
-the number of the value in grid order, from 0 (int64). A double without a step holds its values themselves (float64).
+| Symbol | Shape | What |
+|---|---|---|
+| n, k | | configurations; parameters of one kind |
+| u | (n, k) | places in the parameters' distributions, in [0, 1) |
+| cells | (n, k) | what a table holds: of finitely many values the *code*, its number in grid order from 0; of a double without a step the value itself |
+
+An object stands for one parameter, or for k of a kind side by side: where there are few configurations, the time goes
+to the calls of numpy, and parameters that share them are several times as fast.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from itertools import cycle
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter
+from tuneyard_api.space import CategoricalParameter, DoubleParameter, IntParameter, Parameter
 from tuneyard_strategy.distributions import Floats, Law, cut, law
 
-Column = NDArray[Any]
 Value = int | float | str
 
 DIGITS = 10
@@ -33,38 +39,36 @@ NEARBY = 0.2
 
 
 class Dimension(ABC):
-    """One parameter's values, and how they are drawn."""
-
-    size: int | None
-    """How many values it has; None for infinitely many."""
+    """The values of parameters of one kind, and how they are drawn. `size` and below are of a single parameter."""
 
     @abstractmethod
-    def draw(self, u: Floats) -> Column:
-        """The column that belongs to places u in [0, 1) of the distribution."""
+    def draw(self, u: Floats) -> Floats:
+        """The cells that belong to places u."""
 
-    def sketch(self, u: Floats) -> Column:
+    def sketch(self, u: Floats) -> Floats:
         """As `draw`, but doubles are not rounded: for the many points of which few become configurations."""
         return self.draw(u)
 
-    def rounded(self, column: Column) -> Column:
-        """What `draw` would have given where `sketch` gave this column."""
-        return column
+    def rounded(self, cells: Floats) -> Floats:
+        """What `draw` would have given where `sketch` gave these cells."""
+        return cells
 
     @abstractmethod
-    def places(self, column: Column) -> Floats:
-        """The places in the distribution that `draw` turns into this column."""
-
-    def place(self, value: Value) -> float:
-        """The place in the distribution that `draw` turns into this value."""
-        return float(self.places(self.column([value]))[0])
+    def places(self, cells: Floats) -> Floats:
+        """The places in the distributions that `draw` turns into these cells."""
 
     @abstractmethod
-    def values(self, column: Column) -> Column:
-        """The values of a column: float64, int64 or object; `tolist()` gives them as Python's own types."""
+    def values(self, cells: Floats) -> NDArray[Any]:
+        """The values in cells: float64, int64 or object; `tolist()` gives them as Python's own types."""
 
     @abstractmethod
-    def column(self, values: Sequence[Any]) -> Column:
-        """The inverse of `values`, for values that `tuneyard_api.domain.admits`; others are undefined or a KeyError."""
+    def cells(self, values: Sequence[Sequence[Any]]) -> Floats:
+        """The inverse of `values`, of rows that `tuneyard_api.domain.admits`; others are undefined or a KeyError."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int | None:
+        """How many values it has; None for infinitely many."""
 
     @abstractmethod
     def log_weights(self) -> Floats:
@@ -76,38 +80,39 @@ class Dimension(ABC):
 
 
 class ContinuousDimension(Dimension):
-    """A double without a step."""
+    """Doubles without a step."""
 
     size = None
 
-    def __init__(self, spec: DoubleParameter) -> None:
-        self._min, self._max = spec.min, spec.max
-        self._log = spec.scale == "log"
-        self._law = _law_of(spec, spec.min, spec.max)
-        spread = min(spec.max - spec.min, 1e300) or 1.0
-        self._decimals = DIGITS - math.floor(math.log10(spread))
-        narrow = int(-math.log10(spread / spec.max)) if self._log else 0
-        self._significant = min(DIGITS + narrow, 17)
+    def __init__(self, specs: Sequence[DoubleParameter]) -> None:
+        self._min, self._max = np.array([(spec.min, spec.max) for spec in specs]).T
+        self._log = specs[0].scale == "log"
+        self._law = _law_of(specs, self._min, self._max)
+        self._digits = [_digits(spec) for spec in specs]
 
-    def draw(self, u: Floats) -> Column:
+    def draw(self, u: Floats) -> Floats:
         """See Dimension; rounded to 10 digits."""
         return self.rounded(self._law.quantile(u))
 
-    def sketch(self, u: Floats) -> Column:
+    def sketch(self, u: Floats) -> Floats:
         """See Dimension."""
         return cut(self._law.quantile(u), self._min, self._max)
 
-    def places(self, column: Column) -> Floats:
+    def rounded(self, cells: Floats) -> Floats:
         """See Dimension."""
-        return self._law.cdf(column)
+        return cut(_each(_significant if self._log else round, cells, self._digits), self._min, self._max) + 0.0
 
-    def values(self, column: Column) -> Column:
+    def places(self, cells: Floats) -> Floats:
         """See Dimension."""
-        return column
+        return self._law.cdf(cells)
 
-    def column(self, values: Sequence[Any]) -> Column:
+    def values(self, cells: Floats) -> NDArray[Any]:
         """See Dimension."""
-        return np.array(values, dtype=np.float64)
+        return cells
+
+    def cells(self, values: Sequence[Sequence[Any]]) -> Floats:
+        """See Dimension."""
+        return np.array(values, dtype=np.float64).reshape(-1, len(self._min))
 
     def log_weights(self) -> Floats:
         """Not defined: there are infinitely many values."""
@@ -115,148 +120,225 @@ class ContinuousDimension(Dimension):
 
     def moved(self, value: Any, *, up: bool) -> Value:
         """See Dimension."""
-        return float(self.rounded(np.array([_nearby(value, self._min, self._max, up=up)]))[0])
-
-    def rounded(self, column: Column) -> Column:
-        """See Dimension."""
-        if self._log:
-            rounded = [float(f"{each:.{self._significant}g}") for each in column.tolist()]
-        else:
-            rounded = [round(each, self._decimals) for each in column.tolist()]
-        return cut(np.array(rounded, dtype=np.float64), self._min, self._max) + 0.0  # + 0.0: no negative zero
+        near = _nearby(value, float(self._min[0]), float(self._max[0]), up=up)
+        return float(self.rounded(np.array([[near]]))[0, 0])
 
 
 class SteppedDimension(Dimension):
-    """Numbers at equal steps: an int, or a double with a step.
+    """Numbers at equal steps: ints, or doubles with a step.
 
     Each value stands for the stretch of half a step to both sides, so that `draw` is the continuous law cut half a step
     outside the bounds and rounded to the nearest step. With scale log this gives n a probability close to 1/n.
     """
 
-    size: int
-
-    def __init__(self, spec: IntParameter | DoubleParameter) -> None:
-        self._int = isinstance(spec, IntParameter)
-        self._min = spec.min
-        self._step = spec.step or 1
-        self.size = _steps(spec.min, spec.max, self._step) + 1
-        self._decimals = max(_decimals(spec.min), _decimals(self._step))
+    def __init__(self, specs: Sequence[IntParameter] | Sequence[DoubleParameter]) -> None:
+        self._int = isinstance(specs[0], IntParameter)
+        steps = [spec.step or 1 for spec in specs]
+        self._last = np.array([_steps(spec.min, spec.max, step) for spec, step in zip(specs, steps, strict=True)])
+        self._decimals = [max(_decimals(spec.min), _decimals(step)) for spec, step in zip(specs, steps, strict=True)]
+        self._min, self._step = np.array([spec.min for spec in specs]), np.array(steps)
         half = self._step / 2
-        self._law = _law_of(spec, spec.min - half, self._min + (self.size - 1) * self._step + half)
+        self._law = _law_of(specs, self._min - half, self._min + self._last * self._step + half)
 
-    def draw(self, u: Floats) -> Column:
+    def draw(self, u: Floats) -> Floats:
         """See Dimension."""
         steps = (self._law.quantile(u) - self._min) / self._step
-        return cut(np.floor(steps + 0.5), 0, self.size - 1).astype(np.int64)
+        return cut(np.floor(steps + 0.5), 0, self._last)
 
-    def places(self, column: Column) -> Floats:
+    def places(self, cells: Floats) -> Floats:
         """See Dimension: the middle of each value's stretch."""
-        if self.size <= MAX_KEPT:
-            kept: Floats = self._middles[column]
+        if self._last.max() < MAX_KEPT:
+            kept: Floats = self._middles[cells.astype(np.intp), np.arange(len(self._last))]
             return kept
-        return self._middle(column)
+        return self._middle(cells)
 
-    def values(self, column: Column) -> Column:
+    def values(self, cells: Floats) -> NDArray[Any]:
         """See Dimension; a double is the decimal number min + k step, without the dust of binary sums."""
         if self._int:
-            return column * self._step + self._min
-        raw = (self._min + column * self._step).tolist()
-        return np.array([round(x, self._decimals) for x in raw], dtype=np.float64) + 0.0
+            return cells.astype(np.int64) * self._step + self._min
+        return _each(round, self._min + cells * self._step, self._decimals) + 0.0
 
-    def column(self, values: Sequence[Any]) -> Column:
+    def cells(self, values: Sequence[Sequence[Any]]) -> Floats:
         """See Dimension."""
-        if self._int:
-            return (np.array(values, dtype=np.int64) - int(self._min)) // int(self._step)
-        return np.rint((np.array(values, dtype=np.float64) - self._min) / self._step).astype(np.int64)
+        given = np.array(values, dtype=np.int64 if self._int else np.float64).reshape(-1, len(self._min))
+        above = given - self._min
+        return (above // self._step).astype(np.float64) if self._int else np.rint(above / self._step)
+
+    def widths(self, u: Floats) -> Floats:
+        """How long the stretches of the values are that `draw` gives at places u; shape kept."""
+        low, high = self._edges(self.draw(u))
+        return self._law.cdf(high) - self._law.cdf(low)
+
+    @property
+    def size(self) -> int:
+        """See Dimension."""
+        return int(self._last[0]) + 1
 
     def log_weights(self) -> Floats:
         """See Dimension."""
-        return self._law.log_mass(*self._edges(np.arange(self.size)))
+        return self._law.log_mass(*self._edges(np.arange(self.size)[:, None]))[:, 0]
 
     def moved(self, value: Any, *, up: bool) -> Value:
         """See Dimension: by a step at least."""
-        highest = self._min + (self.size - 1) * self._step
-        code = int(self.column([value])[0])
-        near = round((_nearby(value, self._min, highest, up=up) - self._min) / self._step)
+        low, step, last = self._min.tolist()[0], self._step.tolist()[0], self.size - 1
+        code = int(self.cells([[value]])[0, 0])
+        near = round((_nearby(value, low, low + last * step, up=up) - low) / step)
         near = max(near, code + 1) if up else min(near, code - 1)
-        found: Value = self.values(np.array([min(max(near, 0), self.size - 1)])).tolist()[0]
+        found: Value = self.values(np.array([[float(min(max(near, 0), last))]])).tolist()[0][0]
         return found
 
     @cached_property
     def _middles(self) -> Floats:
-        return self._middle(np.arange(self.size))
+        return self._middle(np.arange(self._last.max() + 1)[:, None])
 
-    def widths(self, u: Floats) -> Floats:
-        """How long the stretch of the value is that `draw` gives at places u; shape kept."""
-        low, high = self._edges(self.draw(u))
-        return self._law.cdf(high) - self._law.cdf(low)
-
-    def _middle(self, column: Column) -> Floats:
-        low, high = self._edges(column)
+    def _middle(self, cells: Floats) -> Floats:
+        low, high = self._edges(cells)
         return (self._law.cdf(low) + self._law.cdf(high)) / 2
 
-    def _edges(self, column: Column) -> tuple[Floats, Floats]:
-        centre = self._min + column * float(self._step)
+    def _edges(self, cells: Floats) -> tuple[Floats, Floats]:
+        centre = self._min + cells * self._step
         return centre - self._step / 2, centre + self._step / 2
 
 
 class CategoricalDimension(Dimension):
-    """A list of values without an order."""
+    """Lists of values without an order."""
 
-    size: int
+    def __init__(self, specs: Sequence[CategoricalParameter]) -> None:
+        self._categories = [tuple(spec.values) for spec in specs]
+        self._codes = [{value: float(code) for code, value in enumerate(values)} for values in self._categories]
+        self._probabilities = [_probabilities(spec) for spec in specs]
+        sums = [np.cumsum(p) for p in self._probabilities]
+        self._edges = [each / each[-1] for each in sums]
+        self._last = [int(np.flatnonzero(p)[-1]) for p in self._probabilities]
+        self._lookup = _side_by_side(self._categories, None)
+        self._middles = _side_by_side([edges - np.diff(edges, prepend=0.0) / 2 for edges in self._edges], np.nan)
 
-    def __init__(self, spec: CategoricalParameter) -> None:
-        self.categories = tuple(spec.values)
-        self.size = len(self.categories)
-        self._codes = {value: code for code, value in enumerate(self.categories)}
-        self._lookup = np.array(self.categories, dtype=object)
-        probabilities = spec.probabilities or [1.0 / self.size] * self.size
-        self._probabilities = np.array(probabilities, dtype=np.float64)
-        edges = np.cumsum(self._probabilities)
-        self._edges = edges / edges[-1]
-        self._middles: Floats = self._edges - np.diff(self._edges, prepend=0.0) / 2
-        self._last = int(np.flatnonzero(self._probabilities)[-1])
-
-    def draw(self, u: Floats) -> Column:
+    def draw(self, u: Floats) -> Floats:
         """See Dimension: the first value whose cumulative probability is above u."""
-        return np.minimum(np.searchsorted(self._edges, u, side="right"), self._last)
+        drawn = [edges.searchsorted(each, "right") for edges, each in zip(self._edges, u.T, strict=True)]
+        return np.minimum(np.array(drawn, dtype=np.float64).T, self._last)
 
-    def places(self, column: Column) -> Floats:
+    def places(self, cells: Floats) -> Floats:
         """See Dimension: the middle of each value's stretch."""
-        places: Floats = self._middles[column]
+        places: Floats = self._middles[cells.astype(np.intp), np.arange(len(self._last))]
         return places
 
-    def values(self, column: Column) -> Column:
+    def values(self, cells: Floats) -> NDArray[Any]:
         """See Dimension."""
-        return self._lookup[column]
+        found: NDArray[Any] = self._lookup[cells.astype(np.intp), np.arange(len(self._last))]
+        return found
 
-    def column(self, values: Sequence[Any]) -> Column:
+    def cells(self, values: Sequence[Sequence[Any]]) -> Floats:
         """See Dimension."""
-        return np.array([self._codes[value] for value in values], dtype=np.int64)
+        codes = [[codes[value] for codes, value in zip(self._codes, row, strict=True)] for row in values]
+        return np.array(codes, dtype=np.float64).reshape(-1, len(self._codes))
+
+    @property
+    def size(self) -> int:
+        """See Dimension."""
+        return len(self._categories[0])
 
     def log_weights(self) -> Floats:
         """See Dimension."""
         with np.errstate(divide="ignore"):
-            return np.log(self._probabilities)
+            return np.log(self._probabilities[0])
 
     def moved(self, value: Any, *, up: bool) -> Value:
         """See Dimension: of numbers the next one that is ever drawn; texts have no order, and none is nearby."""
-        drawn = [each for each, p in zip(self.categories, self._probabilities, strict=True) if p > 0]
+        drawn = [each for each, p in zip(self._categories[0], self._probabilities[0], strict=True) if p > 0]
         ordered = not any(isinstance(each, str) for each in (*drawn, value))
         beyond = [each for each in drawn if (each > value if up else each < value)] if ordered else []
         found: Value = (min(beyond) if up else max(beyond)) if beyond else value
         return found
 
 
-def _law_of(spec: IntParameter | DoubleParameter, low: float, high: float) -> Law:
-    normal = spec.distribution == "normal"
+class Kind(NamedTuple):
+    """Parameters of a space that share an object.
+
+    Attributes:
+        positions: which ones, rising, shape (k,).
+        names: theirs.
+        dimension: all of them side by side.
+    """
+
+    positions: NDArray[np.intp]
+    names: tuple[str, ...]
+    dimension: Dimension
+
+
+def dimension_of(parameter: Parameter) -> Dimension:
+    """A parameter alone."""
+    return kinds_of([parameter], [0])[0].dimension
+
+
+def kinds_of(parameters: Sequence[Parameter], positions: Iterable[int]) -> tuple[Kind, ...]:
+    """The parameters at these positions, those of a kind together."""
+    members: dict[Hashable, list[int]] = {}
+    for position in sorted(positions):
+        members.setdefault(_likeness(parameters[position]), []).append(position)
+    found = [(some, [parameters[position] for position in some]) for some in members.values()]
+    return tuple(Kind(np.array(some), tuple(p.name for p in alike), _joined(alike)) for some, alike in found)
+
+
+def _likeness(parameter: Parameter) -> Hashable:
+    """What parameters have in common if arrays of numbers are all that tells them apart."""
+    spec = parameter.double or parameter.int_
+    if spec is None:
+        return CategoricalParameter
+    is_long = spec.step is not None and _steps(spec.min, spec.max, spec.step) >= MAX_KEPT
+    return type(spec), spec.scale, spec.distribution, spec.step is None, is_long
+
+
+def _joined(parameters: Sequence[Parameter]) -> Dimension:
+    doubles = [parameter.double for parameter in parameters if parameter.double is not None]
+    ints = [parameter.int_ for parameter in parameters if parameter.int_ is not None]
+    if ints:
+        return SteppedDimension(ints)
+    if not doubles:
+        return CategoricalDimension([p.categorical for p in parameters if p.categorical is not None])
+    return ContinuousDimension(doubles) if doubles[0].step is None else SteppedDimension(doubles)
+
+
+def _law_of(specs: Sequence[IntParameter] | Sequence[DoubleParameter], low: Floats, high: Floats) -> Law:
+    normal = specs[0].distribution == "normal"
     return law(
         low,
         high,
-        log=spec.scale == "log",
-        mean=spec.mean if normal else None,
-        stddev=spec.stddev if normal else None,
+        log=specs[0].scale == "log",
+        mean=np.array([spec.mean for spec in specs], dtype=np.float64) if normal else None,
+        stddev=np.array([spec.stddev for spec in specs], dtype=np.float64) if normal else None,
     )
+
+
+def _digits(spec: DoubleParameter) -> int:
+    """Digits after the decimal point that are kept, or with scale log all digits."""
+    spread = min(spec.max - spec.min, 1e300) or 1.0
+    if spec.scale == "log":
+        return min(DIGITS + int(-math.log10(spread / spec.max)), 17)
+    return DIGITS - math.floor(math.log10(spread))
+
+
+def _each(rounded: Callable[[float, int], float], cells: Floats, digits: Sequence[int]) -> Floats:
+    """Numbers rounded one by one, for numpy rounds by a product that has dust of its own; digits by column."""
+    found = map(rounded, cells.ravel().tolist(), cycle(digits))
+    return np.fromiter(found, np.float64, cells.size).reshape(cells.shape)
+
+
+def _significant(number: float, digits: int) -> float:
+    return float(f"{number:.{digits}g}")
+
+
+def _probabilities(spec: CategoricalParameter) -> Floats:
+    size = len(spec.values)
+    return np.array(spec.probabilities or [1.0 / size] * size, dtype=np.float64)
+
+
+def _side_by_side(columns: Sequence[Sequence[Any] | Floats], filler: object) -> NDArray[Any]:
+    """Columns of several lengths as one array, shape (longest, columns)."""
+    array = np.full((max(map(len, columns)), len(columns)), filler, dtype=object if filler is None else np.float64)
+    for number, column in enumerate(columns):
+        array[: len(column), number] = column
+    return array
 
 
 def _nearby(value: float, low: float, high: float, *, up: bool) -> float:

@@ -5,6 +5,8 @@
 | x | a value in the parameter's own unit |
 | t | its place on the scale: x, or ln x with scale log |
 | u | its place in the distribution, in [0, 1]: the probability of values below x |
+
+A law holds the bounds of k parameters, shape (k,), and takes arrays of shape (n, k); or numbers, and takes any shape.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr, ndtri
 
 Floats = NDArray[np.float64]
+Number = float | Floats
+"""One for all, or one for each parameter."""
 
 
-def cut(x: Floats, low: float, high: float) -> Floats:
+def cut(x: Floats, low: Any, high: Any) -> Floats:
     """Numbers outside the bounds moved to them: np.clip, which takes five times as long on short arrays."""
     return np.minimum(np.maximum(x, low), high)
 
@@ -41,8 +45,8 @@ class Spread(Protocol):
 class Uniform:
     """All places between low and high alike."""
 
-    low: float
-    high: float
+    low: Number
+    high: Number
 
     def quantile(self, u: Floats) -> Floats:
         """See Spread; written so that high - low cannot overflow."""
@@ -62,10 +66,10 @@ class Uniform:
 class TruncatedNormal:
     """A normal distribution of which only the part between low and high is kept, scaled up to 1."""
 
-    low: float
-    high: float
-    mean: float
-    stddev: float
+    low: Number
+    high: Number
+    mean: Number
+    stddev: Number
 
     def quantile(self, u: Floats) -> Floats:
         """See Spread: Phi^-1(Phi(a) + u (Phi(b) - Phi(a))), with a and b the standardised bounds."""
@@ -89,9 +93,9 @@ class TruncatedNormal:
     def _standard(self, t: Any) -> Any:
         return (t - self.mean) / self.stddev
 
-    def _below_and_inside(self) -> tuple[float, float]:
-        below, up_to = ndtr(self._standard(np.array([self.low, self.high])))
-        return float(below), float(up_to - below)
+    def _below_and_inside(self) -> tuple[Any, Any]:
+        below, up_to = ndtr(self._standard(self.low)), ndtr(self._standard(self.high))
+        return below, up_to - below
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,8 @@ class Law:
         return self.spread.log_mass(np.log(low), np.log(high)) if self.log else self.spread.log_mass(low, high)
 
 
-def law(low: float, high: float, *, log: bool, mean: float | None, stddev: float | None) -> Law:
-    """The distribution of a numeric parameter, cut at low and high.
+def law(low: Number, high: Number, *, log: bool, mean: Number | None, stddev: Number | None) -> Law:
+    """The distribution of a numeric parameter, or of several of a kind, cut at low and high.
 
     Args:
         low: the lower bound, in the parameter's own unit; above 0 where log.
@@ -130,8 +134,7 @@ def law(low: float, high: float, *, log: bool, mean: float | None, stddev: float
         mean: centre of the normal distribution in the parameter's own unit, or None for uniform.
         stddev: its standard deviation, in the parameter's unit or, where log, in natural logarithms.
     """
-    a, b = (float(np.log(low)), float(np.log(high))) if log else (low, high)
+    a, b = (np.log(low), np.log(high)) if log else (low, high)
     if mean is None or stddev is None:
         return Law(Uniform(a, b), log)
-    centre = float(np.log(mean)) if log else mean
-    return Law(TruncatedNormal(a, b, centre, stddev), log)
+    return Law(TruncatedNormal(a, b, np.log(mean) if log else mean, stddev), log)

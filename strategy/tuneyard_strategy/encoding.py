@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneyard_strategy.dimensions import CategoricalDimension
+from tuneyard_strategy.dimensions import CategoricalDimension, ContinuousDimension
 from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.space import Space, Table
 
@@ -46,6 +46,7 @@ class Encoding:
 
     def __init__(self, space: Space) -> None:
         self.dimensions = space.dimensions
+        self._kinds = space.kinds
         self.categorical = np.array([isinstance(d, CategoricalDimension) for d in space.dimensions], dtype=np.bool_)
         """Which coordinates are codes, shape (d,)."""
         self.sizes = np.array([dimension.size or 0 for dimension in space.dimensions])
@@ -68,7 +69,7 @@ class Encoding:
         places = np.full((len(positions), max(sizes, default=0)), BEYOND)
         chances = np.zeros_like(places)
         for row, (position, size) in enumerate(zip(positions.tolist(), sizes.tolist(), strict=True)):
-            places[row, :size] = self.dimensions[position].places(np.arange(size))
+            places[row, :size] = self.dimensions[position].places(np.arange(size)[:, None])[:, 0]
             chances[row, :size] = self.probabilities(position)
         return Steps(positions, sizes, places, chances)
 
@@ -84,22 +85,20 @@ class Encoding:
             table: the configurations.
             points: of the unit cube, where the table is a sketch of them; spares going back from values to places.
         """
-        coordinates = np.full((table.rows, len(self.dimensions)), np.nan)
-        complete = np.all(table.active, axis=1).tolist()
-        for position, dimension in enumerate(self.dimensions):
-            rows = slice(None) if complete[position] else table.active[position]  # slices are much the faster
-            if self.categorical[position]:
-                coordinates[rows, position] = table.columns[position][rows]
-            elif points is not None and dimension.size is None:
-                coordinates[rows, position] = points[rows, position]
-            else:
-                coordinates[rows, position] = dimension.places(table.columns[position][rows])
+        coordinates = table.cells.copy()  # the coordinates of categories are their codes
+        for positions, _, dimension in self._kinds:
+            if isinstance(dimension, ContinuousDimension) and points is not None:
+                coordinates[:, positions] = points[:, positions]
+            elif not isinstance(dimension, CategoricalDimension):
+                coordinates[:, positions] = dimension.places(table.cells[:, positions])
+        if not table.active.all():
+            coordinates[~table.active] = np.nan
         return coordinates
 
     def points(self, coordinates: Floats) -> Floats:
         """Points of the unit cube with these coordinates; parameters that a configuration lacks lie at 0.5."""
         points = np.where(np.isnan(coordinates), 0.5, coordinates)
-        for position in np.flatnonzero(self.categorical):
-            codes = np.where(np.isnan(coordinates[:, position]), 0, coordinates[:, position]).astype(np.int64)
-            points[:, position] = self.dimensions[position].places(codes)
+        for positions, _, dimension in self._kinds:
+            if isinstance(dimension, CategoricalDimension):
+                points[:, positions] = dimension.places(np.nan_to_num(coordinates[:, positions]))
         return points

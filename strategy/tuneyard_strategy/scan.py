@@ -60,12 +60,7 @@ def short_list(space: Space) -> Table | None:
                 return None
     except StrategyError:
         return None
-    positions = range(len(space.names))
-    return Table(
-        total,
-        tuple(np.concatenate([block.columns[position] for block in blocks]) for position in positions),
-        tuple(np.concatenate([block.active[position] for block in blocks]) for position in positions),
-    )
+    return Table(np.vstack([block.cells for block in blocks]), np.vstack([block.active for block in blocks]))
 
 
 def shuffled(space: Space, listed: Table, seed: int) -> Iterator[Configuration]:
@@ -75,9 +70,9 @@ def shuffled(space: Space, listed: Table, seed: int) -> Iterator[Configuration]:
     (Efraimidis and Spirakis 2006). Those of weight 0 never come.
     """
     log_weights = np.zeros(listed.rows)
-    for dimension, column, active in zip(space.dimensions, listed.columns, listed.active, strict=True):
+    for dimension, codes, active in zip(space.dimensions, listed.cells.T.astype(np.intp), listed.active.T, strict=True):
         if active.any():
-            log_weights[active] += dimension.log_weights()[column[active]]
+            log_weights[active] += dimension.log_weights()[codes[active]]
     draws = uniforms(seed, Stream.ORDER, start=0, rows=listed.rows, width=1)[:, 0]
     with np.errstate(divide="ignore"):
         times = np.log(-np.log1p(-draws)) - log_weights

@@ -4,7 +4,7 @@
 |---|---|---|
 | n, d | | configurations, parameters |
 | u | (n, d) | a point of the unit cube for each configuration, one coordinate a parameter, active or not |
-| column | (n,) | one parameter of all configurations, see `dimensions` |
+| cells | (n, d) | the configurations' values, see `dimensions` |
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,8 @@ from tuneyard_api.initial import configuration_problems
 from tuneyard_api.rules import rules_of
 from tuneyard_api.space import MAX_INT, Parameter, ParameterValue
 from tuneyard_strategy.counting import Condition, count
-from tuneyard_strategy.dimensions import (
-    CategoricalDimension,
-    Column,
-    ContinuousDimension,
-    Dimension,
-    SteppedDimension,
-    Value,
-)
+from tuneyard_strategy.dimensions import Dimension, Value, dimension_of, kinds_of
+from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.errors import DefinitionError, ExpressionError, StrategyError
 from tuneyard_strategy.expressions import Constraint
 
@@ -46,21 +41,21 @@ PATIENCE = 2**22
 
 @dataclass(frozen=True)
 class Table:
-    """Configurations as columns: of all parameters, or of the first few."""
+    """Configurations side by side: of all parameters, or of the first few."""
 
-    rows: int
-    columns: tuple[Column, ...] = ()
-    active: tuple[Mask, ...] = ()
-    """Which rows have the parameter; what a column holds in the others means nothing."""
+    cells: Floats
+    """Shape (n, d), see `dimensions`."""
+    active: Mask
+    """Which rows have which parameter, shape (n, d); what the other cells hold means nothing."""
 
-    def take(self, rows: NDArray[np.int64] | Mask) -> Table:
+    @property
+    def rows(self) -> int:
+        """How many configurations."""
+        return len(self.cells)
+
+    def take(self, rows: NDArray[np.intp] | Mask) -> Table:
         """Only the rows with these numbers, or where the mask is true."""
-        kept = int(rows.sum()) if rows.dtype == np.bool_ else len(rows)
-        return Table(kept, tuple(c[rows] for c in self.columns), tuple(a[rows] for a in self.active))
-
-    def with_column(self, column: Column, active: Mask) -> Table:
-        """This table and one more parameter."""
-        return Table(self.rows, (*self.columns, column), (*self.active, active))
+        return Table(self.cells[rows], self.active[rows])
 
 
 class Space:
@@ -78,15 +73,19 @@ class Space:
         self.parameters = tuple(parameters)
         self.constraints = tuple(constraints)
         self.names = tuple(parameter.name for parameter in parameters)
-        self.dimensions = tuple(_dimension(parameter) for parameter in parameters)
+        self.dimensions = tuple(dimension_of(parameter) for parameter in parameters)
+        self.kinds = kinds_of(parameters, range(len(parameters)))
+        """The same dimensions, those of a kind together."""
         self._whole = {parameter.name for parameter in parameters if parameter.int_ is not None}
         self._positions = {name: position for position, name in enumerate(self.names)}
+        self._filler = dict(zip(self.names, (_any_value(dimension) for dimension in self.dimensions), strict=True))
         self._conditions = tuple(self._conditions_of(parameter) for parameter in parameters)
         self._settled: tuple[list[Constraint], ...] = tuple([] for _ in parameters)
         """The constraints that can be checked as soon as the parameter at this position has a value."""
         for constraint in constraints:
             self._settled[max(self._positions[name] for name in constraint.names)].append(constraint)
-        self._constrained = self._with_ancestors({name for constraint in constraints for name in constraint.names})
+        constrained = {name for constraint in constraints for name in constraint.names}
+        self._constrained = kinds_of(parameters, self._with_ancestors(constrained))
 
     @classmethod
     def from_spec(cls, parameters: Sequence[Parameter], constraints: Sequence[str] = ()) -> Space:
@@ -109,20 +108,21 @@ class Space:
 
     # Many configurations at a time ---------------------------------------------------------------------------------
 
-    def table(self, u: NDArray[np.float64], fixed: Mapping[str, Value] | None = None, *, sketch: bool = False) -> Table:
+    def table(self, u: Floats, fixed: Mapping[str, Value] | None = None, *, sketch: bool = False) -> Table:
         """The configurations at points of the unit cube, shape (n, d), but with the values of `fixed` parameters.
 
         A sketch leaves doubles as they are before rounding, which takes most of the time.
         """
-        columns: list[Column] = []
-        for name, dimension, places in zip(self.names, self.dimensions, u.T, strict=True):
-            if fixed is not None and name in fixed:
-                columns.append(np.repeat(dimension.column([fixed[name]]), len(u)))
-            else:
-                columns.append(dimension.sketch(places) if sketch else dimension.draw(places))
-        return self._completed(len(u), columns)
+        cells = np.empty(u.shape)
+        for kind in self.kinds:
+            draw = kind.dimension.sketch if sketch else kind.dimension.draw
+            cells[:, kind.positions] = draw(u[:, kind.positions])
+        for name, value in (fixed or {}).items():
+            position = self._positions[name]
+            cells[:, position] = self.dimensions[position].cells([[value]])[0, 0]
+        return self._completed(cells)
 
-    def feasible_table(self, u: NDArray[np.float64]) -> Table:
+    def feasible_table(self, u: Floats) -> Table:
         """The rows of `table(u)` that meet all constraints.
 
         Where most points are refused, drawing is most of the work: parameters that no constraint depends on are drawn
@@ -130,25 +130,21 @@ class Space:
         """
         if not self.constraints:
             return self.table(u)
-        unneeded = np.zeros(len(u), dtype=np.int64)
-        columns = [
-            dimension.draw(u[:, position]) if position in self._constrained else unneeded
-            for position, dimension in enumerate(self.dimensions)
-        ]
-        return self.table(u[self.meets(self._completed(len(u), columns))])
+        cells = np.zeros(u.shape)
+        for kind in self._constrained:
+            cells[:, kind.positions] = kind.dimension.draw(u[:, kind.positions])
+        return self.table(u[self.meets(self._completed(cells))])
 
     def table_of(self, configurations: Sequence[Mapping[str, Value]]) -> Table:
-        """Configurations without a problem as columns."""
-        columns, everywhere = [], np.ones(len(configurations), dtype=np.bool_)
-        active = [everywhere] * len(self.names)
-        for position, (name, dimension) in enumerate(zip(self.names, self.dimensions, strict=True)):
-            column = given = dimension.column([c[name] for c in configurations if name in c])
-            if len(given) < len(configurations):
-                active[position] = np.array([name in configuration for configuration in configurations], dtype=np.bool_)
-                column = np.zeros(len(configurations), dtype=given.dtype)
-                column[active[position]] = given
-            columns.append(column)
-        return Table(len(configurations), tuple(columns), tuple(active))
+        """Configurations without a problem as a table."""
+        active = np.ones((len(configurations), len(self.names)), dtype=np.bool_)
+        if any(len(configuration) < len(self.names) for configuration in configurations):
+            active[:] = [[name in configuration for name in self.names] for configuration in configurations]
+            configurations = [self._filler | dict(configuration) for configuration in configurations]
+        cells = np.empty(active.shape)
+        for kind in self.kinds:
+            cells[:, kind.positions] = kind.dimension.cells([[c[name] for name in kind.names] for c in configurations])
+        return Table(cells, active)
 
     def meets(self, table: Table, constraints: Sequence[Constraint] | None = None) -> Mask:
         """Which rows of a table meet all constraints (or only these), shape (n,)."""
@@ -158,22 +154,24 @@ class Space:
         for constraint in self.constraints if constraints is None else constraints:
             positions = {name: self._positions[name] for name in constraint.names}
             columns = {name: self._operand(table, position) for name, position in positions.items()}
-            concerned = np.logical_and.reduce([table.active[position] for position in positions.values()])
+            concerned = table.active[:, list(positions.values())].all(axis=1)
             met &= ~concerned | constraint.met(columns)
         return met
 
     def configurations(self, table: Table) -> list[Configuration]:
         """The rows of a table as configurations."""
-        columns = [d.values(c).tolist() for d, c in zip(self.dimensions, table.columns, strict=True)]
-        if np.all(table.active):
-            return [dict(zip(self.names, row, strict=True)) for row in zip(*columns, strict=True)]
-        rows = zip(zip(*columns, strict=True), zip(*(a.tolist() for a in table.active), strict=True), strict=True)
+        values = np.empty(table.cells.shape, dtype=object)
+        for kind in self.kinds:
+            values[:, kind.positions] = kind.dimension.values(table.cells[:, kind.positions])
+        rows = values.tolist()
+        if table.active.all():
+            return [dict(zip(self.names, row, strict=True)) for row in rows]
         return [
             {name: value for name, value, there in zip(self.names, row, active, strict=True) if there}
-            for row, active in rows
+            for row, active in zip(rows, table.active.tolist(), strict=True)
         ]
 
-    def decode(self, u: NDArray[np.float64]) -> list[Configuration]:
+    def decode(self, u: Floats) -> list[Configuration]:
         """The configurations at points of the unit cube; constraints are not looked at.
 
         Args:
@@ -181,7 +179,7 @@ class Space:
         """
         return self.configurations(self.table(u))
 
-    def rounded(self, points: NDArray[np.float64]) -> Iterator[Configuration]:
+    def rounded(self, points: Floats) -> Iterator[Configuration]:
         """The configurations at points of the unit cube that meet the constraints; worked out a few at a time."""
         for start in range(0, len(points), FEW):
             few = self.table(points[start : start + FEW], sketch=True)
@@ -190,9 +188,9 @@ class Space:
     def finished(self, sketch: Table, rows: NDArray[np.int64]) -> Iterator[Configuration]:
         """Those configurations of a sketch, in this order, that meet the constraints; worked out a few at a time."""
         for start in range(0, len(rows), FEW):
-            few = sketch.take(rows[start : start + FEW])
-            columns = tuple(d.rounded(column) for d, column in zip(self.dimensions, few.columns, strict=True))
-            exact = Table(few.rows, columns, few.active)
+            exact = sketch.take(rows[start : start + FEW])
+            for kind in self.kinds:
+                exact.cells[:, kind.positions] = kind.dimension.rounded(exact.cells[:, kind.positions])
             yield from self.configurations(exact.take(self.meets(exact)) if self.constraints else exact)
 
     def feasible(self, configurations: Sequence[Mapping[str, Value]]) -> Mask:
@@ -201,18 +199,17 @@ class Space:
 
     # One configuration ---------------------------------------------------------------------------------------------
 
-    def encode(self, configuration: Mapping[str, Value]) -> NDArray[np.float64]:
+    def encode(self, configuration: Mapping[str, Value]) -> Floats:
         """A point of the unit cube, shape (d,), that decodes to this configuration; inactive parameters lie at 0.5.
 
         A value that is never drawn (a probability of 0, the far tail of a normal distribution) has no point of its own
         and gets the nearest one.
         """
-        return np.array(
-            [
-                dimension.place(configuration[name]) if name in configuration else 0.5
-                for name, dimension in zip(self.names, self.dimensions, strict=True)
-            ]
-        )
+        table = self.table_of([configuration])
+        point = np.full(len(self.names), 0.5)
+        for kind in self.kinds:
+            point[kind.positions] = kind.dimension.places(table.cells[:, kind.positions])
+        return np.where(table.active[0], point, 0.5)
 
     def typed(self, parameters: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
         """The same values, with those of int parameters as int: on some ways through JSON, 3 becomes 3.0."""
@@ -267,8 +264,8 @@ class Space:
         if self.cardinality is None:
             raise StrategyError("a space with a double parameter without a step has no end: give it a step")
         fruitless = 0
-        for tried, table in self._expand(Table(1)):
-            if len(table.columns) == len(self.names) and table.rows:
+        for tried, table in self._expand(Table(np.empty((1, 0)), np.empty((1, 0), dtype=np.bool_))):
+            if table.cells.shape[1] == len(self.names) and table.rows:
                 fruitless = 0
                 yield table
             elif (fruitless := fruitless + tried) > PATIENCE:
@@ -276,10 +273,10 @@ class Space:
 
     def _expand(self, table: Table) -> Iterator[tuple[int, Table]]:
         """Depth first and in grid order, all tables with one more parameter, and the rows tried to get each."""
-        position = len(table.columns)
+        position = table.cells.shape[1]
         if position == len(self.names):
             return
-        active = self._activity(position, table.columns, table.active, np.ones(table.rows, dtype=np.bool_))
+        active = self._exist(position, table)
         size = min(self.dimensions[position].size or 0, 2**50)  # no one gets further, and the sum fits int64
         branches = np.where(active, size, 1)
         ends = np.cumsum(branches)
@@ -287,27 +284,29 @@ class Space:
             numbers = np.arange(start, min(start + BLOCK, int(ends[-1])))
             rows = np.searchsorted(ends, numbers, side="right")
             codes = numbers - (ends - branches)[rows]
-            wider = table.take(rows).with_column(codes, active[rows])
+            wider = Table(
+                np.column_stack([table.cells[rows], codes]), np.column_stack([table.active[rows], active[rows]])
+            )
             wider = wider.take(self.meets(wider, self._settled[position]))
             yield len(numbers), wider
             yield from self._expand(wider)
 
     # Inner workings ------------------------------------------------------------------------------------------------
 
-    def _completed(self, rows: int, columns: Sequence[Column]) -> Table:
-        """The table of all these columns, with which rows have which parameter."""
-        active: list[Mask] = []
-        everywhere = np.ones(rows, dtype=np.bool_)
-        for position in range(len(columns)):
-            active.append(self._activity(position, columns, active, everywhere))
-        return Table(rows, tuple(columns), tuple(active))
+    def _completed(self, cells: Floats) -> Table:
+        """The table of all these cells, with which rows have which parameter."""
+        table = Table(cells, np.ones(cells.shape, dtype=np.bool_))
+        for position, conditions in enumerate(self._conditions):
+            if conditions:
+                table.active[:, position] = self._exist(position, table)
+        return table
 
-    def _activity(self, position: int, columns: Sequence[Column], active: Sequence[Mask], everywhere: Mask) -> Mask:
-        """Which rows have the parameter at this position, given the columns before it."""
-        found = everywhere
+    def _exist(self, position: int, table: Table) -> Mask:
+        """Which rows have the parameter at this position, given those before it."""
+        found = np.ones(table.rows, dtype=np.bool_)
         for condition in self._conditions[position]:
             parent = condition.parent
-            found = found & active[parent] & np.isin(columns[parent], sorted(condition.codes))
+            found &= table.active[:, parent] & np.isin(table.cells[:, parent], sorted(condition.codes))
         return found
 
     def _with_ancestors(self, names: set[str]) -> set[int]:
@@ -318,8 +317,8 @@ class Space:
                 positions.update(condition.parent for condition in self._conditions[position])
         return positions
 
-    def _operand(self, table: Table, position: int) -> Column:
-        values = self.dimensions[position].values(table.columns[position])
+    def _operand(self, table: Table, position: int) -> NDArray[Any]:
+        values = self.dimensions[position].values(table.cells[:, [position]])[:, 0]
         categorical = self.parameters[position].categorical
         texts = categorical is not None and any(isinstance(value, str) for value in categorical.values)
         return values if texts else values.astype(np.float64)
@@ -329,20 +328,14 @@ class Space:
         for name, values in (parameter.when or {}).items():
             position = self._positions[name]
             admitted = [value for value in values if admits(self.parameters[position], value)]
-            codes = self.dimensions[position].column(admitted).astype(np.int64)
-            conditions.append(Condition(position, frozenset(codes.tolist())))
+            codes = self.dimensions[position].cells([[value] for value in admitted])[:, 0]
+            conditions.append(Condition(position, frozenset(codes.astype(np.int64).tolist())))
         return tuple(conditions)
 
 
-def _dimension(parameter: Parameter) -> Dimension:
-    if parameter.categorical is not None:
-        return CategoricalDimension(parameter.categorical)
-    if parameter.int_ is not None:
-        return SteppedDimension(parameter.int_)
-    assert parameter.double is not None
-    return (
-        ContinuousDimension(parameter.double) if parameter.double.step is None else SteppedDimension(parameter.double)
-    )
+def _any_value(dimension: Dimension) -> Value:
+    value: Value = dimension.values(dimension.draw(np.array([[0.5]]))).tolist()[0][0]
+    return value
 
 
 def _structure_problems(parameters: Sequence[Parameter]) -> Iterator[str]:
@@ -362,5 +355,6 @@ def _structure_problems(parameters: Sequence[Parameter]) -> Iterator[str]:
             yield f"{where}.name: '{parameter.name}' is taken; write each name once"
         if double is None:
             above.add(parameter.name)
-        elif double.step and (double.max - double.min) / double.step > MAX_INT:
-            yield f"{where}.double.step: it gives more than {MAX_INT} values; write a larger one, or leave it out"
+        for path, numbers in {".double": double, ".int": parameter.int_}.items():
+            if numbers is not None and numbers.step and (numbers.max - numbers.min) / numbers.step > MAX_INT:
+                yield f"{where}{path}.step: it gives more than {MAX_INT} values; write a larger one, or closer bounds"
