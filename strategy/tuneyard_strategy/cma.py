@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -81,18 +81,15 @@ class Normal:
         n = len(mean)
         return cls(mean, sigma, np.eye(n) if covariance is None else covariance, np.zeros(n), np.zeros(n))
 
-    @property
+    @cached_property
     def deviations(self) -> Floats:
         """Standard deviation of each coordinate, shape (n,)."""
         spread: Floats = self.sigma * np.sqrt(np.diagonal(self.covariance))
         return spread
 
     def sample(self, normals: Floats) -> Floats:
-        """Points, shape (m, n), from standard normal numbers of the same shape.
-
-        By a Cholesky factor, which is unique: the signs of eigenvectors differ from one machine to another.
-        """
-        return self.mean + self.sigma * normals @ np.linalg.cholesky(self.covariance).T
+        """Points, shape (m, n), from standard normal numbers of the same shape."""
+        return self.mean + self.sigma * normals @ self._factor.T
 
     def after(self, points: Floats, floors: Floats | None = None) -> Normal:
         """The distribution after a generation.
@@ -108,7 +105,7 @@ class Normal:
         n, rate = len(self.mean), rates(len(self.mean), len(points))
         inverse_root = self._inverse_root()
         y = (points - self.mean) / self.sigma
-        lengths = np.linalg.norm(y @ inverse_root, axis=1)
+        lengths = np.sqrt(((y @ inverse_root) ** 2).sum(axis=1))
         far = math.sqrt(n) + 2.0 * n / (n + 2.0)
         y *= np.minimum(1.0, far / np.maximum(lengths, 1e-300))[:, None]
         lengths = np.minimum(lengths, far)
@@ -146,6 +143,11 @@ class Normal:
         factors = np.maximum(1.0, floors / np.maximum(self.deviations, 1e-300))
         return replace(self, covariance=self.covariance * np.outer(factors, factors), path_c=self.path_c * factors)
 
+    @cached_property
+    def _factor(self) -> Floats:
+        """The Cholesky factor of the covariance: unique, where signs of eigenvectors differ between machines."""
+        return np.linalg.cholesky(self.covariance)
+
     def _inverse_root(self) -> Floats:
         """covariance^-1/2: symmetric, so that the signs of eigenvectors do not matter."""
         values, vectors = np.linalg.eigh(self.covariance)
@@ -155,5 +157,5 @@ class Normal:
     def _lengths(self, path: Floats, floors: Floats | None) -> tuple[float, float]:
         """How long the path is in the coordinates above their floors, and how long it would be by chance."""
         free = np.ones(len(path), dtype=np.bool_) if floors is None else self.deviations > 1.01 * floors
-        count = int(free.sum())
-        return float(np.linalg.norm(path[free])), expected_length(count) if count else 0.0
+        count = int(np.count_nonzero(free))
+        return math.sqrt(path[free] @ path[free]), expected_length(count) if count else 0.0

@@ -44,8 +44,8 @@ class _State:
     """What the generations so far have come to."""
 
     normal: Normal
-    categories: tuple[Floats, ...]
-    """The probabilities of each categorical parameter's values."""
+    chances: Floats
+    """The probabilities of each categorical parameter's values, side by side, filled up with zeros: shape (c, v)."""
     size: int
     """Trials of a generation."""
     restarts: int = 0
@@ -67,7 +67,8 @@ class Evolution:
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
         self._seed = seed
-        self._numbers = [d for d in space.dimensions if not isinstance(d, CategoricalDimension)]
+        categorical = np.array([isinstance(d, CategoricalDimension) for d in space.dimensions], dtype=np.bool_)
+        self._categories, self._numbers = np.flatnonzero(categorical), np.flatnonzero(~categorical)
         self._history: History | None = None
         self._states: list[_State] = []
         """After each generation of this history."""
@@ -75,17 +76,16 @@ class Evolution:
 
     def ranked(self, history: History, index: int) -> Iterator[Configuration]:
         """Feasible configurations for this trial, in the order in which they are drawn."""
-        state = self._replayed(history)
-        numeric = ~history.encoding.categorical
-        width = len(self._space.names)
+        state, width = self._replayed(history), len(self._space.names)
+        sums, last = np.cumsum(state.chances, axis=1), history.encoding.sizes[self._categories] - 1
         for round_ in range(ROUNDS):
             u = uniforms(self._seed, Stream.MODEL, index=index, start=round_ * SAMPLES, rows=SAMPLES, width=width)
-            points = u.copy()
-            points[:, numeric] = _mirrored(state.normal.sample(ndtri(np.maximum(u[:, numeric], TINY))))
-            for position, chances in zip(np.flatnonzero(~numeric), state.categories, strict=True):
-                codes = np.minimum(np.searchsorted(np.cumsum(chances), u[:, position], "right"), len(chances) - 1)
-                points[:, position] = self._space.dimensions[position].places(codes[:, None])[:, 0]
-            yield from self._space.rounded(points)
+            drawn = u.copy()
+            normals = ndtri(np.maximum(u[:, self._numbers], TINY))
+            drawn[:, self._numbers] = _mirrored(state.normal.sample(normals))
+            above = u[:, self._categories, None] >= sums
+            drawn[:, self._categories] = np.minimum(above.sum(axis=2), last)
+            yield from self._space.rounded(history.encoding.points(drawn))
 
     def _replayed(self, history: History) -> _State:
         """The distribution after all whole generations; those known already are not worked out again."""
@@ -108,24 +108,20 @@ class Evolution:
 
     def _first(self, history: History) -> _State:
         encoding = history.encoding
+        chances = np.zeros((len(self._categories), max(encoding.sizes[self._categories], default=0)))
+        for row, position in enumerate(self._categories.tolist()):
+            chances[row, : encoding.sizes[position]] = encoding.probabilities(position)
         size = 4 + int(3.0 * np.log(len(self._space.names)))
-        chances = tuple(encoding.probabilities(int(position)) for position in np.flatnonzero(encoding.categorical))
         return _State(Normal.start(np.full(len(self._numbers), 0.5), SIGMA), chances, size)
 
     def _after(self, state: _State, history: History, best_first: Rows) -> _State:
         """The state after a generation; a new beginning where the distribution has become a point."""
-        categorical, coordinates = history.encoding.categorical, history.coordinates(best_first)
-        first = self._states[0]
-        categories = tuple(
-            _moved(chances, start, coordinates[: state.size // 2, position])
-            for position, chances, start in zip(
-                np.flatnonzero(categorical), state.categories, first.categories, strict=True
-            )
-        )
-        following = replace(state, categories=categories, end=state.end + state.size)
-        if not self._numbers:
+        coordinates, first = history.coordinates(best_first), self._states[0]
+        chances = _moved(state.chances, first.chances, coordinates[: state.size // 2, self._categories])
+        following = replace(state, chances=chances, end=state.end + state.size)
+        if not len(self._numbers):
             return following
-        points, floors = coordinates[:, ~categorical], self._floors(state)
+        points, floors = coordinates[:, self._numbers], self._floors(state)
         normal = state.normal.after(self._filled(points, state.normal, best_first), floors)
         free = normal.deviations[floors == 0.0]
         if not free.size or free.max() >= SMALLEST:
@@ -133,9 +129,8 @@ class Evolution:
         restarts = state.restarts + 1
         mean = uniforms(self._seed, Stream.RESTARTS, start=restarts, rows=1, width=len(self._numbers))[0]
         return replace(
-            following, normal=Normal.start(mean, SIGMA), categories=first.categories, size=2 * state.size,
-            restarts=restarts,
-        )  # fmt: skip
+            following, normal=Normal.start(mean, SIGMA), chances=first.chances, size=2 * state.size, restarts=restarts
+        )
 
     def _filled(self, points: Floats, normal: Normal, rows: Rows) -> Floats:
         """The points with what chance would have given them for what they lack."""
@@ -149,14 +144,12 @@ class Evolution:
 
     def _floors(self, state: _State) -> Floats:
         """Standard deviations at which each stepped number leaves its step in one of (parameters x size) points."""
-        mean = cut(state.normal.mean, 0.0, 1.0 - TINY)
-        within = -2.0 * ndtri(0.5 / (len(self._space.names) * state.size))
-        return np.array(
-            [
-                dimension.widths(mean[None, i : i + 1])[0, 0] / within if isinstance(dimension, SteppedDimension) else 0.0
-                for i, dimension in enumerate(self._numbers)
-            ]
-        )
+        point, widths = np.zeros((1, len(self._space.names))), np.zeros(len(self._space.names))
+        point[0, self._numbers] = cut(state.normal.mean, 0.0, 1.0 - TINY)
+        for positions, _, dimension in self._space.kinds:
+            if isinstance(dimension, SteppedDimension):
+                widths[positions] = dimension.widths(point[:, positions])[0]
+        return widths[self._numbers] / (-2.0 * ndtri(0.5 / (len(self._space.names) * state.size)))
 
 
 class CmaesStrategy(LearningStrategy):
@@ -183,14 +176,11 @@ def _told(history: History) -> Floats:
 
 
 def _moved(chances: Floats, start: Floats, best: Floats) -> Floats:
-    """A category's probabilities, moved towards those among the best."""
-    there = best[~np.isnan(best)].astype(np.intp)
-    if not len(there):
-        return chances
-    counted = np.bincount(there, minlength=len(chances)) / len(there)
-    moved = np.maximum((1.0 - LEARNED) * chances + LEARNED * counted, LEAST * start)
-    scaled: Floats = moved / moved.sum()
-    return scaled
+    """Categories' probabilities, moved towards those among the best, shape (b, c); NaN for those without one."""
+    counted = (best[:, :, None] == np.arange(chances.shape[1])).sum(axis=0)
+    there = counted.sum(axis=1, keepdims=True)
+    moved = np.maximum((1.0 - LEARNED) * chances + LEARNED * counted / np.maximum(there, 1), LEAST * start)
+    return np.where(there > 0, moved / moved.sum(axis=1, keepdims=True), chances)
 
 
 def _mirrored(points: Floats) -> Floats:

@@ -33,7 +33,7 @@ DIGITS = 10
 """Digits that a double keeps of its range (of itself, with scale log): enough for any search, and few enough for the
 last bits of exp and log, which differ from machine to machine, to be rounded away."""
 MAX_KEPT = 4096
-"""Of how many values at most their places are kept."""
+"""Of how many values at most their stretches are kept, not worked out again and again."""
 NEARBY = 0.2
 """By what part of itself a number is moved to another one nearby (Jaderberg et al. 2017: times 1.2 or 0.8)."""
 
@@ -48,10 +48,6 @@ class Dimension(ABC):
     def sketch(self, u: Floats) -> Floats:
         """As `draw`, but doubles are not rounded: for the many points of which few become configurations."""
         return self.draw(u)
-
-    def rounded(self, cells: Floats) -> Floats:
-        """What `draw` would have given where `sketch` gave these cells."""
-        return cells
 
     @abstractmethod
     def places(self, cells: Floats) -> Floats:
@@ -99,7 +95,7 @@ class ContinuousDimension(Dimension):
         return cut(self._law.quantile(u), self._min, self._max)
 
     def rounded(self, cells: Floats) -> Floats:
-        """See Dimension."""
+        """What `draw` gives where `sketch` gives these cells; no zero is negative."""
         return cut(_each(_significant if self._log else round, cells, self._digits), self._min, self._max) + 0.0
 
     def places(self, cells: Floats) -> Floats:
@@ -147,10 +143,7 @@ class SteppedDimension(Dimension):
 
     def places(self, cells: Floats) -> Floats:
         """See Dimension: the middle of each value's stretch."""
-        if self._last.max() < MAX_KEPT:
-            kept: Floats = self._middles[cells.astype(np.intp), np.arange(len(self._last))]
-            return kept
-        return self._middle(cells)
+        return self._kept(self._middles, cells) if self._last.max() < MAX_KEPT else self._middle(cells)
 
     def values(self, cells: Floats) -> NDArray[Any]:
         """See Dimension; a double is the decimal number min + k step, without the dust of binary sums."""
@@ -166,8 +159,8 @@ class SteppedDimension(Dimension):
 
     def widths(self, u: Floats) -> Floats:
         """How long the stretches of the values are that `draw` gives at places u; shape kept."""
-        low, high = self._edges(self.draw(u))
-        return self._law.cdf(high) - self._law.cdf(low)
+        cells = self.draw(u)
+        return self._kept(self._widths, cells) if self._last.max() < MAX_KEPT else self._width(cells)
 
     @property
     def size(self) -> int:
@@ -187,9 +180,21 @@ class SteppedDimension(Dimension):
         found: Value = self.values(np.array([[float(min(max(near, 0), last))]])).tolist()[0][0]
         return found
 
+    def _kept(self, rows: Floats, cells: Floats) -> Floats:
+        kept: Floats = rows[cells.astype(np.intp), np.arange(len(self._last))]
+        return kept
+
     @cached_property
     def _middles(self) -> Floats:
         return self._middle(np.arange(self._last.max() + 1)[:, None])
+
+    @cached_property
+    def _widths(self) -> Floats:
+        return self._width(np.arange(self._last.max() + 1)[:, None])
+
+    def _width(self, cells: Floats) -> Floats:
+        low, high = self._edges(cells)
+        return self._law.cdf(high) - self._law.cdf(low)
 
     def _middle(self, cells: Floats) -> Floats:
         low, high = self._edges(cells)

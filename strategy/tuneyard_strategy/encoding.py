@@ -97,8 +97,9 @@ class Encoding:
 
     def points(self, coordinates: Floats) -> Floats:
         """Points of the unit cube with these coordinates; parameters that a configuration lacks lie at 0.5."""
-        points = np.where(np.isnan(coordinates), 0.5, coordinates)
+        lacking = np.isnan(coordinates)
+        points = np.where(lacking, 0.5, coordinates)
         for positions, _, dimension in self._kinds:
             if isinstance(dimension, CategoricalDimension):
-                points[:, positions] = dimension.places(np.nan_to_num(coordinates[:, positions]))
+                points[:, positions] = dimension.places(np.where(lacking, 0.0, coordinates)[:, positions])
         return points

@@ -141,6 +141,8 @@ class History:
         self._coordinates = np.empty((0, len(space.names)))
         self._losses = np.empty((0, len(self._goals)))
         self._excesses = np.empty((0, len(self._bounds)))
+        self._found: dict[tuple[Fate, ...], Rows] = {}
+        """What `rows` gave, until something changes."""
         self._first = 0
         """The row of trial 0."""
         self.tell([_observed(number, trial) for number, trial in enumerate(earlier)])
@@ -159,6 +161,7 @@ class History:
 
     def tell(self, records: Collection[TrialRecord]) -> None:
         """Take in what became of trials."""
+        self._found.clear()
         self._reserve(1 + max((record.index for record in records), default=-1))
         for record in records:
             row = self._first + record.index
@@ -186,16 +189,19 @@ class History:
 
     def place(self, indices: Sequence[int], table: Table) -> None:
         """Take in the configurations of trials; those that have none, being outside the space, teach nothing."""
+        self._found.clear()
         rows = [self._first + index for index in indices]
         self._coordinates[rows] = self.encoding.coordinates(table)
         self._placed[rows] = True
 
     def stay(self, indices: Collection[int]) -> None:
         """The configurations of trials that were told of are still those that were taken in before."""
+        self._found.clear()
         self._placed[[self._first + index for index in indices]] = True
 
     def forget(self, index: int) -> None:
         """There is no such trial."""
+        self._found.clear()
         self._fates[self._first + index] = Fate.ABSENT
         self._placed[self._first + index] = False
 
@@ -206,8 +212,12 @@ class History:
 
     def rows(self, *fates: Fate) -> Rows:
         """See Known."""
-        wanted = np.logical_or.reduce([self._fates == fate for fate in fates])
-        return np.flatnonzero(self._placed & wanted)
+        if fates not in self._found:
+            wanted = np.zeros(len(self._fates), dtype=np.bool_)
+            for fate in fates:
+                wanted |= self._fates == fate
+            self._found[fates] = np.flatnonzero(wanted & self._placed)
+        return self._found[fates]
 
     def coordinates(self, rows: Rows) -> Floats:
         """See Known."""

@@ -7,6 +7,7 @@ compatibility policy.
 
 from __future__ import annotations
 
+import threading
 from enum import IntEnum
 
 import numpy as np
@@ -55,8 +56,28 @@ def uniforms(seed: int, stream: Stream, *, index: int = 0, start: int, rows: int
         An array of shape (rows, width).
     """
     steps = -(-width // WORDS)
-    key = np.array([seed, stream], dtype=np.uint64)
-    counter = np.array([start * steps, 0, 0, index], dtype=np.uint64)
-    raw = np.random.Philox(counter=counter, key=key).random_raw(rows * steps * WORDS)
+    raw = _philox(seed, stream, start * steps, index).random_raw(rows * steps * WORDS)
     table = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return table.reshape(rows, steps * WORDS)[:, :width]
+
+
+_own = threading.local()
+
+
+def _philox(key: int, stream: Stream, position: int, index: int) -> np.random.Philox:
+    """The thread's Philox, put at a position: a new one reads the system's entropy first, even though it has a key."""
+    philox: np.random.Philox | None = getattr(_own, "philox", None)
+    if philox is None:
+        philox = _own.philox = np.random.Philox(key=0)
+    philox.state = {
+        "bit_generator": "Philox",
+        "state": {
+            "counter": np.array([position, 0, 0, index], dtype=np.uint64),
+            "key": np.array([key, stream], dtype=np.uint64),
+        },
+        "buffer": np.zeros(WORDS, dtype=np.uint64),
+        "buffer_pos": WORDS,  # nothing is left of it
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    return philox

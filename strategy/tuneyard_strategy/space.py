@@ -22,7 +22,7 @@ from tuneyard_api.initial import configuration_problems
 from tuneyard_api.rules import rules_of
 from tuneyard_api.space import MAX_INT, Parameter, ParameterValue
 from tuneyard_strategy.counting import Condition, count
-from tuneyard_strategy.dimensions import Dimension, Value, dimension_of, kinds_of
+from tuneyard_strategy.dimensions import ContinuousDimension, Dimension, Value, dimension_of, kinds_of
 from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.errors import DefinitionError, ExpressionError, StrategyError
 from tuneyard_strategy.expressions import Constraint
@@ -33,8 +33,8 @@ Mask = NDArray[np.bool_]
 
 BLOCK = 1024
 """Configurations that are enumerated at a time."""
-FEW = 4
-"""Points that are rounded at a time where the first one is mostly all that is needed."""
+FEW = 8
+"""Points that are looked at together where the first one is mostly all that is needed."""
 PATIENCE = 2**22
 """Partial or whole configurations that may break the constraints in a row before an enumeration gives up."""
 
@@ -76,6 +76,7 @@ class Space:
         self.dimensions = tuple(dimension_of(parameter) for parameter in parameters)
         self.kinds = kinds_of(parameters, range(len(parameters)))
         """The same dimensions, those of a kind together."""
+        self._smooth = [kind for kind in self.kinds if isinstance(kind.dimension, ContinuousDimension)]
         self._whole = {parameter.name for parameter in parameters if parameter.int_ is not None}
         self._positions = {name: position for position, name in enumerate(self.names)}
         self._filler = dict(zip(self.names, (_any_value(dimension) for dimension in self.dimensions), strict=True))
@@ -183,15 +184,16 @@ class Space:
         """The configurations at points of the unit cube that meet the constraints; worked out a few at a time."""
         for start in range(0, len(points), FEW):
             few = self.table(points[start : start + FEW], sketch=True)
-            yield from self.finished(few, np.arange(few.rows))
+            yield from self.finished(few, np.flatnonzero(self.meets(few)))
 
-    def finished(self, sketch: Table, rows: NDArray[np.int64]) -> Iterator[Configuration]:
-        """Those configurations of a sketch, in this order, that meet the constraints; worked out a few at a time."""
-        for start in range(0, len(rows), FEW):
-            exact = sketch.take(rows[start : start + FEW])
-            for kind in self.kinds:
+    def finished(self, sketch: Table, rows: NDArray[np.intp]) -> Iterator[Configuration]:
+        """Those configurations of a sketch, in this order, that meet the constraints; worked out one by one."""
+        for row in rows.tolist():
+            exact = sketch.take(np.array([row]))
+            for kind in self._smooth:
                 exact.cells[:, kind.positions] = kind.dimension.rounded(exact.cells[:, kind.positions])
-            yield from self.configurations(exact.take(self.meets(exact)) if self.constraints else exact)
+            if self.meets(exact)[0]:
+                yield from self.configurations(exact)
 
     def feasible(self, configurations: Sequence[Mapping[str, Value]]) -> Mask:
         """Which of these configurations (without another problem) meet all constraints, shape (n,)."""
