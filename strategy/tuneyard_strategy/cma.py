@@ -103,7 +103,7 @@ class Normal:
                 a whole number goes on changing now and then. Coordinates on the floor have no say in the step-size.
         """
         n, rate = len(self.mean), rates(len(self.mean), len(points))
-        inverse_root = self._inverse_root()
+        inverse_root = self._inverse_root
         y = (points - self.mean) / self.sigma
         lengths = np.sqrt(((y @ inverse_root) ** 2).sum(axis=1))
         far = math.sqrt(n) + 2.0 * n / (n + 2.0)
@@ -122,7 +122,7 @@ class Normal:
         lost = (1.0 - moving) * c_c * (2.0 - c_c)
         covariance = (
             (1.0 + rate.c_1 * lost - rate.c_1 - rate.c_mu * rate.weights.sum()) * self.covariance
-            + rate.c_1 * np.outer(path_c, path_c)
+            + rate.c_1 * (path_c[:, None] * path_c)
             + rate.c_mu * (weights * y.T) @ y
         )  # eq. 47
         growth = math.exp(min(1.0, c_sigma / rate.d_sigma * (stretched / scale - 1.0))) if scale else 1.0  # eq. 44
@@ -138,16 +138,24 @@ class Normal:
         )
         return following if floors is None else following.spread(floors)
 
+    def prepare(self) -> None:
+        """Work out ahead of `after` what takes it longest."""
+        self._inverse_root  # noqa: B018
+
     def spread(self, floors: Floats) -> Normal:
         """The same with each coordinate's standard deviation at least at its floor; correlations stay."""
+        if (self.deviations >= floors).all():
+            return self
         factors = np.maximum(1.0, floors / np.maximum(self.deviations, 1e-300))
-        return replace(self, covariance=self.covariance * np.outer(factors, factors), path_c=self.path_c * factors)
+        return replace(self, covariance=self.covariance * (factors[:, None] * factors), path_c=self.path_c * factors)
 
     @cached_property
     def _factor(self) -> Floats:
         """The Cholesky factor of the covariance: unique, where signs of eigenvectors differ between machines."""
-        return np.linalg.cholesky(self.covariance)
+        factor: Floats = np.linalg.cholesky(self.covariance).astype(np.float64, copy=False)
+        return factor
 
+    @cached_property
     def _inverse_root(self) -> Floats:
         """covariance^-1/2: symmetric, so that the signs of eigenvectors do not matter."""
         values, vectors = np.linalg.eigh(self.covariance)

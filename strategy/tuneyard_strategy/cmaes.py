@@ -94,8 +94,8 @@ class Evolution:
             self._history, self._states = history, [self._first(history)]
         else:
             same = min(len(told), len(self._told))
-            changed = np.flatnonzero((told[:same] != self._told[:same]).any(axis=1))
-            valid = int(changed[0]) if len(changed) else same
+            changed = told[:same] != self._told[:same]
+            valid = int(changed.any(axis=1).argmax()) if changed.any() else same
             while self._states[-1].end > valid:
                 self._states.pop()
         self._told = told
@@ -104,7 +104,10 @@ class Evolution:
             generation = told[state.end : state.end + state.size]
             best_first = generation[np.lexsort(generation.T), 0].astype(np.intp)
             self._states.append(self._after(state, history, best_first))
-        return self._states[-1]
+        state = self._states[-1]
+        if len(self._numbers) and 2 * (len(told) - state.end) > state.size:
+            state.normal.prepare()  # half-way, so that no ask waits for all that a generation takes
+        return state
 
     def _first(self, history: History) -> _State:
         encoding = history.encoding
@@ -149,7 +152,8 @@ class Evolution:
         for positions, _, dimension in self._space.kinds:
             if isinstance(dimension, SteppedDimension):
                 widths[positions] = dimension.widths(point[:, positions])[0]
-        return widths[self._numbers] / (-2.0 * ndtri(0.5 / (len(self._space.names) * state.size)))
+        floors: Floats = widths[self._numbers] / (-2.0 * ndtri(0.5 / (len(self._space.names) * state.size)))
+        return floors
 
 
 class CmaesStrategy(LearningStrategy):
@@ -168,10 +172,11 @@ def _told(history: History) -> Floats:
     """What ended trials are ranked by, the last column first: row, objective, excess over bounds, failed or not."""
     measured, failed = history.rows(Fate.MEASURED), history.rows(Fate.FAILED)
     told = np.zeros((len(measured) + len(failed), 4))
-    told[:, 0] = np.append(measured, failed)
-    told[: len(measured), 1] = history.values(measured)
-    told[: len(measured), 2] = beyond(history, measured)
-    told[len(measured) :, 3] = 1.0
+    good, bad = told[: len(measured)], told[len(measured) :]
+    good[:, 0], good[:, 1] = measured, history.values(measured)
+    if history.bounds:
+        good[:, 2] = beyond(history, measured)
+    bad[:, 0], bad[:, 3] = failed, 1.0
     return told[np.argsort(told[:, 0])] if len(failed) else told
 
 

@@ -4,7 +4,7 @@
 |---|---|---|
 | n, k | | configurations; parameters of one kind |
 | u | (n, k) | places in the parameters' distributions, in [0, 1) |
-| cells | (n, k) | what a table holds: of finitely many values the *code*, its number in grid order from 0; of a double without a step the value itself |
+| cells | (n, k) | a double without a step itself; of finitely many values the *code*: its number in grid order |
 
 An object stands for one parameter, or for k of a kind side by side: where there are few configurations, the time goes
 to the calls of numpy, and parameters that share them are several times as fast.
@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -82,9 +82,8 @@ class ContinuousDimension(Dimension):
 
     def __init__(self, specs: Sequence[DoubleParameter]) -> None:
         self._min, self._max = np.array([(spec.min, spec.max) for spec in specs]).T
-        self._log = specs[0].scale == "log"
         self._law = _law_of(specs, self._min, self._max)
-        self._digits = [_digits(spec) for spec in specs]
+        self._rounders = [_rounder(spec) for spec in specs]
 
     def draw(self, u: Floats) -> Floats:
         """See Dimension; rounded to 10 digits."""
@@ -96,7 +95,7 @@ class ContinuousDimension(Dimension):
 
     def rounded(self, cells: Floats) -> Floats:
         """What `draw` gives where `sketch` gives these cells; no zero is negative."""
-        return cut(_each(_significant if self._log else round, cells, self._digits), self._min, self._max) + 0.0
+        return cut(_each(self._rounders, cells), self._min, self._max) + 0.0
 
     def places(self, cells: Floats) -> Floats:
         """See Dimension."""
@@ -127,11 +126,14 @@ class SteppedDimension(Dimension):
     outside the bounds and rounded to the nearest step. With scale log this gives n a probability close to 1/n.
     """
 
-    def __init__(self, specs: Sequence[IntParameter] | Sequence[DoubleParameter]) -> None:
+    def __init__(self, specs: Sequence[IntParameter | DoubleParameter]) -> None:
         self._int = isinstance(specs[0], IntParameter)
         steps = [spec.step or 1 for spec in specs]
         self._last = np.array([_steps(spec.min, spec.max, step) for spec, step in zip(specs, steps, strict=True)])
-        self._decimals = [max(_decimals(spec.min), _decimals(step)) for spec, step in zip(specs, steps, strict=True)]
+        self._rounders = [
+            partial(round, ndigits=max(_decimals(spec.min), _decimals(step)))
+            for spec, step in zip(specs, steps, strict=True)
+        ]
         self._min, self._step = np.array([spec.min for spec in specs]), np.array(steps)
         half = self._step / 2
         self._law = _law_of(specs, self._min - half, self._min + self._last * self._step + half)
@@ -148,14 +150,16 @@ class SteppedDimension(Dimension):
     def values(self, cells: Floats) -> NDArray[Any]:
         """See Dimension; a double is the decimal number min + k step, without the dust of binary sums."""
         if self._int:
-            return cells.astype(np.int64) * self._step + self._min
-        return _each(round, self._min + cells * self._step, self._decimals) + 0.0
+            values: NDArray[np.int64] = cells.astype(np.int64) * self._step + self._min
+            return values
+        return _each(self._rounders, self._min + cells * self._step) + 0.0
 
     def cells(self, values: Sequence[Sequence[Any]]) -> Floats:
         """See Dimension."""
         given = np.array(values, dtype=np.int64 if self._int else np.float64).reshape(-1, len(self._min))
         above = given - self._min
-        return (above // self._step).astype(np.float64) if self._int else np.rint(above / self._step)
+        found: Floats = (above // self._step).astype(np.float64) if self._int else np.rint(above / self._step)
+        return found
 
     def widths(self, u: Floats) -> Floats:
         """How long the stretches of the values are that `draw` gives at places u; shape kept."""
@@ -192,15 +196,15 @@ class SteppedDimension(Dimension):
     def _widths(self) -> Floats:
         return self._width(np.arange(self._last.max() + 1)[:, None])
 
-    def _width(self, cells: Floats) -> Floats:
+    def _width(self, cells: NDArray[Any]) -> Floats:
         low, high = self._edges(cells)
         return self._law.cdf(high) - self._law.cdf(low)
 
-    def _middle(self, cells: Floats) -> Floats:
+    def _middle(self, cells: NDArray[Any]) -> Floats:
         low, high = self._edges(cells)
         return (self._law.cdf(low) + self._law.cdf(high)) / 2
 
-    def _edges(self, cells: Floats) -> tuple[Floats, Floats]:
+    def _edges(self, cells: NDArray[Any]) -> tuple[Floats, Floats]:
         centre = self._min + cells * self._step
         return centre - self._step / 2, centre + self._step / 2
 
@@ -291,7 +295,7 @@ def _likeness(parameter: Parameter) -> Hashable:
     if spec is None:
         return CategoricalParameter
     is_long = spec.step is not None and _steps(spec.min, spec.max, spec.step) >= MAX_KEPT
-    return type(spec), spec.scale, spec.distribution, spec.step is None, is_long
+    return type(spec), spec.distribution, spec.step is None, is_long
 
 
 def _joined(parameters: Sequence[Parameter]) -> Dimension:
@@ -304,33 +308,33 @@ def _joined(parameters: Sequence[Parameter]) -> Dimension:
     return ContinuousDimension(doubles) if doubles[0].step is None else SteppedDimension(doubles)
 
 
-def _law_of(specs: Sequence[IntParameter] | Sequence[DoubleParameter], low: Floats, high: Floats) -> Law:
+def _law_of(specs: Sequence[IntParameter | DoubleParameter], low: Floats, high: Floats) -> Law:
     normal = specs[0].distribution == "normal"
     return law(
         low,
         high,
-        log=specs[0].scale == "log",
+        log=np.array([spec.scale == "log" for spec in specs]),
         mean=np.array([spec.mean for spec in specs], dtype=np.float64) if normal else None,
         stddev=np.array([spec.stddev for spec in specs], dtype=np.float64) if normal else None,
     )
 
 
-def _digits(spec: DoubleParameter) -> int:
-    """Digits after the decimal point that are kept, or with scale log all digits."""
+def _rounder(spec: DoubleParameter) -> Callable[[float], float]:
+    """Keeps so many digits after the decimal point, or with scale log so many digits."""
     spread = min(spec.max - spec.min, 1e300) or 1.0
     if spec.scale == "log":
-        return min(DIGITS + int(-math.log10(spread / spec.max)), 17)
-    return DIGITS - math.floor(math.log10(spread))
-
-
-def _each(rounded: Callable[[float, int], float], cells: Floats, digits: Sequence[int]) -> Floats:
-    """Numbers rounded one by one, for numpy rounds by a product that has dust of its own; digits by column."""
-    found = map(rounded, cells.ravel().tolist(), cycle(digits))
-    return np.fromiter(found, np.float64, cells.size).reshape(cells.shape)
+        return partial(_significant, digits=min(DIGITS + int(-math.log10(spread / spec.max)), 17))
+    return partial(round, ndigits=DIGITS - math.floor(math.log10(spread)))
 
 
 def _significant(number: float, digits: int) -> float:
     return float(f"{number:.{digits}g}")
+
+
+def _each(functions: Sequence[Callable[[float], float]], cells: Floats) -> Floats:
+    """Numbers rounded one by one, each column by its function: numpy rounds by a product, which has dust of its own."""
+    found = [function(number) for function, number in zip(cycle(functions), cells.ravel().tolist(), strict=False)]
+    return np.array(found, dtype=np.float64).reshape(cells.shape)
 
 
 def _probabilities(spec: CategoricalParameter) -> Floats:

@@ -199,6 +199,12 @@ class History:
         self._found.clear()
         self._placed[[self._first + index for index in indices]] = True
 
+    def expect(self, index: int, table: Table) -> None:
+        """There is to be a trial with this configuration."""
+        self._reserve(1 + index)
+        self._fates[self._first + index] = Fate.PENDING
+        self.place([index], table)
+
     def forget(self, index: int) -> None:
         """There is no such trial."""
         self._found.clear()
@@ -213,10 +219,10 @@ class History:
     def rows(self, *fates: Fate) -> Rows:
         """See Known."""
         if fates not in self._found:
-            wanted = np.zeros(len(self._fates), dtype=np.bool_)
-            for fate in fates:
-                wanted |= self._fates == fate
-            self._found[fates] = np.flatnonzero(wanted & self._placed)
+            wanted = self._placed & (self._fates == fates[0])
+            for fate in fates[1:]:
+                wanted |= self._placed & (self._fates == fate)
+            self._found[fates] = wanted.nonzero()[0]
         return self._found[fates]
 
     def coordinates(self, rows: Rows) -> Floats:

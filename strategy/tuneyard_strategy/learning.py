@@ -92,8 +92,7 @@ class LearningStrategy(Strategy):
                 break
             self._proposed[index] = configuration
             self._queue.reserve(configuration)
-            self.history.tell([TrialRecord(index=index, parameters=dict(configuration))])
-            self.history.place([index], self.space.table_of([configuration]))
+            self.history.expect(index, self.space.table_of([configuration]))
         if indices and not (self._existing or self._proposed):
             raise NoFeasiblePoint(why_infeasible(self.space, self.seed))
         found = ((index, self._proposed.get(index) or self._existing.get(index)) for index in indices)

@@ -76,7 +76,7 @@ class Space:
         self.dimensions = tuple(dimension_of(parameter) for parameter in parameters)
         self.kinds = kinds_of(parameters, range(len(parameters)))
         """The same dimensions, those of a kind together."""
-        self._smooth = [kind for kind in self.kinds if isinstance(kind.dimension, ContinuousDimension)]
+        self._smooth = [(p, dimension) for p, _, dimension in self.kinds if isinstance(dimension, ContinuousDimension)]
         self._whole = {parameter.name for parameter in parameters if parameter.int_ is not None}
         self._positions = {name: position for position, name in enumerate(self.names)}
         self._filler = dict(zip(self.names, (_any_value(dimension) for dimension in self.dimensions), strict=True))
@@ -190,8 +190,8 @@ class Space:
         """Those configurations of a sketch, in this order, that meet the constraints; worked out one by one."""
         for row in rows.tolist():
             exact = sketch.take(np.array([row]))
-            for kind in self._smooth:
-                exact.cells[:, kind.positions] = kind.dimension.rounded(exact.cells[:, kind.positions])
+            for positions, dimension in self._smooth:
+                exact.cells[:, positions] = dimension.rounded(exact.cells[:, positions])
             if self.meets(exact)[0]:
                 yield from self.configurations(exact)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -48,3 +50,10 @@ def test_a_generator_is_keyed_alike() -> None:
     draws = [generator(*key).random() for key in ((1, Stream.ORDER), (1, Stream.ORDER, 1), (2, Stream.ORDER))]
     assert len(set(draws)) == 3
     assert generator(1, Stream.ORDER).random() == draws[0]
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    expected = [rows(start, 3, index=start) for start in range(200)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda start: rows(start, 3, index=start), range(200)))
+    np.testing.assert_array_equal(found, expected)

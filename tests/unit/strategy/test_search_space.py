@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuneyard_api.space import Parameter
+from tuneyard_strategy.encoding import Encoding
 from tuneyard_strategy.errors import DefinitionError, StrategyError
 from tuneyard_strategy.space import Space
 
@@ -177,6 +178,20 @@ def test_every_problem_of_a_definition_is_said_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "parameter", [whole(min=-(2**53) + 1, max=2**53 - 1), double(min=0, max=1, step=1e-17), whole(min=-1, max=2**53 - 1)]
+)
+def test_more_values_than_can_be_told_apart_are_refused(parameter: dict[str, Any]) -> None:
+    with pytest.raises(DefinitionError, match=r"step: it gives more than 9007199254740991 values; write a larger one"):
+        space(parameter)
+
+
+def test_the_largest_whole_numbers_come_back() -> None:
+    largest = space(whole(min=1, max=2**53 - 1))
+    values = [{"n": n} for n in (1, 2, 2**53 - 2, 2**53 - 1)]
+    assert largest.configurations(largest.table_of(values)) == values
+
+
 # Counting and enumerating ----------------------------------------------------------------------------------------
 
 
@@ -267,6 +282,35 @@ def test_what_is_drawn_is_in_the_space_and_comes_back_from_its_point(drawn: Spac
         point = drawn.encode(configuration)
         assert ((point >= 0) & (point <= 1)).all()
         assert drawn.decode(np.minimum(point, 1 - 2**-53)[None, :]) == [configuration]
+
+
+@given(spaces(), st.integers(0, 2**32))
+def test_parameters_that_share_an_object_are_as_each_alone(drawn: Space, seed: int) -> None:
+    u = np.random.default_rng(seed).random((7, len(drawn.names)))
+    assert sorted(p for kind in drawn.kinds for p in kind.positions.tolist()) == list(range(len(drawn.names)))
+    for positions, names, together in drawn.kinds:
+        assert names == tuple(drawn.names[p] for p in positions)
+        cells = together.draw(u[:, positions])
+        values, places = together.values(cells).tolist(), together.places(cells)
+        np.testing.assert_array_equal(together.cells(values), cells)
+        for column, position in enumerate(positions.tolist()):
+            alone, own = drawn.dimensions[position], u[:, [position]]
+            np.testing.assert_array_equal(alone.draw(own)[:, 0], cells[:, column])
+            np.testing.assert_array_equal(alone.sketch(own)[:, 0], together.sketch(u[:, positions])[:, column])
+            np.testing.assert_array_equal(alone.places(cells[:, [column]])[:, 0], places[:, column])
+            assert [row[column] for row in values] == alone.values(cells[:, [column]])[:, 0].tolist()
+
+
+def test_many_steps_are_worked_out_where_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = [whole("a", min=1, max=50, scale="log"), whole("b", min=-3, max=40, step=2), double("c", min=0, max=2)]
+    u = np.random.default_rng(1).random((30, 3))
+    kept = space(*parameters)
+    monkeypatch.setattr("tuneyard_strategy.dimensions.MAX_KEPT", 0)
+    worked_out = space(*parameters)
+    points = [Encoding(each).coordinates(each.table(u)) for each in (kept, worked_out)]
+    np.testing.assert_array_equal(*points)
+    widths = [each.kinds[0].dimension.widths(u[:, :2]) for each in (kept, worked_out)]
+    np.testing.assert_array_equal(*widths)
 
 
 @settings(max_examples=60)

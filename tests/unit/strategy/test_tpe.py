@@ -75,8 +75,8 @@ def test_samples_follow_the_density() -> None:
     table = here.table(np.random.default_rng(3).random((20_000, 4)))
     density = np.exp(parzen.log_density(Encoding(here).coordinates(table)))
     for kernel in range(3):
-        share = (here.table(drawn).columns[0] == kernel).mean()
-        assert share == pytest.approx((density * (table.columns[0] == kernel)).mean(), abs=0.02)
+        share = (here.table(drawn).cells[:, 0] == kernel).mean()
+        assert share == pytest.approx((density * (table.cells[:, 0] == kernel)).mean(), abs=0.02)
     widths = Encoding(here).coordinates(here.table(drawn))[:, 3]
     expected = (density * Encoding(here).coordinates(table)[:, 3]).mean()
     assert widths.mean() == pytest.approx(expected, abs=0.02)
