@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from _searchers import Searcher, searcher, sources
@@ -75,11 +75,20 @@ def _keep(path: Path, made: Any) -> None:
     part.rename(path)
 
 
-def search(task: Searched, asked: Searcher, workers: int, seed: int) -> Iterator[float]:
-    """A study without an end. What comes out after n trials is the same however long it goes on."""
+class Ended(NamedTuple):
+    """A trial of a study: what a strategy was told of it, and its loss without noise."""
+
+    index: int
+    configuration: Configuration
+    seen: float
+    loss: float
+
+
+def study(task: Searched, asked: Searcher, workers: int, seed: int) -> Iterator[Ended]:
+    """The trials of a study without an end, as they end. The first n are the same however long it goes on."""
     chance = np.random.default_rng((seed, 7))
     running: list[tuple[float, int, Configuration, float]] = []
-    clock, index, best = 0.0, 0, (np.inf, np.inf)
+    clock, index = 0.0, 0
     while True:
         while len(running) < workers:
             takes, configuration = chance.uniform(1, 4), asked.ask(index)
@@ -88,7 +97,14 @@ def search(task: Searched, asked: Searcher, workers: int, seed: int) -> Iterator
         clock, ended, configuration, loss = heapq.heappop(running)
         seen = task.seen(configuration, loss, chance)
         asked.tell(ended, seen)
-        best = min(best, (seen, loss))
+        yield Ended(ended, configuration, seen, loss)
+
+
+def search(task: Searched, asked: Searcher, workers: int, seed: int) -> Iterator[float]:
+    """After each trial of a study, the loss of the one that looked best."""
+    best = (np.inf, np.inf)
+    for ended in study(task, asked, workers, seed):
+        best = min(best, (ended.seen, ended.loss))
         yield best[1]
 
 

@@ -118,8 +118,9 @@ class StudyStatus(Model):
     )
     recommended: RecommendedTrial | None = Field(
         default=None,
-        description="Once the study has ended: the trial to use, by the model of strategies that have one (auto and "
-        "bayesian). It differs from best where results are noisy. Absent where there are several objectives.",
+        description="Once the study has ended: the trial to use where results are noisy, by a model of all trials; "
+        "where they are exact it is best. Absent where there are several objectives, fewer than ten results, trials "
+        "of different fidelity (asha, hyperband, bohb, pbt), or a service of your own as strategy.",
     )
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")

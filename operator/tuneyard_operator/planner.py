@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from tuneyard_api.common import micro_timestamp, timestamp
+from tuneyard_api.fidelity import NEEDS_FIDELITY
 from tuneyard_api.trial import Outcome, Phase
 from tuneyard_operator import status
 from tuneyard_operator.actions import (
@@ -34,7 +35,7 @@ from tuneyard_operator.state import StudyState
 from tuneyard_operator.study_end import StudyEnd, study_end
 from tuneyard_operator.trial_state import TrialState
 from tuneyard_scheduler.retry import GiveUp, decide
-from tuneyard_strategy.contract import MODELLED
+from tuneyard_strategy.importances import FEWEST
 from tuneyard_strategy.stopping import Verdict
 
 RUNNING_AFTER: Final = 2.0
@@ -377,17 +378,18 @@ def _ended_attempt(state: StudyState, trial: TrialState, end: End, seen: Attempt
 
 
 def _plan_recommendation(state: StudyState, end: StudyEnd | None) -> list[Action]:
-    """Once all trials have ended the strategy's model is asked which one to use; the study's end is told after that."""
-    ended = end is not None and not state.pending and not state.active
-    if not ended or state.recommending or state.recommended_for == state.ended or not _has_model(state):
+    """Once all trials have ended a model of them is asked which one to use; the study's end is told after that."""
+    ended = end is not None and not state.pending and not state.active and state.ended >= FEWEST
+    if not ended or state.recommending or state.recommended_for == state.ended or not _is_modelled(state):
         return []
     state.recommending = True
     return [Recommend()]
 
 
-def _has_model(state: StudyState) -> bool:
+def _is_modelled(state: StudyState) -> bool:
+    """Whether one model fits all trials: where they are of different fidelity it does not."""
     strategy = state.spec.strategy
-    return strategy.service is None and strategy.name in MODELLED and len(state.goals) == 1
+    return strategy.service is None and strategy.name not in NEEDS_FIDELITY and len(state.goals) == 1
 
 
 def _plan_status(state: StudyState, end: StudyEnd | None, now: float) -> list[Action]:

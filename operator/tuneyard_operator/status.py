@@ -229,7 +229,7 @@ def _advice(after: Object) -> str:
     best, other = after.get("best"), after.get("recommended")
     if other is None or (best is not None and best["index"] == other["index"]):
         return ""
-    return f"; recommended is trial {other['index']}, of which {other['expected']:.6g} is expected"
+    return f"; if results are noisy use trial {other['index']}, of which {other['expected']:.6g} is expected"
 
 
 _ESTIMATES = frozenset({"eta", "gpuHours", "gpuHoursToCome"})

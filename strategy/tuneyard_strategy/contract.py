@@ -26,9 +26,6 @@ MAX_INDEX = 99_999
 MAX_EARLIER = 1000
 """Earlier observations that a strategy is given at most."""
 
-MODELLED = frozenset({"auto", "bayesian"})
-"""The strategies with a model that says in the end which trial to use."""
-
 Curve = list[tuple[int, float]]
 """How far a trial had come, and the objective's value there; in order, each step once."""
 

@@ -124,7 +124,7 @@ def _add_best(commands: Commands[_Parser], anywhere: _Parser) -> None:
     )
     best.add_argument(
         "--recommended", action="store_true",
-        help="the trial of which a model expects most instead of the best observed one, which may have had luck",
+        help="the trial of which a model expects most: where results are noisy the best observed one mostly had luck",
     )  # fmt: skip
 
 

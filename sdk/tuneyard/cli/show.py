@@ -99,7 +99,9 @@ def _recommended(study: Object, name: str) -> Object:
     """The recommended trial in the form of the best one: its value is the expected one."""
     found = study["status"].get("recommended")
     if found is None:
-        said = "it has not ended, has too few trials, or its strategy has no model (auto and bayesian have)"
+        said = (
+            "it has not ended, has fewer than ten results, or trials of different fidelity (asha, hyperband, bohb, pbt)"
+        )
         raise Problem(f"no trial of study {name} is recommended: {said}", status=1)
     return {**found, "value": found["expected"], "metrics": {}}
 

@@ -36,7 +36,8 @@ def recommended(status: Mapping[str, Any]) -> list[str]:
     if not other or (best and best["index"] == other["index"]):
         return []
     expected = f"{number(other['expected'])} +- {other['deviation']:.2g} is expected"
-    return [f"Recommended: trial {other['index']}, of which {expected}: {configuration(other['parameters'])}"]
+    trial = f"trial {other['index']}, of which {expected}: {configuration(other['parameters'])}"
+    return [f"Recommended if results are noisy: {trial}"]
 
 
 def clock(seconds: float) -> str:

@@ -93,14 +93,14 @@ def test_what_is_recommended_is_told_where_it_is_another_trial(cli):
     best, other = study["status"]["best"], study["status"]["recommended"]
     assert best["index"] == 11
     assert other["parameters"].keys() == {"x", "kind"}
-    told = "Recommended: trial" in cli("best", "toy")[1]
+    told = "Recommended if results are noisy: trial" in cli("best", "toy")[1]
     assert told is (other["index"] != best["index"])
     shown = json.loads(cli("best", "toy", "--recommended", "-o", "json")[1])
     assert (shown["trial"], shown["value"]) == (other["trial"], other["expected"])
     assert cli("best", "toy", "--recommended", "-o", "env")[0] == 0
 
 
-def test_nothing_is_recommended_by_strategies_without_a_model(cli):
+def test_of_few_trials_nothing_is_recommended(cli):
     run(cli)
     status, _, err = cli("best", "toy", "--recommended")
     assert (status, err.startswith("tuneyard: no trial of study toy is recommended: ")) == (1, True)

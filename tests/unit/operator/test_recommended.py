@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from operator_objects import NOW, Object
 from operator_stage import Stage
 
@@ -13,13 +14,13 @@ from tuneyard_operator.state import StudyState
 from tuneyard_operator.strategy_client import StrategyError
 from tuneyard_strategy.recommendation import Recommendation
 
-ENDED = {"strategy": {"name": "bayesian"}, "trials": {"max": 3}}
+ENDED = {"strategy": {"name": "bayesian"}, "trials": {"max": 10}}
 
 
 class Asked(Stage):
     """A study whose trials have ended, and a strategy that recommends trial 1 of them."""
 
-    def __init__(self, *, ended: int = 3, **spec: Any) -> None:
+    def __init__(self, *, ended: int = 10, **spec: Any) -> None:
         super().__init__(**{**ENDED, **spec})
         self.times = 0
         self.answer: Recommendation | StrategyError = Recommendation(index=1, mean=0.25, deviation=0.5)
@@ -49,7 +50,7 @@ async def test_it_is_told_with_the_end_and_not_asked_for_again() -> None:
     stage = Asked()
     found = await stage.settle()
     assert found["phase"] == "Complete"
-    assert found["best"]["index"] == 2
+    assert found["best"]["index"] == 9
     wanted = {"trial": "s-1", "index": 1, "expected": 0.25, "deviation": 0.5, "parameters": {"lr": 0.1}}
     assert found["recommended"] == wanted
     assert stage.times == 1
@@ -65,12 +66,31 @@ async def test_the_end_is_not_told_before() -> None:
 
 
 async def test_while_the_study_runs_nothing_is_asked() -> None:
-    stage = Asked(ended=2).put(2, "Pending")
+    stage = Asked(ended=9).put(9, "Pending")
     assert not any(isinstance(action, Recommend) for action in stage.engine.plan(stage.state))
 
 
-async def test_strategies_without_a_model_recommend_nothing() -> None:
-    stage = Asked(strategy={"name": "tpe"})
+@pytest.mark.parametrize("name", ["auto", "tpe", "cmaes", "sobol"])
+async def test_whoever_proposed_the_trials_one_is_recommended(name: str) -> None:
+    assert (await Asked(strategy={"name": name}).settle())["recommended"]["index"] == 1
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"strategy": {"name": "bohb"}, "fidelity": {"parameter": "epochs", "min": 1, "max": 9}},
+        {"strategy": {"name": None, "service": {"url": "http://opt.example"}}},
+        {"objectives": [{"metric": "accuracy", "goal": "maximize"}, {"metric": "size", "goal": "minimize"}]},
+    ],
+)
+async def test_where_no_model_fits_all_trials_nothing_is_recommended(spec: Object) -> None:
+    stage = Asked(**spec)
+    found = await stage.settle()
+    assert (found["phase"], stage.times, "recommended" in found) == ("Complete", 0, False)
+
+
+async def test_of_few_trials_none_is_recommended_nor_asked_for() -> None:
+    stage = Asked(ended=9, trials={"max": 9})
     found = await stage.settle()
     assert (found["phase"], stage.times, "recommended" in found) == ("Complete", 0, False)
 
@@ -92,7 +112,7 @@ async def test_a_process_that_begins_takes_it_from_the_status() -> None:
     study = {**second.state.object, "status": written}
     second.state = second.engine.studies["u-s"] = StudyState(study, NOW)
     second.state.checked_generation = second.state.template_checked = 1
-    for index in range(3):
+    for index in range(10):
         second.put(index, "Succeeded", value=float(index), observation={"metrics": {"accuracy": float(index)}})
     again = await second.settle()
     assert second.times == 0
@@ -106,12 +126,12 @@ async def test_a_study_that_goes_on_is_asked_about_again() -> None:
         {
             **stage.state.object,
             "metadata": {**stage.state.object["metadata"], "generation": 2, "resourceVersion": "900"},
-            "spec": {**stage.state.object["spec"], "trials": {"max": 4}},
+            "spec": {**stage.state.object["spec"], "trials": {"max": 11}},
         }
     )
     stage.state.checked_generation = stage.state.template_checked = 2
     assert "recommended" not in await stage.settle()
-    stage.put(3, "Succeeded", value=9.0, observation={"metrics": {"accuracy": 9.0}})
-    stage.answer = Recommendation(index=3, mean=8.0, deviation=0.5)
-    assert (await stage.settle())["recommended"]["index"] == 3
+    stage.put(10, "Succeeded", value=19.0, observation={"metrics": {"accuracy": 19.0}})
+    stage.answer = Recommendation(index=10, mean=8.0, deviation=0.5)
+    assert (await stage.settle())["recommended"]["index"] == 10
     assert stage.times == 2

@@ -179,7 +179,8 @@ def test_every_problem_of_a_definition_is_said_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "parameter", [whole(min=-(2**53) + 1, max=2**53 - 1), double(min=0, max=1, step=1e-17), whole(min=-1, max=2**53 - 1)]
+    "parameter",
+    [whole(min=-(2**53) + 1, max=2**53 - 1), double(min=0, max=1, step=1e-17), whole(min=-1, max=2**53 - 1)],
 )
 def test_more_values_than_can_be_told_apart_are_refused(parameter: dict[str, Any]) -> None:
     with pytest.raises(DefinitionError, match=r"step: it gives more than 9007199254740991 values; write a larger one"):
