@@ -16,7 +16,7 @@ export OPENBLAS_NUM_THREADS := 1
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-placing bench-simulation bench-ask bench-search bench-ablation bench-fidelity bench-pareto bench-schedules peers bench-install clean
+.PHONY: help setup demo test test-unit test-e2e check crds lock tools images cluster cluster-fake cluster-load cluster-down bench-throughput bench-laptop bench-scheduling bench-placing bench-simulation bench-ask bench-search bench-ablation bench-fidelity bench-pareto bench-recommended bench-schedules peers bench-install clean
 
 help: ## list the targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -118,6 +118,9 @@ bench-fidelity: setup peers ## epochs and simulated time to reach a score on rea
 
 bench-pareto: setup peers ## hypervolume of fronts of several objectives, beside Optuna's samplers
 	$(bin)/python benchmarks/pareto.py $(ARGS)
+
+bench-recommended: setup peers ## what the recommended trial is worth beside the best observed one, where results are noisy and exact
+	$(bin)/python benchmarks/recommended.py $(ARGS)
 
 bench-schedules: setup ## held-out loss of a small network by pbt, beside other strategies with as many epochs
 	$(bin)/python benchmarks/schedules.py $(ARGS)
