@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,9 @@ SIGMA = 12.0**-0.5
 """The first standard deviation: that of points all over the range, so that the Sobol start is a first generation."""
 SMALLEST = 1e-6
 """Standard deviation, as a part of the range, at which all is found: the search begins anew elsewhere."""
-SAMPLES = 8
+SAMPLES = 4
 """Points drawn at a time, of which the first that is new and feasible is taken."""
-ROUNDS = 128
+ROUNDS = 256
 LEARNED = 0.3
 """How far a generation moves the probabilities of categories towards those of its better half."""
 LEAST = 0.1
@@ -43,6 +44,9 @@ Rows = NDArray[np.intp]
 class _State:
     """What the generations so far have come to."""
 
+    space: Space
+    numbers: Rows
+    """The positions of the parameters that are numbers."""
     normal: Normal
     chances: Floats
     """The probabilities of each categorical parameter's values, side by side, filled up with zeros: shape (c, v)."""
@@ -51,6 +55,23 @@ class _State:
     restarts: int = 0
     end: int = 0
     """How many of the ended trials have been taken in."""
+
+    @cached_property
+    def floors(self) -> Floats:
+        """Standard deviations at which each stepped number leaves its step in one of (parameters x size) points."""
+        width = len(self.space.names)
+        point, widths = np.zeros((1, width)), np.zeros(width)
+        point[0, self.numbers] = cut(self.normal.mean, 0.0, 1.0 - TINY)
+        for positions, _, dimension in self.space.kinds:
+            if isinstance(dimension, SteppedDimension):
+                widths[positions] = dimension.widths(point[:, positions])[0]
+        floors: Floats = widths[self.numbers] / (-2.0 * ndtri(0.5 / (width * self.size)))
+        return floors
+
+    def prepare(self) -> None:
+        """Work out ahead what the end of the generation will need, so that no ask waits for all that it takes."""
+        if len(self.floors):
+            self.normal.prepare()
 
 
 class Evolution:
@@ -105,8 +126,8 @@ class Evolution:
             best_first = generation[np.lexsort(generation.T), 0].astype(np.intp)
             self._states.append(self._after(state, history, best_first))
         state = self._states[-1]
-        if len(self._numbers) and 2 * (len(told) - state.end) > state.size:
-            state.normal.prepare()  # half-way, so that no ask waits for all that a generation takes
+        if 2 * (len(told) - state.end) > state.size:
+            state.prepare()
         return state
 
     def _first(self, history: History) -> _State:
@@ -115,7 +136,8 @@ class Evolution:
         for row, position in enumerate(self._categories.tolist()):
             chances[row, : encoding.sizes[position]] = encoding.probabilities(position)
         size = 4 + int(3.0 * np.log(len(self._space.names)))
-        return _State(Normal.start(np.full(len(self._numbers), 0.5), SIGMA), chances, size)
+        normal = Normal.start(np.full(len(self._numbers), 0.5), SIGMA)
+        return _State(self._space, self._numbers, normal, chances, size)
 
     def _after(self, state: _State, history: History, best_first: Rows) -> _State:
         """The state after a generation; a new beginning where the distribution has become a point."""
@@ -124,9 +146,9 @@ class Evolution:
         following = replace(state, chances=chances, end=state.end + state.size)
         if not len(self._numbers):
             return following
-        points, floors = coordinates[:, self._numbers], self._floors(state)
-        normal = state.normal.after(self._filled(points, state.normal, best_first), floors)
-        free = normal.deviations[floors == 0.0]
+        points = self._filled(coordinates[:, self._numbers], state.normal, best_first)
+        normal = state.normal.after(points, state.floors)
+        free = normal.deviations[state.floors == 0.0]
         if not free.size or free.max() >= SMALLEST:
             return replace(following, normal=normal)
         restarts = state.restarts + 1
@@ -144,16 +166,6 @@ class Evolution:
         drawn = [uniforms(self._seed, Stream.FILLING, start=int(row), rows=1, width=width) for row in rows]
         chance = normal.mean + normal.deviations * ndtri(np.maximum(np.vstack(drawn), TINY))
         return np.where(missing, chance, points)
-
-    def _floors(self, state: _State) -> Floats:
-        """Standard deviations at which each stepped number leaves its step in one of (parameters x size) points."""
-        point, widths = np.zeros((1, len(self._space.names))), np.zeros(len(self._space.names))
-        point[0, self._numbers] = cut(state.normal.mean, 0.0, 1.0 - TINY)
-        for positions, _, dimension in self._space.kinds:
-            if isinstance(dimension, SteppedDimension):
-                widths[positions] = dimension.widths(point[:, positions])[0]
-        floors: Floats = widths[self._numbers] / (-2.0 * ndtri(0.5 / (len(self._space.names) * state.size)))
-        return floors
 
 
 class CmaesStrategy(LearningStrategy):

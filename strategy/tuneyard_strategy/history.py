@@ -214,7 +214,8 @@ class History:
     def missing(self, end: int) -> list[int]:
         """The indices below `end` without a trial."""
         self._reserve(end)
-        return np.flatnonzero(self._fates[self._first : self._first + end] == Fate.ABSENT).tolist()
+        absent = self._fates[self._first : self._first + end] == Fate.ABSENT
+        return absent.nonzero()[0].tolist()
 
     def rows(self, *fates: Fate) -> Rows:
         """See Known."""
