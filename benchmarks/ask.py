@@ -7,6 +7,7 @@ change them. Half of the parameters are numbers, a quarter ints, a quarter categ
 
 import argparse
 import sys
+from itertools import product
 
 import numpy as np
 from _figures import save, show
@@ -15,6 +16,8 @@ from _searchers import present, searcher
 HISTORIES = (50, 200, 500, 1_000, 6_000, 10_000)
 WIDTHS = (5, 20)
 ASKS = 40
+PASSES = 3
+"""How often all is timed. Each figure is of the quickest pass: the pace of a shared machine varies by half."""
 SHORT = {"bayesian": "gp"}
 """Names of the figures that are the worst of all widths, such as gp_200_p95_ms."""
 MOST = {"optuna-tpe": 10_000, "optuna-cmaes": 10_000, "optuna-gp": 200}
@@ -59,23 +62,23 @@ def main() -> None:
     parser.add_argument("--widths", nargs="*", type=int, default=WIDTHS)
     options = parser.parse_args()
     strategies = present(options.strategies)
+    quickest: dict[tuple[str, int, int], tuple[float, float]] = {}
+    for number, width, name, history in product(range(PASSES), options.widths, strategies, options.histories):
+        if history <= MOST.get(name, history):
+            sys.stderr.write(f"\rpass {number + 1}: {name}, {width} parameters, {history} trials ".ljust(60))
+            p50, p95 = np.quantile(times(name, width, history), [0.5, 0.95]).tolist()
+            before = quickest.get((name, width, history), (np.inf, np.inf))
+            quickest[name, width, history] = min(before[0], p50), min(before[1], p95)
     figures: dict[str, float] = {}
+    for (name, width, history), (p50, p95) in quickest.items():
+        key = f"{name}_{history}_{width}d".replace("-", "_")
+        figures |= {f"{key}_p50_ms": round(p50, 2), f"{key}_p95_ms": round(p95, 2)}
+        worst = f"{SHORT.get(name, name)}_{history}_p95_ms".replace("-", "_")
+        figures[worst] = max(figures.get(worst, 0.0), round(p95, 2))
     rows: list[list[object]] = []
-    for width in options.widths:
-        for name in strategies:
-            row: list[object] = [name, width]
-            for history in options.histories:
-                if history > MOST.get(name, history):
-                    row.append("")
-                    continue
-                sys.stderr.write(f"\r{name}, {width} parameters, {history} trials ".ljust(60))
-                p50, p95 = np.quantile(times(name, width, history), [0.5, 0.95])
-                row.append(f"{p50:.3g} / {p95:.3g}")
-                key = f"{name}_{history}_{width}d".replace("-", "_")
-                figures |= {f"{key}_p50_ms": round(float(p50), 2), f"{key}_p95_ms": round(float(p95), 2)}
-                worst = f"{SHORT.get(name, name)}_{history}_p95_ms".replace("-", "_")
-                figures[worst] = max(figures.get(worst, 0.0), round(float(p95), 2))
-            rows.append(row)
+    for width, name in product(options.widths, strategies):
+        cells = [quickest.get((name, width, history)) for history in options.histories]
+        rows.append([name, width, *(f"{cell[0]:.3g} / {cell[1]:.3g}" if cell else "" for cell in cells)])
     sys.stderr.write("\r".ljust(60) + "\r")
     show(
         "CPU milliseconds of an ask, p50 / p95, by ended trials", ["", "parameters", *map(str, options.histories)], rows
