@@ -1,8 +1,8 @@
 """What the recommended trial is worth, beside the best observed one, where results are noisy and where they are exact.
 
 Regret is how far the trial is from the optimum, noise taken off, as a part of that of random search's best observed
-one; the mean over tasks and seeds. One trial at a time, and 16. Peers have a best observed trial only. Ended studies
-are kept, so that a benchmark that was stopped goes on.
+one; the mean over tasks and seeds. One trial at a time, or more (--modes). Peers have a best observed trial only.
+Ended studies are kept, so that a benchmark that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--noisy", nargs="*", default=NOISY, choices=NAMES, metavar="TASK")
     parser.add_argument("--exact", nargs="*", default=EXACT, choices=NAMES, metavar="TASK")
-    parser.add_argument("--modes", nargs="*", default=["sequential", "parallel16"])
+    parser.add_argument("--modes", nargs="*", default=["sequential"])
     parser.add_argument("--strategies", nargs="*", default=STRATEGIES)
     parser.add_argument("--seeds", type=int, default=10, help="how many")
     parser.add_argument("--first", type=int, default=1000, help="the first seed")

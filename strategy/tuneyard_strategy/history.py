@@ -215,7 +215,8 @@ class History:
         """The indices below `end` without a trial."""
         self._reserve(end)
         absent = self._fates[self._first : self._first + end] == Fate.ABSENT
-        return absent.nonzero()[0].tolist()
+        found: list[int] = absent.nonzero()[0].tolist()
+        return found
 
     def rows(self, *fates: Fate) -> Rows:
         """See Known."""
