@@ -7,6 +7,7 @@ others serve to see whether what holds of those holds of these.
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections.abc import Sequence
 from functools import cache, cached_property
@@ -89,7 +90,9 @@ class SuiteTask:
 @cache
 def lines() -> Lines:
     """What evaluates; it ends with this process."""
-    return Lines(ROOM, "suites.py")
+    evaluating = Lines(ROOM, "suites.py")
+    atexit.register(evaluating.close)
+    return evaluating
 
 
 def ask(message: dict[str, Any]) -> Any:
