@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from tuneyard_api.common import Model
+from tuneyard_api.study import Objective
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
-from tuneyard_strategy.history import Fate, History
 from tuneyard_strategy.importances import Surrogate, TooFewTrials
-from tuneyard_strategy.space import Space
 
 
 class RecommendRequest(Model):
@@ -40,19 +42,18 @@ def recommend(request: RecommendRequest) -> Recommendation:
         surrogate = Surrogate(definition, records, goal.metric, best_first=goal.goal)
     except TooFewTrials:
         return Recommendation()
-    kept = _kept(definition, records)
-    usable = (p for p in surrogate.predictions() if p.index in kept)
-    found = min(usable, key=lambda p: (goal.sign * p.mean, p.index), default=None)
+    usable = {record.index: _is_usable(record, definition.objectives) for record in records}
+    candidates = (p for p in surrogate.predictions() if usable[p.index])
+    found = min(candidates, key=lambda p: (goal.sign * p.mean, p.index), default=None)
     return Recommendation() if found is None else Recommendation(**vars(found))
 
 
-def _kept(definition: StudyDefinition, records: list[TrialRecord]) -> set[int]:
-    """The trials that came to their end, have all metrics and kept to all bounds; none that was stopped early."""
-    latest = {record.index: record for record in records if record.state == "succeeded"}
-    space = Space.from_spec(definition.parameters, definition.constraints)
-    history = History(space, definition.objectives)
-    history.tell(latest.values())
-    inside = [i for i, record in latest.items() if not space.problems(space.typed(record.parameters))]
-    history.place(inside, space.table_of([space.typed(latest[i].parameters) for i in inside]))
-    rows = history.rows(Fate.MEASURED)
-    return set(rows[(history.excesses(rows) <= 0.0).all(axis=1)].tolist())
+def _is_usable(record: TrialRecord, objectives: Sequence[Objective]) -> bool:
+    """Whether it came to its end, has all metrics and kept to all bounds; none that was stopped early is."""
+    metrics = record.metrics or {}
+    return record.state == "succeeded" and all(
+        not math.isnan(value := metrics.get(o.metric, math.nan))
+        and (o.at_most is None or value <= o.at_most)
+        and (o.at_least is None or value >= o.at_least)
+        for o in objectives
+    )

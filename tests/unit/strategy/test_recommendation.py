@@ -74,6 +74,16 @@ def test_a_trial_that_broke_a_bound_is_not_recommended() -> None:
     assert ask(every) == Recommendation()
 
 
+@pytest.mark.parametrize(
+    "news", [{"state": "stopped"}, {"metrics": {"loss": -1.0}}, {"metrics": {"loss": -1.0, "size": float("nan")}}]
+)
+def test_a_trial_that_was_stopped_or_lacks_a_metric_is_not_recommended(news: dict[str, Any]) -> None:
+    records = trials(40, 0.0, 0)
+    best = observed(records)
+    records[best] = records[best].model_copy(update=news)
+    assert ask(records).index not in {None, best}
+
+
 def test_too_few_or_all_alike_and_nothing_is_recommended() -> None:
     assert ask(trials(9, 0.0, 0)) == Recommendation()
     alike = [r.model_copy(update={"metrics": {"loss": 1.0, "size": 0.0}}) for r in trials(20, 0.0, 0)]
