@@ -179,8 +179,8 @@ def target(task: CurveTask, seeds: range) -> float:
     return float(np.median(best))
 
 
-def foreknown(task: CurveTask, score: float, workers: int) -> tuple[float, float]:
-    """Epochs and time where every trial, from the first on, has a configuration that gets there: no search is as good.
+def foreknown(task: CurveTask, score: float) -> tuple[float, float]:
+    """Epochs of each worker, and time, where all trials have configurations that get there: no search is as good.
 
     How long it takes is the median of such configurations, of those that random search draws.
     """
@@ -188,7 +188,7 @@ def foreknown(task: CurveTask, score: float, workers: int) -> tuple[float, float
     drawn = [search.ask(index)[0] for index in range(DRAWN)]
     good = [(curve <= score, task.cost(each)) for each in drawn if (curve := task.curve(each)).min() <= score]
     took = [(1 + int(reached.argmax()), cost) for reached, cost in good]
-    return workers * float(np.median([e for e, _ in took])), float(np.median([e * cost for e, cost in took]))
+    return float(np.median([e for e, _ in took])), float(np.median([e * cost for e, cost in took]))
 
 
 def to_reach(name: str, task: CurveTask, seed: int, workers: int, score: float) -> tuple[int, float]:
@@ -220,6 +220,7 @@ def main() -> None:
     there = present(options.strategies, {name: room for name, (room, _) in PRUNERS.items()})
     strategies = ["random", *(s for s in there if s != "random")]
     scores = {name: target(CURVES[name], range(20)) for name in options.tasks}
+    known = [foreknown(CURVES[name], scores[name]) for name in options.tasks]
     figures: dict[str, float] = {}
     for workers in options.workers:
         rows: list[list[object]] = []
@@ -234,8 +235,7 @@ def main() -> None:
                 ]
             )
             rows.append([strategy, *np.median(found, axis=1).reshape(-1).tolist()])
-        known = [foreknown(CURVES[task], scores[task], workers) for task in options.tasks]
-        rows.append(["foreknown", *np.array(known).reshape(-1).tolist()])
+        rows.append(["foreknown", *(part for epochs, time in known for part in (workers * epochs, time))])
         base = np.array(rows[0][1:], dtype=float)
         for row in rows:
             ratio = base / np.array(row[1:], dtype=float)

@@ -16,6 +16,7 @@ import numpy as np
 from _cells import WORKERS, Cell, Ended, kept, study, version
 from _figures import save, show
 from _searchers import ROOMS, present, searcher, sources
+from _significance import normalised
 from _suites import NAMES, task_of
 
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
@@ -82,15 +83,16 @@ def regrets(task: str, mode: str, strategies: list[str], seeds: range) -> np.nda
 
 def table(regret: list[np.ndarray], strategies: list[str]) -> tuple[list[list[object]], dict[str, float]]:
     """Rows and figures of the mean over tasks and seeds; regrets are by task."""
-    relative = np.array([each / np.maximum(each[:1, :, :1].mean(axis=3, keepdims=True), 1e-12) for each in regret])
-    mean = relative.mean(axis=(0, 4))
+    rows_apart = np.array(regret).transpose(1, 3, 0, 4, 2)  # (strategies, 2, tasks, seeds, budgets)
+    relative = normalised(rows_apart.reshape(-1, *rows_apart.shape[2:])).reshape(rows_apart.shape)
+    mean = relative.mean(axis=(2, 3))
     rows: list[list[object]] = []
     figures: dict[str, float] = {}
     for row, strategy in enumerate(strategies):
         for which, what in enumerate(("best", "recommended")):
             if what == "recommended" and strategy in ROOMS:
                 continue
-            values = mean[row, :, which].tolist()
+            values = mean[row, which].tolist()
             rows.append([strategy, what, *values])
             name = f"{strategy}_{what}".replace("-", "_")
             figures |= {f"{name}_{budget}": round(value, 3) for budget, value in zip(BUDGETS, values, strict=True)}
