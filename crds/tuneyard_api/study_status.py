@@ -119,8 +119,8 @@ class StudyStatus(Model):
     recommended: RecommendedTrial | None = Field(
         default=None,
         description="Once the study has ended: the trial to use where results are noisy, by a model of all trials; "
-        "where they are exact it is best. Absent where there are several objectives, fewer than ten results, trials "
-        "of different fidelity (asha, hyperband, bohb, pbt), or a service of your own as strategy.",
+        "where they are exact it is best. Absent where there are several objectives, fewer than 10 results (or two "
+        "for each parameter), trials of different fidelity (asha, hyperband, bohb, pbt), or a service of your own.",
     )
     replicas: int | None = Field(default=None, description="Trials placed or running (for kubectl scale).")
     selector: str | None = Field(default=None, max_length=256, description="Label selector of the trials' pods.")

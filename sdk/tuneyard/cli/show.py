@@ -100,7 +100,8 @@ def _recommended(study: Object, name: str) -> Object:
     found = study["status"].get("recommended")
     if found is None:
         said = (
-            "it has not ended, has fewer than ten results, or trials of different fidelity (asha, hyperband, bohb, pbt)"
+            "it has not ended, has too few results (10 are needed, or two for each parameter), trials of different "
+            "fidelity (asha, hyperband, bohb, pbt), or a service of its own as strategy"
         )
         raise Problem(f"no trial of study {name} is recommended: {said}", status=1)
     return {**found, "value": found["expected"], "metrics": {}}
