@@ -66,6 +66,10 @@ class Objective(Model):
         """Whether a value is as good as the target."""
         return self.target is not None and self.sign * value <= self.sign * self.target
 
+    def is_kept_by(self, value: float) -> bool:
+        """Whether a value keeps within the bounds; any does where there are none."""
+        return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
+
 
 class StrategySpec(Model):
     """What proposes the configurations."""

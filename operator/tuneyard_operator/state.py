@@ -313,9 +313,7 @@ class StudyState:
     def meets_bounds(self, metrics: dict[str, float]) -> bool:
         """Whether the metrics keep within the objectives' bounds."""
         return all(
-            objective.metric in metrics
-            and (objective.at_most is None or metrics[objective.metric] <= objective.at_most)
-            and (objective.at_least is None or metrics[objective.metric] >= objective.at_least)
+            objective.metric in metrics and objective.is_kept_by(metrics[objective.metric])
             for objective in self.spec.objectives
             if objective.goal is None
         )

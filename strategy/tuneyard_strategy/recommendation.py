@@ -52,8 +52,5 @@ def _is_usable(record: TrialRecord, objectives: Sequence[Objective]) -> bool:
     """Whether it came to its end, has all metrics and kept to all bounds; none that was stopped early is."""
     metrics = record.metrics or {}
     return record.state == "succeeded" and all(
-        not math.isnan(value := metrics.get(o.metric, math.nan))
-        and (o.at_most is None or value <= o.at_most)
-        and (o.at_least is None or value >= o.at_least)
-        for o in objectives
+        not math.isnan(value := metrics.get(o.metric, math.nan)) and o.is_kept_by(value) for o in objectives
     )
