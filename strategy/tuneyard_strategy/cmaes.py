@@ -17,8 +17,9 @@ from scipy.special import ndtri
 
 from tuneyard_strategy.cma import Normal
 from tuneyard_strategy.contract import StudyDefinition
-from tuneyard_strategy.dimensions import CategoricalDimension, SteppedDimension
+from tuneyard_strategy.dimensions import SteppedDimension
 from tuneyard_strategy.distributions import Floats, cut
+from tuneyard_strategy.encoding import Encoding
 from tuneyard_strategy.history import Fate, History, beyond
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.rng import Stream, uniforms
@@ -44,9 +45,7 @@ Rows = NDArray[np.intp]
 class _State:
     """What the generations so far have come to."""
 
-    space: Space
-    numbers: Rows
-    """The positions of the parameters that are numbers."""
+    encoding: Encoding
     normal: Normal
     chances: Floats
     """The probabilities of each categorical parameter's values, side by side, filled up with zeros: shape (c, v)."""
@@ -59,13 +58,13 @@ class _State:
     @cached_property
     def floors(self) -> Floats:
         """Standard deviations at which each stepped number leaves its step in one of (parameters x size) points."""
-        width = len(self.space.names)
+        width, numbers = len(self.encoding.dimensions), self.encoding.numbers
         point, widths = np.zeros((1, width)), np.zeros(width)
-        point[0, self.numbers] = cut(self.normal.mean, 0.0, 1.0 - TINY)
-        for positions, _, dimension in self.space.kinds:
+        point[0, numbers] = cut(self.normal.mean, 0.0, 1.0 - TINY)
+        for positions, _, dimension in self.encoding.kinds:
             if isinstance(dimension, SteppedDimension):
                 widths[positions] = dimension.widths(point[:, positions])[0]
-        floors: Floats = widths[self.numbers] / (-2.0 * ndtri(0.5 / (width * self.size)))
+        floors: Floats = widths[numbers] / (-2.0 * ndtri(0.5 / (width * self.size)))
         return floors
 
     def prepare(self) -> None:
@@ -88,8 +87,6 @@ class Evolution:
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
         self._seed = seed
-        categorical = np.array([isinstance(d, CategoricalDimension) for d in space.dimensions], dtype=np.bool_)
-        self._categories, self._numbers = np.flatnonzero(categorical), np.flatnonzero(~categorical)
         self._history: History | None = None
         self._states: list[_State] = []
         """After each generation of this history."""
@@ -97,16 +94,17 @@ class Evolution:
 
     def ranked(self, history: History, index: int) -> Iterator[Configuration]:
         """Feasible configurations for this trial, in the order in which they are drawn."""
-        state, width = self._replayed(history), len(self._space.names)
-        sums, last = np.cumsum(state.chances, axis=1), history.encoding.sizes[self._categories] - 1
+        state, encoding, width = self._replayed(history), history.encoding, len(self._space.names)
+        numbers, categories = encoding.numbers, encoding.categories
+        sums, last = np.cumsum(state.chances, axis=1), encoding.sizes[categories] - 1
         for round_ in range(ROUNDS):
             u = uniforms(self._seed, Stream.MODEL, index=index, start=round_ * SAMPLES, rows=SAMPLES, width=width)
             drawn = u.copy()
-            normals = ndtri(np.maximum(u[:, self._numbers], TINY))
-            drawn[:, self._numbers] = _mirrored(state.normal.sample(normals))
-            above = u[:, self._categories, None] >= sums
-            drawn[:, self._categories] = np.minimum(above.sum(axis=2), last)
-            yield from self._space.rounded(history.encoding.points(drawn))
+            normals = ndtri(np.maximum(u[:, numbers], TINY))
+            drawn[:, numbers] = _mirrored(state.normal.sample(normals))
+            above = u[:, categories, None] >= sums
+            drawn[:, categories] = np.minimum(above.sum(axis=2), last)
+            yield from self._space.rounded(encoding.points(drawn))
 
     def _replayed(self, history: History) -> _State:
         """The distribution after all whole generations; those known already are not worked out again."""
@@ -132,27 +130,27 @@ class Evolution:
 
     def _first(self, history: History) -> _State:
         encoding = history.encoding
-        chances = np.zeros((len(self._categories), max(encoding.sizes[self._categories], default=0)))
-        for row, position in enumerate(self._categories.tolist()):
+        chances = np.zeros((len(encoding.categories), max(encoding.sizes[encoding.categories], default=0)))
+        for row, position in enumerate(encoding.categories.tolist()):
             chances[row, : encoding.sizes[position]] = encoding.probabilities(position)
         size = 4 + int(3.0 * np.log(len(self._space.names)))
-        normal = Normal.start(np.full(len(self._numbers), 0.5), SIGMA)
-        return _State(self._space, self._numbers, normal, chances, size)
+        normal = Normal.start(np.full(len(encoding.numbers), 0.5), SIGMA)
+        return _State(encoding, normal, chances, size)
 
     def _after(self, state: _State, history: History, best_first: Rows) -> _State:
         """The state after a generation; a new beginning where the distribution has become a point."""
-        coordinates, first = history.coordinates(best_first), self._states[0]
-        chances = _moved(state.chances, first.chances, coordinates[: state.size // 2, self._categories])
+        coordinates, first, numbers = history.coordinates(best_first), self._states[0], history.encoding.numbers
+        chances = _moved(state.chances, first.chances, coordinates[: state.size // 2, history.encoding.categories])
         following = replace(state, chances=chances, end=state.end + state.size)
-        if not len(self._numbers):
+        if not len(numbers):
             return following
-        points = self._filled(coordinates[:, self._numbers], state.normal, best_first)
+        points = self._filled(coordinates[:, numbers], state.normal, best_first)
         normal = state.normal.after(points, state.floors)
         free = normal.deviations[state.floors == 0.0]
         if not free.size or free.max() >= SMALLEST:
             return replace(following, normal=normal)
         restarts = state.restarts + 1
-        mean = uniforms(self._seed, Stream.RESTARTS, start=restarts, rows=1, width=len(self._numbers))[0]
+        mean = uniforms(self._seed, Stream.RESTARTS, start=restarts, rows=1, width=len(numbers))[0]
         return replace(
             following, normal=Normal.start(mean, SIGMA), chances=first.chances, size=2 * state.size, restarts=restarts
         )
@@ -162,7 +160,7 @@ class Evolution:
         missing = np.isnan(points)
         if not missing.any():
             return points
-        width = len(self._numbers)
+        width = points.shape[1]
         drawn = [uniforms(self._seed, Stream.FILLING, start=int(row), rows=1, width=width) for row in rows]
         chance = normal.mean + normal.deviations * ndtri(np.maximum(np.vstack(drawn), TINY))
         return np.where(missing, chance, points)

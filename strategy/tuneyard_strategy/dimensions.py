@@ -145,7 +145,8 @@ class SteppedDimension(Dimension):
 
     def places(self, cells: Floats) -> Floats:
         """See Dimension: the middle of each value's stretch."""
-        return self._kept(self._middles, cells) if self._last.max() < MAX_KEPT else self._middle(cells)
+        low, high = self._stretches(cells)
+        return (low + high) / 2
 
     def values(self, cells: Floats) -> NDArray[Any]:
         """See Dimension; a double is the decimal number min + k step, without the dust of binary sums."""
@@ -163,8 +164,8 @@ class SteppedDimension(Dimension):
 
     def widths(self, u: Floats) -> Floats:
         """How long the stretches of the values are that `draw` gives at places u; shape kept."""
-        cells = self.draw(u)
-        return self._kept(self._widths, cells) if self._last.max() < MAX_KEPT else self._width(cells)
+        low, high = self._stretches(self.draw(u))
+        return high - low
 
     @property
     def size(self) -> int:
@@ -184,25 +185,21 @@ class SteppedDimension(Dimension):
         found: Value = self.values(np.array([[float(min(max(near, 0), last))]])).tolist()[0][0]
         return found
 
-    def _kept(self, rows: Floats, cells: Floats) -> Floats:
-        kept: Floats = rows[cells.astype(np.intp), np.arange(len(self._last))]
-        return kept
+    def _stretches(self, cells: Floats) -> tuple[Floats, Floats]:
+        """Where the stretches of these values begin and end, as places."""
+        if self._last.max() >= MAX_KEPT:
+            return self._worked_out(cells)
+        at = cells.astype(np.intp), np.arange(len(self._last))
+        low, high = self._kept
+        return low[at], high[at]
 
     @cached_property
-    def _middles(self) -> Floats:
-        return self._middle(np.arange(self._last.max() + 1)[:, None])
+    def _kept(self) -> tuple[Floats, Floats]:
+        return self._worked_out(np.arange(self._last.max() + 1)[:, None])
 
-    @cached_property
-    def _widths(self) -> Floats:
-        return self._width(np.arange(self._last.max() + 1)[:, None])
-
-    def _width(self, cells: NDArray[Any]) -> Floats:
+    def _worked_out(self, cells: NDArray[Any]) -> tuple[Floats, Floats]:
         low, high = self._edges(cells)
-        return self._law.cdf(high) - self._law.cdf(low)
-
-    def _middle(self, cells: NDArray[Any]) -> Floats:
-        low, high = self._edges(cells)
-        return (self._law.cdf(low) + self._law.cdf(high)) / 2
+        return self._law.cdf(low), self._law.cdf(high)
 
     def _edges(self, cells: NDArray[Any]) -> tuple[Floats, Floats]:
         centre = self._min + cells * self._step

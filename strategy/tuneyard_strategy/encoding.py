@@ -46,9 +46,11 @@ class Encoding:
 
     def __init__(self, space: Space) -> None:
         self.dimensions = space.dimensions
-        self._kinds = space.kinds
+        self.kinds = space.kinds
         self.categorical = np.array([isinstance(d, CategoricalDimension) for d in space.dimensions], dtype=np.bool_)
         """Which coordinates are codes, shape (d,)."""
+        self.categories, self.numbers = np.flatnonzero(self.categorical), np.flatnonzero(~self.categorical)
+        """The positions of either."""
         self.sizes = np.array([dimension.size or 0 for dimension in space.dimensions])
         """How many values each parameter has, shape (d,); 0 for infinitely many."""
         self._probabilities: dict[int, Floats] = {}
@@ -76,7 +78,7 @@ class Encoding:
     @cached_property
     def smooth(self) -> NDArray[np.intp]:
         """The other numbers: those without steps, or of so many values that they may be taken for such."""
-        return np.setdiff1d(np.flatnonzero(~self.categorical), self.steps.positions)
+        return np.setdiff1d(self.numbers, self.steps.positions)
 
     def coordinates(self, table: Table, points: Floats | None = None) -> Floats:
         """The coordinates of each row of a table.
@@ -86,7 +88,7 @@ class Encoding:
             points: of the unit cube, where the table is a sketch of them; spares going back from values to places.
         """
         coordinates = table.cells.copy()  # the coordinates of categories are their codes
-        for positions, _, dimension in self._kinds:
+        for positions, _, dimension in self.kinds:
             if isinstance(dimension, ContinuousDimension) and points is not None:
                 coordinates[:, positions] = points[:, positions]
             elif not isinstance(dimension, CategoricalDimension):
@@ -99,7 +101,7 @@ class Encoding:
         """Points of the unit cube with these coordinates; parameters that a configuration lacks lie at 0.5."""
         lacking = np.isnan(coordinates)
         points = np.where(lacking, 0.5, coordinates)
-        for positions, _, dimension in self._kinds:
+        for positions, _, dimension in self.kinds:
             if isinstance(dimension, CategoricalDimension):
                 points[:, positions] = dimension.places(np.where(lacking, 0.0, coordinates)[:, positions])
         return points

@@ -96,7 +96,7 @@ class Parzen:
 
         There is a feature for each category that any x has, of all parameters side by side.
         """
-        positions = np.flatnonzero(~self._numeric)
+        positions = self._encoding.categories
         present = [self._present(x[:, position], position) for position in positions.tolist()]
         owners, codes = np.repeat(positions, [len(some) for some in present]), np.concatenate(present)
         chances = [self._encoding.probabilities(p)[c] for p, c in zip(positions.tolist(), present, strict=True)]

@@ -64,7 +64,7 @@ def uniforms(seed: int, stream: Stream, *, index: int = 0, start: int, rows: int
 _own = threading.local()
 
 
-def _philox(key: int, stream: Stream, position: int, index: int) -> np.random.Philox:
+def _philox(seed: int, stream: Stream, position: int, index: int) -> np.random.Philox:
     """The thread's Philox, put at a position: a new one reads the system's entropy first, even though it has a key."""
     philox: np.random.Philox | None = getattr(_own, "philox", None)
     if philox is None:
@@ -73,7 +73,7 @@ def _philox(key: int, stream: Stream, position: int, index: int) -> np.random.Ph
         "bit_generator": "Philox",
         "state": {
             "counter": np.array([position, 0, 0, index], dtype=np.uint64),
-            "key": np.array([key, stream], dtype=np.uint64),
+            "key": np.array([seed, stream], dtype=np.uint64),
         },
         "buffer": np.zeros(WORDS, dtype=np.uint64),
         "buffer_pos": WORDS,  # nothing is left of it
