@@ -63,6 +63,8 @@ _INFRASTRUCTURE: Final = frozenset(
 )
 GPU_OUT_OF_MEMORY: Final = "GpuOutOfMemory"
 HOST_OUT_OF_MEMORY: Final = "HostOutOfMemory"
+QUOTED: Final = 500
+"""How many characters of a program's log a message has."""
 _OF_A_GPU: Final = re.compile(
     r"""
       \b(?:CUDA|HIP|XPU|cuda\s?runtime)\b[^\n]{0,40}\bout\ of\ memory     # PyTorch; ROCm; CUDA's own runtime
@@ -87,14 +89,25 @@ _OF_THE_HOST: Final = re.compile(
 """What programs say that ran out of memory, as their frameworks put it; the GPU's words are looked for first."""
 
 
-def out_of_memory(seen: AttemptSeen) -> str | None:
-    """Of what an attempt that failed ran out: GpuOutOfMemory or HostOutOfMemory; None where it was something else."""
-    if seen.reason == "OOMKilled":
-        return HOST_OUT_OF_MEMORY
+class Shortage(NamedTuple):
+    """What an attempt ran out of."""
+
+    reason: str
+    """GpuOutOfMemory or HostOutOfMemory."""
+    words: str
+    """What it said, to the end of the line."""
+
+
+def out_of_memory(seen: AttemptSeen) -> Shortage | None:
+    """What an attempt that failed ran out of; None where it failed by something else."""
     said = seen.termination or ""
-    if _OF_A_GPU.search(said):
-        return GPU_OUT_OF_MEMORY
-    return HOST_OUT_OF_MEMORY if _OF_THE_HOST.search(said) else None
+    if seen.reason == "OOMKilled":
+        return Shortage(HOST_OUT_OF_MEMORY, _last_lines(said))
+    for reason, words in ((GPU_OUT_OF_MEMORY, _OF_A_GPU), (HOST_OUT_OF_MEMORY, _OF_THE_HOST)):
+        if found := words.search(said):
+            begin = said.rfind("\n", 0, found.start()) + 1
+            return Shortage(reason, _quoted(said[begin:].splitlines()[0]))
+    return None
 
 
 def classify(seen: AttemptSeen) -> End:
@@ -104,20 +117,27 @@ def classify(seen: AttemptSeen) -> End:
         return End(Outcome.SUCCEEDED, "Completed", "")
     if seen.disrupted or seen.reason in _INFRASTRUCTURE:
         return End(Outcome.INFRASTRUCTURE, seen.reason or "PodGone", seen.message or f"the pod was lost{where}")
-    tail = _last_lines(seen.termination)
-    memory = out_of_memory(seen)
-    if memory is not None:
-        whose = "GPU memory" if memory == GPU_OUT_OF_MEMORY else "memory"
-        return End(Outcome.OUT_OF_MEMORY, memory, f"the program ran out of {whose}{where}{tail}")
+    shortage = out_of_memory(seen)
+    if shortage is not None:
+        whose = "GPU memory" if shortage.reason == GPU_OUT_OF_MEMORY else "memory"
+        return End(Outcome.OUT_OF_MEMORY, shortage.reason, f"the program ran out of {whose}{where}{shortage.words}")
     if seen.exit_code is None:
         return End(Outcome.INFRASTRUCTURE, seen.reason or "PodFailed", seen.message or f"the pod failed{where}")
     hint = " (SIGKILL: the kernel kills so when memory runs out)" if seen.exit_code in {137, -9} else ""
     return End(
-        Outcome.PROGRAM_FAILED, "ProgramFailed", f"the program ended with exit code {seen.exit_code}{hint}{tail}"
+        Outcome.PROGRAM_FAILED,
+        "ProgramFailed",
+        f"the program ended with exit code {seen.exit_code}{hint}{_last_lines(seen.termination or '')}",
     )
 
 
-def _last_lines(text: str | None) -> str:
-    """The end of a failed program's log, cut to what a status should hold."""
-    lines = (text or "").strip().splitlines()[-3:]
-    return ": " + " | ".join(line.strip() for line in lines)[-500:] if lines else ""
+def _last_lines(text: str) -> str:
+    """The end of a failed program's log, cut to what a status should hold: the beginning of the last line stays."""
+    *before, last = [line.strip() for line in text.strip().splitlines()[-3:]] or [""]
+    context = " | ".join([*before, ""])
+    return _quoted(context[max(len(context) + len(last) - QUOTED, 0) :] + last)
+
+
+def _quoted(words: str) -> str:
+    words = words.strip()
+    return f": {words if len(words) <= QUOTED else words[: QUOTED - 1] + '…'}" if words else ""

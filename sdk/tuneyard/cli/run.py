@@ -102,7 +102,9 @@ def lent(options: Namespace, spec: StudySpec) -> list[Gpu] | None:
     if options.cpu:
         return []
     without = f"run the trials on the CPU with: {again(options, f'run {options.file} --cpu')}"
-    what = words.count(gpu.count, "GPU") if gpu.count else f"{gpu.fraction or gpu.memory} of a GPU"
+    what = f"{gpu.fraction or gpu.memory} of a GPU"
+    if gpu.count or gpu.auto:
+        what = words.count(gpu.count or 1, "GPU")
     asked = f"{options.file}: spec.gpu: each trial asks for {what}"
     if gpu.vendor != "nvidia":
         raise Problem(f"{asked} of {gpu.vendor}, and on a laptop only those of nvidia can be lent; {without}")
@@ -116,7 +118,7 @@ def lent(options: Namespace, spec: StudySpec) -> list[Gpu] | None:
         most = max((each.memory or 0 for each in fit), default=0)
         if not most:
             raise Problem(f"{asked}, and nvidia-smi does not say how much memory they have; write spec.gpu.fraction")
-        if quantity.parse(gpu.memory) / 2**20 > most:
+        if not gpu.auto and quantity.parse(gpu.memory) / 2**20 > most:
             raise Problem(
                 f"{asked}, and the largest of this machine has {most} MiB; lower spec.gpu.memory, or {without}"
             )

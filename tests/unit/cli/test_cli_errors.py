@@ -84,6 +84,7 @@ def test_bad_files(cli, text, said):
         ({"constraints": ["x <"]}, "spec.constraints[0]"),
         ({"constraints": ["x > 2"]}, "spec.constraints"),
         ({"gpu": {"count": 2}}, "spec.gpu: each trial asks for 2 GPUs, and this machine has none"),
+        ({"gpu": {"memory": "auto"}}, "spec.gpu: each trial asks for 1 GPU, and this machine has none"),
         ({"gpu": {"count": 1, "vendor": "amd"}}, "spec.gpu: each trial asks for 1 GPU of amd"),
     ],
 )

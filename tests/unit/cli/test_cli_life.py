@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 
 WAIT_FOR_GO = "while [ ! -e go ]; do sleep 0.02; done; "
@@ -198,3 +199,23 @@ def test_a_terminal_shows_a_table_and_gets_its_cursor_back(cli):
         assert part in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is shown again"
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("size", ["memory", "fraction"])
+def test_how_much_of_a_gpu_a_trial_needs_is_found_out(cli, monkeypatch, size):
+    """The GPU is a pretended one: its driver says that it is there, and the program that it has used 3 of 10 GB."""
+    smi = cli.folder / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\necho 0, NVIDIA L4, GPU-aaaa, 10000\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{smi.parent}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    report = (
+        'sleep 0.3; echo "${TUNEYARD_GPU_FRACTION:-whole}" >>parts; '
+        'echo \'{"score": 1, "tuneyard/gpu_peak_mib": 3000, "tuneyard/gpu_total_mib": 10000}\' '
+        '>"$TUNEYARD_TERMINATION_FILE"'
+    )
+    assert cli("run", cli.write(report, trials={"max": 8, "parallel": 2}, gpu={size: "auto"}))[0] == 0
+    parts = (cli.folder / "parts").read_text().split()
+    assert parts[:3] == ["whole"] * 3
+    assert all(0.36 <= float(part) <= 0.4 for part in parts[-2:]), "a fifth more than the largest peak, rounded up"

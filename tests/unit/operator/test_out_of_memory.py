@@ -8,7 +8,7 @@ from operator_objects import NOW, Yard, merge
 from tuneyard_api.trial import TrialStatus
 from tuneyard_operator import needs
 from tuneyard_operator.actions import ReadLog
-from tuneyard_operator.attempts import AttemptSeen, out_of_memory
+from tuneyard_operator.attempts import AttemptSeen, classify, out_of_memory
 from tuneyard_operator.render import job
 from tuneyard_scheduler.memory import MIB, Memory, of
 
@@ -46,11 +46,38 @@ GPU, HOST = "GpuOutOfMemory", "HostOutOfMemory"
 )
 def test_frameworks_say_it_in_their_own_words(whose: str | None, words: str) -> None:
     trace = f"Traceback (most recent call last):\n  File train.py\n{words}\n"
-    assert out_of_memory(AttemptSeen(0, "ended", exit_code=1, termination=trace)) == whose
+    shortage = out_of_memory(AttemptSeen(0, "ended", exit_code=1, termination=trace))
+    assert shortage == (whose and (whose, f": {words}"))
 
 
 def test_the_kernel_kills_for_the_hosts_memory() -> None:
-    assert out_of_memory(AttemptSeen(0, "ended", exit_code=137, reason="OOMKilled")) == HOST
+    assert out_of_memory(AttemptSeen(0, "ended", exit_code=137, reason="OOMKilled")) == (HOST, "")
+
+
+def test_the_message_has_the_words_whatever_is_printed_around_them() -> None:
+    """As PyTorch on an H200 said it, with 800 characters in the line, and a line about memory after it."""
+    words = (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 8.79 GiB. GPU 0 has a total capacity of 139.80"
+    )
+    log = f"Traceback:\n  File train.py\n{words}{' GiB of which 1.77 GiB is free.' * 30}\nSee the documentation.\n"
+    end = classify(AttemptSeen(0, "ended", exit_code=1, termination=log))
+    assert end.message.startswith(f"the program ran out of GPU memory: {words}")
+    assert end.message.endswith("…")
+    assert len(end.message) < 600
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("", ""),
+        ("one\ntwo\n three\nfour\n", ": two | three | four"),
+        ("a" * 600 + "\nValueError: no\n", ": " + "a" * 483 + " | ValueError: no"),
+        ("two\nValueError: " + "b" * 600 + "\n", ": ValueError: " + "b" * 487 + "…"),
+    ],
+)
+def test_of_another_failure_the_last_line_is_the_one_that_is_whole(log: str, said: str) -> None:
+    end = classify(AttemptSeen(0, "ended", exit_code=2, termination=log))
+    assert end.message == f"the program ended with exit code 2{said}"
 
 
 # Growing
