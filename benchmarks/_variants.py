@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,24 @@ from _searchers import Ours, Searcher, searcher, sources
 
 from tuneyard_strategy import bayesian, gp
 from tuneyard_strategy.acquisition import log_h
-from tuneyard_strategy.gp import Posterior, Target
-from tuneyard_strategy.maximiser import Maximiser, Score
+from tuneyard_strategy.gp import WIDE, Posterior, Target
 from tuneyard_strategy.warp import half_logs, half_ranks, standardised
-
-REGION = 0.2
-"""Half the side of the trust region, as a part of the range."""
 
 
 class FlatPrior(Target):
     """No prior of the length-scales."""
 
-    def _prior(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        scales = np.full(len(theta) - 2, self._location - 3.0)  # at the mode its gradient is 0
-        return super()._prior(np.append(scales, theta[-2:]))
+    def prior(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """See Target."""
+        return super().prior(np.append(self.mode[:-2], theta[-2:]))  # where its gradient is 0
 
 
 class FixedPrior(FlatPrior):
     """Gamma(3, 6) of each length-scale, BoTorch's default before Hvarfner et al. (2024)."""
 
-    def _prior(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = FlatPrior._prior(self, theta)
+    def prior(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """See Target."""
+        value, gradient = super().prior(theta)
         scales = np.exp(theta[:-2])
         gradient[:-2] = 6.0 * scales - 2.0
         return value + float((6.0 * scales - 2.0 * theta[:-2]).sum()), gradient
@@ -42,8 +38,9 @@ class FixedPrior(FlatPrior):
 class LittleNoise(Target):
     """Noise LogNormal(-4, 1), which takes trials for rather exact."""
 
-    def _prior(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = super()._prior(theta)
+    def prior(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """See Target."""
+        value, gradient = super().prior(theta)
         off = theta[-1] + 4.0
         gradient[-1] += 1.0 + off * 0.75
         return value + theta[-1] + off**2 * 0.375, gradient
@@ -74,32 +71,22 @@ class WorstLiar(BestLiar):
     lie = staticmethod(np.max)
 
 
-class TrustRegion(Maximiser):
-    """Every third trial is sought within a box around the best, in its numbers."""
-
-    def best(self, score: Score, parents: np.ndarray) -> np.ndarray:
-        """See Maximiser."""
-        self._centre = parents[0] if self._index % 3 == 0 and len(parents) else None
-        return super().best(score, parents)
-
-    def _feasible(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if self._centre is not None:
-            outside = (np.abs(points - self._centre) > REGION) & ~self._encoding.categorical
-            points = points[~outside.any(axis=1)]
-        return super()._feasible(points)
-
-
 VARIANTS: Mapping[str, tuple[object, str, object]] = {
     "flat-prior": (gp, "Target", FlatPrior),
+    "wide-prior": (bayesian, "NARROW", WIDE),
     "fixed-prior": (gp, "Target", FixedPrior),
     "little-noise": (gp, "Target", LittleNoise),
     "one-start": (gp, "NOISES", (-5.0,)),
     "no-output-warp": (bayesian, "WARPS", (standardised,)),
     "log-warp": (bayesian, "WARPS", (half_logs,)),
     "rank-warp": (bayesian, "WARPS", (half_ranks,)),
-    "no-tpe": (bayesian, "OTHERS", sys.maxsize),
-    "nearest": (bayesian.Thrifty, "ranked", lambda model, history, index: model._local.ranked(history, index)),
-    "trust-region": (bayesian, "Maximiser", TrustRegion),
+    "no-tpe": (bayesian, "PARZENS", None),
+    "no-box": (bayesian, "BOXED", None),
+    "nearest": (
+        bayesian.Thrifty,
+        "ranked",
+        lambda model, history, index, **box: model._local.ranked(history, index, **box),
+    ),
     "best-liar": (bayesian, "NoisyImprovement", BestLiar),
     "worst-liar": (bayesian, "NoisyImprovement", WorstLiar),
 }

@@ -14,10 +14,10 @@ from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.distributions import Floats
 from tuneyard_strategy.effort import LIMIT, Effort
 from tuneyard_strategy.ehvi import HypervolumeImprovement
-from tuneyard_strategy.gp import NOISE, Embedding, Fit, Posterior, fits, prior
+from tuneyard_strategy.gp import NARROW, WIDE, Embedding, Fit, Posterior, Prior, fits
 from tuneyard_strategy.history import Fate, Known, Part, Rows, beyond
 from tuneyard_strategy.learning import LearningStrategy
-from tuneyard_strategy.maximiser import Maximiser
+from tuneyard_strategy.maximiser import Box, Maximiser
 from tuneyard_strategy.region import Region
 from tuneyard_strategy.rng import Stream, uniforms
 from tuneyard_strategy.space import Configuration, Mask, Space
@@ -32,11 +32,12 @@ LABEL_NOISE = 0.1
 """Variance of the noise of failed (1) or not (-1): a step is no smooth function, and should not be taken for one."""
 WORLDS = 32
 """Drawn possibilities of what the function is at the baseline; of several functions, half as many for each more."""
-OTHERS = 4
-"""Of so many trials one is TPE's, where there is one objective: it looks where a process that is sure of itself, and
-wrong, does not; and many trials near the good ones are worth something under noise."""
-SHARP = -6.0
-"""Mean of the prior of ln of the noise of bounds and of several objectives: noise blurs a bound, and a front."""
+TURNS, PARZENS, BOXED = 4, 3, 1
+"""Of so many trials in turn one is TPE's, where there is one objective: it looks where a process that is sure of itself
+and wrong does not; and many trials near the good ones are worth something under noise. For the same reason another one
+is sought in a box around the best."""
+SHARP = WIDE._replace(noise=-6.0)
+"""The prior of bounds and of several objectives: noise blurs a bound, and a front."""
 TINY = 2.0**-53
 
 Score = Callable[[Floats], Floats]
@@ -70,8 +71,7 @@ class _Metric(NamedTuple):
     name: str
     values: Floats
     warps: Sequence[Warp]
-    noise: float = NOISE
-    """Mean of the prior of ln of its noise."""
+    prior: Prior
 
 
 class GaussianProcess:
@@ -87,8 +87,8 @@ class GaussianProcess:
         self._reach = reach
         self._fits: dict[str, tuple[bytes, Warp, Fit]] = {}
 
-    def ranked(self, history: Known, index: int) -> Iterator[Configuration]:
-        """Feasible configurations for this trial, the best first."""
+    def ranked(self, history: Known, index: int, *, near_best: bool = False) -> Iterator[Configuration]:
+        """Feasible configurations for this trial, the best first; all of them in a box around the best, where asked."""
         embedding = Embedding(self._space, history.encoding)
         region = self._region(history, embedding) if self._reach.is_local else None
         if region is not None:
@@ -100,7 +100,8 @@ class GaussianProcess:
             x = embedding.features(coordinates)
             return promise(x) if region is None else np.where(region.covers(x), promise(x), -np.inf)
 
-        maximiser = Maximiser(self._space, history.encoding, self._seed, index)
+        box = Box.around(parents[0], history.encoding.categorical) if near_best else None
+        maximiser = Maximiser(self._space, history.encoding, self._seed, index, box)
         points = maximiser.best(score, history.encoding.points(parents))
         yield from self._space.rounded(points)
 
@@ -125,7 +126,7 @@ class GaussianProcess:
         able = measured[broken == broken.min()]
         best = able[pareto.best(history.losses(able), self._reach.front if history.objectives > 1 else PARENTS)]
         x = embedding.features(history.coordinates(np.append(best, measured)))
-        return Region(prior(embedding.hamming), x[: len(best)], x[len(best) :], self._reach.modelled)
+        return Region(WIDE.kernel(embedding.hamming), x[: len(best)], x[len(best) :], self._reach.modelled)
 
     def _score(self, history: Known, embedding: Embedding, index: int) -> tuple[Score, Floats]:
         """What to maximise over features, and the coordinates of the configurations to start from."""
@@ -134,7 +135,9 @@ class GaussianProcess:
         kept = (history.excesses(measured) <= 0.0).all(axis=1)
         if history.objectives > 1:
             return self._score_of_several(history, embedding, index, feasibility, measured)
-        objective = self._model(_Metric("objective", history.values(measured), WARPS), embedding, history, measured)
+        objective = self._model(
+            _Metric("objective", history.values(measured), WARPS, NARROW), embedding, history, measured
+        )
         rows = measured[kept] if kept.any() else measured
         rows = rows[_chosen(history.values(rows), self._reach.modelled)]
         x = embedding.features(history.coordinates(rows))
@@ -196,7 +199,9 @@ class GaussianProcess:
             labels = np.where(np.isin(ended, failed), 1.0, -1.0)
             chosen = _chosen(labels, self._reach.modelled)
             x = embedding.features(history.coordinates(ended[chosen]))
-            models.append(Posterior(prior(embedding.hamming), x, labels[chosen], np.full(len(chosen), LABEL_NOISE)))
+            models.append(
+                Posterior(WIDE.kernel(embedding.hamming), x, labels[chosen], np.full(len(chosen), LABEL_NOISE))
+            )
         return models
 
     def _model(self, metric: _Metric, embedding: Embedding, history: Known, rows: Rows) -> Posterior:
@@ -216,7 +221,7 @@ class GaussianProcess:
         known, data = self._fits.get(metric.name), x.tobytes() + y.tobytes()
         if known is None or known[0] != data:
             ways = [warp(y) for warp in metric.warps]
-            found = fits(embedding.hamming, x, ways, metric.noise)
+            found = fits(embedding.hamming, x, ways, metric.prior)
             chances = [fit.evidence + log_slope(y, way) for fit, way in zip(found, ways, strict=True)]
             best = max(zip(chances, metric.warps, found, strict=True), key=lambda one: one[0])[1:]
             known = self._fits[metric.name] = (data, *best)
@@ -231,11 +236,11 @@ class Thrifty:
         self._whole = GaussianProcess(space, seed)
         self._local = GaussianProcess(space, seed, NEARBY)
 
-    def ranked(self, history: Known, index: int) -> Iterator[Configuration]:
-        """Feasible configurations for this trial, the best first."""
+    def ranked(self, history: Known, index: int, *, near_best: bool = False) -> Iterator[Configuration]:
+        """Feasible configurations for this trial, the best first; TPE does not know of the box: see GaussianProcess."""
         for process in (self._whole, self._local):
             if process.effort(history).seconds <= LIMIT:
-                return process.ranked(history, index)
+                return process.ranked(history, index, near_best=near_best)
         return self.parzen.ranked(history, index)
 
     def degraded(self, history: Known) -> str | None:
@@ -252,7 +257,7 @@ class Thrifty:
 
 
 class BayesianStrategy(LearningStrategy):
-    """A Gaussian process as far as it is not too costly, and TPE for every fourth trial."""
+    """A Gaussian process as far as it is not too costly; of four trials one is TPE's, one in a box around the best."""
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
         self.model = Thrifty(space, definition.strategy.seed)
@@ -260,8 +265,12 @@ class BayesianStrategy(LearningStrategy):
 
     def ranked(self, index: int) -> Iterator[Configuration]:
         """See LearningStrategy."""
-        is_parzens = self.history.objectives == 1 and index % OTHERS == OTHERS - 1
-        return (self.model.parzen if is_parzens else self.model).ranked(self.history, index)
+        turn = index % TURNS if self.history.objectives == 1 else 0
+        if turn == PARZENS:
+            yield from self.model.parzen.ranked(self.history, index)
+        if turn == BOXED:
+            yield from self.model.ranked(self.history, index, near_best=True)
+        yield from self.model.ranked(self.history, index)
 
     @property
     def degraded(self) -> str | None:

@@ -39,10 +39,38 @@ NOISE_FLOOR = 1e-5
 JITTER = 1e-6
 """Noise of what is taken for exact, as a part of the signal: keeps K positive definite."""
 ITERATIONS = 40
-NOISE = -4.0
-"""Mean of the prior of ln of the noise."""
 NOISES = (-5.0, -1.0)
 """ln of the noise that a search of hyperparameters begins with."""
+
+
+class Prior(NamedTuple):
+    """What hyperparameters are like before any observation; there is also the signal's, Gamma(2, 1).
+
+    Scales are LogNormal, and longer where there are more features (Hvarfner et al. 2024). Noise is LogNormal(noise, 2),
+    which leaves it to the data.
+    """
+
+    scale: float
+    """Where the density of a length-scale is the highest, as a part of sqrt(q)."""
+    spread: float
+    """Standard deviation of its ln."""
+    noise: float
+    """Mean of ln of the noise."""
+
+    def mode(self, features: int) -> float:
+        """Logarithm of the length-scale where its density is the highest."""
+        return math.log(self.scale) + math.log(features) / 2.0
+
+    def kernel(self, hamming: Mask) -> Kernel:
+        """The most probable one."""
+        return Kernel(hamming, np.full(len(hamming), math.exp(self.mode(len(hamming)))), 1.0)
+
+
+WIDE = Prior(math.exp(math.sqrt(2.0) - 3.0), math.sqrt(3.0), -4.0)
+"""That of Hvarfner et al. (2024), and BoTorch's."""
+NARROW = Prior(0.13, 1.0, -4.0)
+"""With few trials WIDE lets the fit take a feature that matters for one that does not, and a search that believes so
+stays where it is; see docs/strategies.md for what that costs."""
 
 
 class Embedding:
@@ -158,25 +186,26 @@ class Fit(NamedTuple):
     """Logarithm of the density of observations and hyperparameters, up to a constant that is the same for all y."""
 
 
-def fit(hamming: Mask, x: Floats, y: Floats) -> Fit:
+def fit(hamming: Mask, x: Floats, y: Floats, prior: Prior = WIDE) -> Fit:
     """The most probable kernel and noise variance: a function of x and y alone.
 
     Args:
         hamming: which features are categories, shape (q,).
         x: features, shape (n, q).
         y: targets, shape (n,).
+        prior: of what is fitted.
     """
-    return fits(hamming, x, [y])[0]
+    return fits(hamming, x, [y], prior)[0]
 
 
-def fits(hamming: Mask, x: Floats, ways: Sequence[Floats], noise: float = NOISE) -> list[Fit]:
+def fits(hamming: Mask, x: Floats, ways: Sequence[Floats], prior: Prior = WIDE) -> list[Fit]:
     """The same for several ways to see the targets, each of shape (n,).
 
     The first search begins at the mode of the prior, with little noise and with much: much noise and a short
     length-scale explain the same, and a search from one of them does not find the other. The other ways are not that
     different: their search goes on where the one before has ended.
     """
-    target = Target(hamming, x, ways[0], noise)
+    target = Target(hamming, x, ways[0], prior)
     begun = [_climb(target, np.append(target.mode[:-1], start)) for start in NOISES]
     ends = [min(begun, key=lambda end: end[1])]
     for y in ways[1:]:
@@ -198,21 +227,11 @@ def _climb(target: Target, start: Floats) -> tuple[Floats, float]:
     return end.x, float(end.fun)
 
 
-def prior(hamming: Mask) -> Kernel:
-    """The kernel that is the most probable one before any observation."""
-    mode = _scale_location(len(hamming)) - 3.0
-    return Kernel(hamming, np.exp(np.full(len(hamming), mode)), 1.0)
-
-
 class Target:
-    """The negative log posterior density of theta and its gradient, up to a constant: RW, equations 5.8 and 5.9.
+    """The negative log posterior density of theta and its gradient, up to a constant: RW, equations 5.8 and 5.9."""
 
-    Priors: scales LogNormal(sqrt 2 + ln(q) / 2, sqrt 3), which grows with the number of features (Hvarfner et al.
-    2024); signal Gamma(2, 1); ln of the noise Normal(NOISE, 2), which leaves it to the data.
-    """
-
-    def __init__(self, hamming: Mask, x: Floats, y: Floats, noise: float = NOISE) -> None:
-        self._y, self._noise = y, noise
+    def __init__(self, hamming: Mask, x: Floats, y: Floats, prior: Prior = WIDE) -> None:
+        self._y, self._prior = y, prior
         row, column = self._rows, self._columns = np.tril_indices(len(x), -1)
         self._pairs = column * len(x) + row
         """Where K has the pairs of observations, as LAPACK reads it: column by column."""
@@ -222,8 +241,7 @@ class Target:
                 for values, h in zip(x.T, hamming, strict=True)
             ]
         )
-        self._location = _scale_location(len(hamming))
-        self.mode = np.append(np.full(len(hamming), self._location - 3.0), [0.0, noise])
+        self.mode = np.append(np.full(len(hamming), prior.mode(len(hamming))), [0.0, prior.noise])
         """Where the prior is densest."""
 
     def of(self, y: Floats) -> Target:
@@ -246,24 +264,22 @@ class Target:
         weights = alpha[self._rows] * alpha[self._columns] - inverse.T.ravel()[self._pairs]
         own = float(alpha @ alpha - inverse.trace())
         value = 0.5 * self._y @ alpha + np.log(factor.diagonal()).sum()
-        prior, gradient = self._prior(theta)
+        prior, gradient = self.prior(theta)
         # -tr((alpha alpha^T - K^-1) dK) / 2, where each pair is there twice
         gradient[:-2] -= signal * precisions * (self._differences @ (weights * slope))
         gradient[-2] -= signal * (weights @ kernel + 0.5 * own)
         gradient[-1] -= 0.5 * noise * own
         return float(value + prior), gradient
 
-    def _prior(self, theta: Floats) -> tuple[float, Floats]:
-        scales, signal, noise = theta[:-2], theta[-2], theta[-1] - self._noise
-        off = scales - self._location
+    def prior(self, theta: Floats) -> tuple[float, Floats]:
+        """The part of value and gradient that no observation changes."""
+        off, variance = theta - self.mode, self._prior.spread**2
+        scales, signal, noise = off[:-2], off[-2], off[-1]
         gradient = np.empty(len(theta))
-        gradient[:-2] = 1.0 + off / 3.0
+        gradient[:-2] = scales / variance
         gradient[-2:] = math.exp(signal) - 1.0, noise / 4.0
-        return float(scales.sum() + off @ off / 6.0) - signal + math.exp(signal) + noise**2 / 8.0, gradient
-
-
-def _scale_location(features: int) -> float:
-    return math.sqrt(2.0) + math.log(features) / 2.0
+        value = float(scales @ scales) / (2.0 * variance)
+        return value - signal + math.exp(signal) + noise**2 / 8.0, gradient
 
 
 def _matern(squares: Floats) -> Floats:

@@ -8,6 +8,7 @@ hardly ever change what it finds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.special import ndtri
@@ -15,7 +16,7 @@ from scipy.special import ndtri
 from tuneyard_strategy.distributions import Floats, cut
 from tuneyard_strategy.encoding import Encoding
 from tuneyard_strategy.rng import Stream, uniforms
-from tuneyard_strategy.space import Space
+from tuneyard_strategy.space import Mask, Space
 
 WIDE = 256
 """Points drawn at first from the parameters' distributions, and as many near the parents."""
@@ -28,8 +29,27 @@ CLIMBERS = 8
 STEPS = (0.3, 0.1, 0.03, 0.01, 0.003)
 """Standard deviation of the longest steps in each round, as a part of the range: near the parents, and later."""
 
+REACH = 0.2
+"""Half the side of a box around a point, as a part of the range."""
+END = 1.0 - 2.0**-53
+
 Score = Callable[[Floats], Floats]
 """The function, larger is better: coordinates, shape (n, d), to values, shape (n,)."""
+
+
+class Box(NamedTuple):
+    """Where numbers are looked for: bounds of the unit cube's points, shape (d,)."""
+
+    low: Floats
+    high: Floats
+
+    @classmethod
+    def around(cls, centre: Floats, categorical: Mask) -> Self:
+        """The box around coordinates, shape (d,), in which categories and what the centre lacks are free."""
+        free = categorical | np.isnan(centre)
+        return cls(
+            np.where(free, 0.0, np.maximum(centre - REACH, 0.0)), np.where(free, END, np.minimum(centre + REACH, END))
+        )
 
 
 class Maximiser:
@@ -40,10 +60,13 @@ class Maximiser:
         encoding: its coordinates.
         seed: of the study.
         index: of the trial, whose random numbers are its own.
+        box: where to look; everywhere if there is none.
     """
 
-    def __init__(self, space: Space, encoding: Encoding, seed: int, index: int) -> None:
+    def __init__(self, space: Space, encoding: Encoding, seed: int, index: int, box: Box | None = None) -> None:
         self._space, self._encoding = space, encoding
+        d = len(space.names)
+        self._box = box or Box(np.zeros(d), np.full(d, END))
         self._seed, self._index, self._drawn = seed, index, 0
         sizes = np.array([dimension.size or np.inf for dimension in space.dimensions])
         self._shortest = 0.5 / sizes
@@ -60,7 +83,7 @@ class Maximiser:
         for _ in range(TRIES):
             if len(points) >= CLIMBERS:
                 break
-            more = self._feasible(self._uniforms(WIDE, len(self._space.names)))
+            more = self._feasible(self._anywhere())
             points, coordinates = np.vstack([points, more[0]]), np.vstack([coordinates, more[1]])
         scores = score(coordinates)
         for step in STEPS[1:]:
@@ -72,8 +95,12 @@ class Maximiser:
         return points[np.argsort(-scores, kind="stable")]
 
     def _wide(self, parents: Floats) -> Floats:
-        anywhere = self._uniforms(WIDE, len(self._space.names))
+        anywhere = self._anywhere()
         return np.vstack([anywhere, self._near(parents, WIDE, STEPS[0])]) if len(parents) else anywhere
+
+    def _anywhere(self) -> Floats:
+        low, high = self._box
+        return low + self._uniforms(WIDE, len(low)) * (high - low)
 
     def _near(self, parents: Floats, count: int, step: float) -> Floats:
         """Points that differ from a parent in some coordinates, by normal steps of all lengths up to this one."""
@@ -86,8 +113,8 @@ class Maximiser:
         length = np.maximum(step * 10.0 ** -u[:, 3 * d + 1, None], self._shortest)
         moved = origin + length * ndtri(np.maximum(moves, 1e-12))
         moved = np.where(self._encoding.categorical, places, np.abs(moved))
-        moved = cut(np.where(moved > 1.0, 2.0 - moved, moved), 0.0, 1.0 - 2.0**-53)
-        return np.where(some, moved, origin)
+        moved = np.where(moved > 1.0, 2.0 - moved, moved)
+        return cut(np.where(some, moved, origin), *self._box)
 
     def _feasible(self, points: Floats) -> tuple[Floats, Floats]:
         """Those that meet the constraints, and their coordinates."""

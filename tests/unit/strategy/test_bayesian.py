@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tuneyard_api.space import Parameter
 from tuneyard_strategy.acquisition import Feasibility, NoisyImprovement, log_h
 from tuneyard_strategy.bayesian import _chosen, _milestone
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
+from tuneyard_strategy.encoding import Encoding
 from tuneyard_strategy.gp import Kernel, Posterior
+from tuneyard_strategy.maximiser import Box, Maximiser
 from tuneyard_strategy.pareto import hypervolume
 from tuneyard_strategy.registry import create
+from tuneyard_strategy.space import Space
 
 CUBE = [{"name": name, "double": {"min": 0, "max": 1}} for name in ("x", "y")]
 KERNEL = Kernel(np.array([False]), np.array([0.3]), 1.0)
@@ -150,3 +154,39 @@ def test_failures_are_avoided_and_lost_trials_are_not() -> None:
 
     assert len(beyond("failed", 0.4)) < 11  # once the minimum is found, only they are left to explore
     assert len(beyond("failed", 0.9)) < len(beyond("unknown", 0.9))
+
+
+def test_one_of_four_trials_is_near_the_best() -> None:
+    done = search(lambda p: ("succeeded", {"loss": abs(p["x"] - 0.3) + abs(p["y"] - 0.8)}), 26)
+
+    def steps(index: int) -> float:
+        """How far the trial is from the best one before it."""
+        best, _ = min(done[:index], key=lambda each: each[1]["loss"] if each[1] else 0.0)
+        return max(abs(done[index][0][name] - best[name]) for name in ("x", "y"))
+
+    assert all(steps(index) <= 0.2 + 1e-9 for index in (9, 13, 17, 21, 25))
+    assert max(steps(index) for index in range(8, 26)) > 0.2
+
+
+def test_a_box_bounds_numbers_and_nothing_else() -> None:
+    space = Space.from_spec(
+        [
+            Parameter.model_validate(spec)
+            for spec in (
+                {"name": "lr", "double": {"min": 1e-4, "max": 1, "scale": "log"}},
+                {"name": "layers", "int": {"min": 1, "max": 100}},
+                {"name": "kind", "categorical": {"values": ["a", "b", "c"]}},
+                {"name": "momentum", "double": {"min": 0, "max": 1}, "when": {"kind": ["b"]}},
+            )
+        ],
+        ["layers < 60"],
+    )
+    encoding = Encoding(space)
+    centre = encoding.coordinates(space.table_of([{"lr": 0.01, "layers": 50, "kind": "a"}]))
+    box = Box.around(centre[0], encoding.categorical)
+    found = list(space.rounded(Maximiser(space, encoding, 1, 2, box).best(lambda c: -c[:, 0], encoding.points(centre))))
+    assert all(1e-2 * 10**-0.81 < c["lr"] < 1e-2 * 10**0.81 for c in found)
+    assert all(29 <= c["layers"] < 60 for c in found)
+    assert min(c["lr"] for c in found) == pytest.approx(1e-2 * 10**-0.8, rel=0.02), "the best lies on its side"
+    assert {c["kind"] for c in found} == {"a", "b", "c"}
+    assert len({round(c["momentum"], 1) for c in found if "momentum" in c}) > 6

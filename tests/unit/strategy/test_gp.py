@@ -8,7 +8,7 @@ from scipy import optimize, stats
 
 from tuneyard_api.space import Parameter
 from tuneyard_strategy.encoding import Encoding
-from tuneyard_strategy.gp import Embedding, Kernel, Posterior, Target, fit, fits
+from tuneyard_strategy.gp import Embedding, Kernel, Posterior, Prior, Target, fit, fits
 from tuneyard_strategy.space import Space
 from tuneyard_strategy.warp import WARPS, half_logs, half_ranks, log_slope, signed_logs, standardised, tail_logs
 
@@ -46,9 +46,8 @@ def test_the_priors_are_densities_of_length_scales_signal_and_noise() -> None:
 
     def prior(theta: np.ndarray) -> float:
         scales, signal = np.exp(theta[:3]), np.exp(theta[3])
-        location = np.sqrt(2) + np.log(3) / 2
         return float(
-            stats.lognorm(np.sqrt(3), scale=np.exp(location)).logpdf(scales).sum()
+            stats.lognorm(np.sqrt(3), scale=np.exp(np.sqrt(2) + np.log(3) / 2)).logpdf(scales).sum()
             + stats.gamma(2).logpdf(signal)
             + stats.norm(-4, 2).logpdf(theta[4])
         )
@@ -71,7 +70,10 @@ def test_the_gradient_agrees_with_finite_differences(offset: float) -> None:
 
 
 def test_the_mode_of_the_prior_is_where_its_gradient_vanishes() -> None:
-    assert np.exp(Target(HAMMING, X, Y).mode[0]) == pytest.approx(0.205 * np.sqrt(3), rel=0.01)
+    target = Target(HAMMING, X, Y, Prior(0.13, 0.7, -4.0))
+    np.testing.assert_allclose(target.prior(target.mode)[1], 0.0, atol=1e-12)
+    np.testing.assert_allclose(np.exp(target.mode), [*[0.13 * np.sqrt(3)] * 3, 1.0, np.exp(-4.0)])
+    np.testing.assert_allclose(Prior(0.13, 0.7, -4.0).kernel(HAMMING).scales, 0.13 * np.sqrt(3))
 
 
 def test_the_posterior_is_a_direct_solution() -> None:
