@@ -90,7 +90,7 @@ class Evolution:
         self._history: History | None = None
         self._states: list[_State] = []
         """After each generation of this history."""
-        self._told = np.empty((0, 4))
+        self._told = np.empty((2, 0))
 
     def ranked(self, history: History, index: int) -> Iterator[Configuration]:
         """Feasible configurations for this trial, in the order in which they are drawn."""
@@ -112,19 +112,20 @@ class Evolution:
         if history is not self._history:
             self._history, self._states = history, [self._first(history)]
         else:
-            same = min(len(told), len(self._told))
-            changed = told[:same] != self._told[:same]
-            valid = int(changed.any(axis=1).argmax()) if changed.any() else same
+            same = min(told.shape[1], self._told.shape[1])
+            changed = told[:, :same] != self._told[:, :same]
+            valid = int(changed.any(axis=0).argmax()) if changed.any() else same
             while self._states[-1].end > valid:
                 self._states.pop()
         self._told = told
-        while self._states[-1].end + self._states[-1].size <= len(told):
+        count = told.shape[1]
+        while self._states[-1].end + self._states[-1].size <= count:
             state = self._states[-1]
-            generation = told[state.end : state.end + state.size]
-            best_first = generation[np.lexsort(generation.T), 0].astype(np.intp)
+            generation = told[:, state.end : state.end + state.size]
+            best_first = generation[0, np.lexsort(generation)].astype(np.intp)
             self._states.append(self._after(state, history, best_first))
         state = self._states[-1]
-        if 2 * (len(told) - state.end) > state.size:
+        if 2 * (count - state.end) > state.size:
             state.prepare()
         return state
 
@@ -179,15 +180,18 @@ class CmaesStrategy(LearningStrategy):
 
 
 def _told(history: History) -> Floats:
-    """What ended trials are ranked by, the last column first: row, objective, excess over bounds, failed or not."""
+    """What ended trials are ranked by, the last first: row, objective, excess over bounds if there are any.
+
+    Shape (2 or 3, n); the last is infinite where a trial failed.
+    """
     measured, failed = history.rows(Fate.MEASURED), history.rows(Fate.FAILED)
-    told = np.zeros((len(measured) + len(failed), 4))
-    good, bad = told[: len(measured)], told[len(measured) :]
-    good[:, 0], good[:, 1] = measured, history.values(measured)
+    told = np.zeros((3 if history.bounds else 2, len(measured) + len(failed)))
+    good, bad = told[:, : len(measured)], told[:, len(measured) :]
+    good[0], good[1] = measured, history.values(measured)
     if history.bounds:
-        good[:, 2] = beyond(history, measured)
-    bad[:, 0], bad[:, 3] = failed, 1.0
-    return told[np.argsort(told[:, 0])] if len(failed) else told
+        good[2] = beyond(history, measured)
+    bad[0], bad[-1] = failed, np.inf
+    return told[:, np.argsort(told[0])] if len(failed) else told
 
 
 def _moved(chances: Floats, start: Floats, best: Floats) -> Floats:
