@@ -12,7 +12,8 @@ from _searchers import Ours, Searcher, searcher, sources
 
 from tuneyard_strategy import bayesian, gp
 from tuneyard_strategy.acquisition import log_h
-from tuneyard_strategy.gp import WIDE, Posterior, Target
+from tuneyard_strategy.gp import WIDE, Posterior, Prior, Target
+from tuneyard_strategy.space import Mask
 from tuneyard_strategy.warp import half_logs, half_ranks, standardised
 
 
@@ -33,6 +34,13 @@ class FixedPrior(FlatPrior):
         scales = np.exp(theta[:-2])
         gradient[:-2] = 6.0 * scales - 2.0
         return value + float((6.0 * scales - 2.0 * theta[:-2]).sum()), gradient
+
+
+class WidePrior(Target):
+    """The prior of Hvarfner et al. (2024), BoTorch's default."""
+
+    def __init__(self, hamming: Mask, x: np.ndarray, y: np.ndarray, prior: Prior) -> None:
+        super().__init__(hamming, x, y, WIDE._replace(noise=prior.noise))
 
 
 class LittleNoise(Target):
@@ -73,7 +81,7 @@ class WorstLiar(BestLiar):
 
 VARIANTS: Mapping[str, tuple[object, str, object]] = {
     "flat-prior": (gp, "Target", FlatPrior),
-    "wide-prior": (bayesian, "NARROW", WIDE),
+    "wide-prior": (gp, "Target", WidePrior),
     "fixed-prior": (gp, "Target", FixedPrior),
     "little-noise": (gp, "Target", LittleNoise),
     "one-start": (gp, "NOISES", (-5.0,)),

@@ -81,9 +81,11 @@ class GaussianProcess:
     it did not, and is bounded by 0.
     """
 
-    def __init__(self, space: Space, seed: int, reach: Reach = EVERYWHERE) -> None:
+    def __init__(self, space: Space, seed: int, prior: Prior, reach: Reach = EVERYWHERE) -> None:
         self._space = space
         self._seed = seed
+        self._prior = prior
+        """Of the objective, where there is one."""
         self._reach = reach
         self._fits: dict[str, tuple[bytes, Warp, Fit]] = {}
 
@@ -136,7 +138,7 @@ class GaussianProcess:
         if history.objectives > 1:
             return self._score_of_several(history, embedding, index, feasibility, measured)
         objective = self._model(
-            _Metric("objective", history.values(measured), WARPS, NARROW), embedding, history, measured
+            _Metric("objective", history.values(measured), WARPS, self._prior), embedding, history, measured
         )
         rows = measured[kept] if kept.any() else measured
         rows = rows[_chosen(history.values(rows), self._reach.modelled)]
@@ -231,10 +233,10 @@ class GaussianProcess:
 class Thrifty:
     """A Gaussian process; one of the neighbourhood of the best trials where that is too costly; then TPE."""
 
-    def __init__(self, space: Space, seed: int) -> None:
+    def __init__(self, space: Space, seed: int, prior: Prior) -> None:
         self.parzen = TreeParzen(space, seed)
-        self._whole = GaussianProcess(space, seed)
-        self._local = GaussianProcess(space, seed, NEARBY)
+        self._whole = GaussianProcess(space, seed, prior)
+        self._local = GaussianProcess(space, seed, prior, NEARBY)
 
     def ranked(self, history: Known, index: int, *, near_best: bool = False) -> Iterator[Configuration]:
         """Feasible configurations for this trial, the best first; TPE does not know of the box: see GaussianProcess."""
@@ -260,7 +262,7 @@ class BayesianStrategy(LearningStrategy):
     """A Gaussian process as far as it is not too costly; of four trials one is TPE's, one in a box around the best."""
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
-        self.model = Thrifty(space, definition.strategy.seed)
+        self.model = Thrifty(space, definition.strategy.seed, NARROW)
         super().__init__(definition, space)
 
     def ranked(self, index: int) -> Iterator[Configuration]:

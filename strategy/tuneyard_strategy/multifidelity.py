@@ -20,6 +20,7 @@ from tuneyard_api.fidelity import Rung
 from tuneyard_strategy.bayesian import Thrifty
 from tuneyard_strategy.comparable import Comparable, Ladder
 from tuneyard_strategy.contract import StudyDefinition, Suggestion, TrialRecord
+from tuneyard_strategy.gp import WIDE
 from tuneyard_strategy.history import Fate, beyond
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.rng import Stream, uniforms
@@ -349,4 +350,4 @@ def _sampler(definition: StudyDefinition, space: Space) -> TreeParzen | Thrifty 
         case "sobol":
             return None
         case _:
-            return Thrifty(space, definition.strategy.seed)
+            return Thrifty(space, definition.strategy.seed, WIDE)  # NARROW was no better here

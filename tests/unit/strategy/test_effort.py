@@ -11,7 +11,7 @@ from tuneyard_strategy import bayesian
 from tuneyard_strategy.bayesian import NEARBY, BayesianStrategy, GaussianProcess
 from tuneyard_strategy.contract import StudyDefinition, TrialRecord
 from tuneyard_strategy.effort import LIMIT, Effort
-from tuneyard_strategy.gp import Kernel
+from tuneyard_strategy.gp import WIDE, Kernel
 from tuneyard_strategy.history import Fate, History, Part
 from tuneyard_strategy.region import Region
 from tuneyard_strategy.registry import create
@@ -54,7 +54,9 @@ def strategy_after(records: list[TrialRecord], definition: StudyDefinition) -> B
 def between(strategy: BayesianStrategy) -> float:
     """Seconds that are too few for the whole process, and enough for one of the neighbourhood."""
     space, history = strategy.space, strategy.history
-    whole, local = (GaussianProcess(space, 0, reach).effort(history).seconds for reach in (bayesian.EVERYWHERE, NEARBY))
+    whole, local = (
+        GaussianProcess(space, 0, WIDE, reach).effort(history).seconds for reach in (bayesian.EVERYWHERE, NEARBY)
+    )
     assert local < 0.7 * whole
     return (local + whole) / 2
 
