@@ -69,8 +69,8 @@ class Prior(NamedTuple):
 WIDE = Prior(math.exp(math.sqrt(2.0) - 3.0), math.sqrt(3.0), -4.0)
 """That of Hvarfner et al. (2024), and BoTorch's."""
 NARROW = Prior(0.13, 1.0, -4.0)
-"""With few trials WIDE lets the fit take a feature that matters for one that does not, and a search that believes so
-stays where it is; see docs/strategies.md for what that costs."""
+"""Finds better configurations with few trials (docs/strategies.md has figures). It seems that WIDE lets a fit to so few
+take a feature that matters for one that does not, and a search that believes so stays where it is."""
 
 
 class Embedding:
