@@ -132,12 +132,15 @@ def classify(seen: AttemptSeen) -> End:
 
 
 def _last_lines(text: str) -> str:
-    """The end of a failed program's log, cut to what a status should hold: the beginning of the last line stays."""
+    """The end of a failed program's log, cut to what a status should hold."""
     *before, last = [line.strip() for line in text.strip().splitlines()[-3:]] or [""]
     context = " | ".join([*before, ""])
     return _quoted(context[max(len(context) + len(last) - QUOTED, 0) :] + last)
 
 
 def _quoted(words: str) -> str:
+    """Words with a colon before them; of too many the beginning, which names the error, and the end."""
     words = words.strip()
-    return f": {words if len(words) <= QUOTED else words[: QUOTED - 1] + '…'}" if words else ""
+    if len(words) > QUOTED:
+        words = f"{words[: QUOTED // 2]} … {words[3 - QUOTED // 2 :]}"
+    return f": {words}" if words else ""
