@@ -186,16 +186,15 @@ class Fit(NamedTuple):
     """Logarithm of the density of observations and hyperparameters, up to a constant that is the same for all y."""
 
 
-def fit(hamming: Mask, x: Floats, y: Floats, prior: Prior = WIDE) -> Fit:
+def fit(hamming: Mask, x: Floats, y: Floats) -> Fit:
     """The most probable kernel and noise variance: a function of x and y alone.
 
     Args:
         hamming: which features are categories, shape (q,).
         x: features, shape (n, q).
         y: targets, shape (n,).
-        prior: of what is fitted.
     """
-    return fits(hamming, x, [y], prior)[0]
+    return fits(hamming, x, [y])[0]
 
 
 def fits(hamming: Mask, x: Floats, ways: Sequence[Floats], prior: Prior = WIDE) -> list[Fit]:

@@ -70,6 +70,7 @@ def test_the_gradient_agrees_with_finite_differences(offset: float) -> None:
 
 
 def test_the_mode_of_the_prior_is_where_its_gradient_vanishes() -> None:
+    assert np.exp(Target(HAMMING, X, Y).mode[0]) == pytest.approx(0.205 * np.sqrt(3), rel=0.01)
     target = Target(HAMMING, X, Y, Prior(0.13, 0.7, -4.0))
     np.testing.assert_allclose(target.prior(target.mode)[1], 0.0, atol=1e-12)
     np.testing.assert_allclose(np.exp(target.mode), [*[0.13 * np.sqrt(3)] * 3, 1.0, np.exp(-4.0)])
