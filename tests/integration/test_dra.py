@@ -35,7 +35,7 @@ def lab(cluster: Cluster, namespace: str) -> Iterator[Lab]:
 def test_halves_fill_the_gpus_and_a_third_waits(lab: Lab) -> None:
     lab.node(lab.gpu(0, shared=True), lab.gpu(1, shared=True))
     lab.run("half", {"fraction": 0.5}, trials=5)
-    lab.until_running("half", 4)
+    lab.studies.until_running("half", 4)
     assert sorted(map(sorted, lab.allocated().values())) == [[40, 40], [40, 40]]
     assert lab.reason("half") == (
         "NoNodeFits",
@@ -61,8 +61,8 @@ def test_each_gpu_is_as_its_place_says(lab: Lab) -> None:
         lab.node(*(lab.gpu(number, shared=True) for number in range(3)))
     lab.run("third", {"memory": "26Gi"}, trials=9)
     lab.run("spread", {"fraction": 0.25, "packing": "Spread"}, trials=4)
-    lab.until_running("third", 9)
-    lab.until_running("spread", 4)
+    lab.studies.until_running("third", 9)
+    lab.studies.until_running("spread", 4)
 
     def is_as_booked() -> bool:  # both are read one after the other, while kube-scheduler still writes
         places = [place for name in ("third", "spread") for place in lab.places(name)]
@@ -77,15 +77,15 @@ def test_each_gpu_is_as_its_place_says(lab: Lab) -> None:
 def test_whole_ones_and_parts_on_the_same_nodes(lab: Lab) -> None:
     lab.node(*(lab.gpu(number, shared=True) for number in range(4)))
     lab.run("part", {"fraction": 0.5}, trials=2)
-    lab.until_running("part", 2)
+    lab.studies.until_running("part", 2)
     lab.run("whole", {"count": 3}, trials=2)
-    lab.until_running("whole", 1)
+    lab.studies.until_running("whole", 1)
     allocated = lab.allocated()
     assert sorted(map(sorted, allocated.values())) == [[40, 40], [80], [80], [80]]
     assert lab.reason("whole")[0] == "NoNodeFits"
     lab.studies.kubectl("delete", "study", "part")
     lab.run("two", {"count": 1}, trials=1)
-    lab.until_running("two", 1)
+    lab.studies.until_running("two", 1)
     assert sorted(map(sorted, lab.allocated().values())) == [[80]] * 4
 
 
@@ -94,7 +94,7 @@ def test_gpus_that_are_not_shared_are_whole(lab: Lab) -> None:
     lab.run("part", {"fraction": 0.5}, trials=1)
     assert lab.reason("part")[0] == "NoGpuNodes"
     lab.run("whole", {"count": 1}, trials=3)
-    lab.until_running("whole", 2)
+    lab.studies.until_running("whole", 2)
     assert lab.reason("whole")[0] == "NoNodeFits"
     assert sorted(lab.allocated().values()) == [[80], [80]]
 
@@ -104,19 +104,19 @@ def test_what_others_claim_counts(lab: Lab) -> None:
     lab.claim("whole", selectors=lab.any_gpu)
     lab.claim("part", capacity={"requests": {"memory": "50Gi"}}, selectors=lab.any_gpu)
     lab.run("s", {"fraction": 0.5}, trials=4)
-    lab.until_running("s", 2)
+    lab.studies.until_running("s", 2)
     assert sorted(map(sorted, lab.allocated().values())) == [[40, 40], [50], [80]]
     assert lab.reason("s")[0] == "NoNodeFits"
     lab.studies.kubectl("delete", "pod", "whole")
     lab.studies.kubectl("delete", "resourceclaim", "whole")
-    lab.until_running("s", 4)
+    lab.studies.until_running("s", 4)
 
 
 def test_a_policy_rounds_what_is_asked_for(lab: Lab) -> None:
     policy = {"default": "20Gi", "validRange": {"min": "20Gi", "step": "20Gi"}}
     lab.node(lab.gpu(0, shared=True, capacity={"memory": {"value": "80Gi", "requestPolicy": policy}}))
     lab.run("s", {"memory": "25Gi"}, trials=3)
-    lab.until_running("s", 2)
+    lab.studies.until_running("s", 2)
     assert list(lab.allocated().values()) == [[40, 40]]
     assert [place["gpus"] for place in lab.places("s")] == [0.5, 0.5]
 
@@ -125,7 +125,7 @@ def test_other_capacities_are_shared_alike(lab: Lab) -> None:
     """One that is not asked for would be consumed whole, and leave nothing for a second claim."""
     lab.node(lab.gpu(0, shared=True, capacity={"cores": {"value": "100"}}))
     lab.run("s", {"fraction": 0.5}, trials=3)
-    lab.until_running("s", 2)
+    lab.studies.until_running("s", 2)
     assert list(lab.allocated().values()) == [[40, 40]]
 
 
@@ -133,7 +133,7 @@ def test_gpus_that_cannot_be_told_from_others(lab: Lab) -> None:
     """kube-scheduler chooses the device, and the books take it from the claim."""
     lab.node(*(lab.gpu(number, shared=True, uuid=False) for number in range(2)))
     lab.run("s", {"fraction": 0.5}, trials=5)
-    lab.until_running("s", 4)
+    lab.studies.until_running("s", 4)
     assert sorted(map(sorted, lab.allocated().values())) == [[40, 40], [40, 40]]
     assert lab.reason("s")[0] == "NoNodeFits"
 
@@ -159,10 +159,10 @@ def test_a_restart_finds_who_has_what(lab: Lab, stack: Stack) -> None:
     lab.node(*(lab.gpu(number, shared=True) for number in range(2)))
     lab.claim("theirs", selectors=lab.any_gpu)
     lab.run("before", {"fraction": 0.25}, trials=2)
-    lab.until_running("before", 2)
+    lab.studies.until_running("before", 2)
     stack.kill("scheduler")
     lab.run("after", {"fraction": 0.25}, trials=4)
     stack.start("scheduler")
-    lab.until_running("after", 2)
+    lab.studies.until_running("after", 2)
     assert sorted(map(sorted, lab.allocated().values())) == [[20] * 4, [80]]
     assert lab.reason("after")[0] == "NoNodeFits"

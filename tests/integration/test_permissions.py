@@ -355,7 +355,7 @@ def all_that_tuneyard_does(studies: Studies, restricted: Studies, lab: Lab, queu
     assert studies.wait("many")["trials"]["succeeded"] == 60
     assert studies.wait("shares")["trials"]["succeeded"] == 4
     restricted.wait("refused", "Blocked")
-    lab.until_running("claims", 2)
+    lab.studies.until_running("claims", 2)
 
 
 @pytest.fixture

@@ -51,10 +51,6 @@ class Lab:
         asked = {"model": self.model} | gpu
         self.studies.apply(study(name, annotations=ENDLESS, gpu=asked, trials={"max": trials, "parallel": trials}))
 
-    def until_running(self, name: str, count: int) -> None:
-        running = lambda: self.studies.status(name).get("trials", {}).get("running", 0)  # noqa: E731
-        until(lambda: running() == count, f"{count} trials of {name} run", 60)
-
     def reason(self, name: str) -> str:
         """Why the first trial that waits does so."""
 
@@ -94,9 +90,9 @@ def test_the_smallest_slice_that_is_enough(lab: Lab) -> None:
         {f"{small}.memory": "9728", f"{large}.memory": "40192", "nvidia.com/mig.strategy": "mixed"},
     )
     lab.run("large", {"memory": "30Gi", "sharing": "mig"}, 1)
-    lab.until_running("large", 1)
+    lab.studies.until_running("large", 1)
     lab.run("small", {"memory": "8Gi"}, 5)
-    lab.until_running("small", 4)
+    lab.studies.until_running("small", 4)
     assert lab.asked() == {small: 3, large: 2}, "the last one takes a larger slice, as no other is free"
     assert lab.reason("small") == "NoNodeFits"
     assert {(place["backend"], place["gpus"]) for place in lab.places("small")} == {("mig", 0.1429), ("mig", 0.4286)}
@@ -111,7 +107,7 @@ def test_a_node_whose_gpus_are_all_cut_alike(lab: Lab) -> None:
     )
     lab.run("whole", {"count": 1}, 1)
     lab.run("part", {"fraction": 0.4}, 3)
-    lab.until_running("part", 2)
+    lab.studies.until_running("part", 2)
     assert lab.reason("part") == "NoNodeFits"
     assert lab.reason("whole") == "NoGpuNodes"
     assert {place["gpus"] for place in lab.places("part")} == {0.4286}
@@ -130,9 +126,9 @@ def test_replicas_of_a_gpu(lab: Lab, resource: str, strategy: str, product: str)
     }
     lab.node({resource: 4}, labels, product)
     lab.run("part", {"fraction": 0.25, "sharing": "timeslice"}, 3)
-    lab.until_running("part", 3)
+    lab.studies.until_running("part", 3)
     lab.run("memory", {"memory": "20Gi"}, 2)
-    lab.until_running("memory", 1)
+    lab.studies.until_running("memory", 1)
     assert lab.asked() == {resource: 4}
     assert lab.reason("memory") == "NoNodeFits"
     lab.run("half", {"fraction": 0.5}, 1)
@@ -154,7 +150,7 @@ def test_what_others_have_counts(lab: Lab) -> None:
     lab.studies.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "other"}, "spec": spec})
     lab.studies.kubectl("wait", "--for=jsonpath={.status.phase}=Running", "pod/other", "--timeout=30s")
     lab.run("s", {"memory": "5Gi"}, 2)
-    lab.until_running("s", 1)
+    lab.studies.until_running("s", 1)
     assert lab.reason("s") == "NoNodeFits"
     lab.studies.kubectl("delete", "pod", "other")
-    lab.until_running("s", 2)
+    lab.studies.until_running("s", 2)

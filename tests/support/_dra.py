@@ -91,12 +91,6 @@ class Lab:
                     found[f"{each['pool']}/{each['device']}"].append(gib)
         return dict(found)
 
-    def running(self, name: str) -> int:
-        return self.studies.status(name).get("trials", {}).get("running", 0)
-
-    def until_running(self, name: str, count: int) -> None:
-        until(lambda: self.running(name) == count, f"{count} trials of {name} run", 60)
-
     def reason(self, name: str) -> tuple[str, str]:
         """Why the first trial that waits does so."""
 

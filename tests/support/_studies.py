@@ -90,6 +90,19 @@ class Studies:
         """What kubectl get lists."""
         return self.cluster.objects("-n", self.namespace, *arguments)
 
+    def until_running(self, name: str, count: int) -> None:
+        """Wait until just so many trials of a study run, and their pods, too.
+
+        The status counts a trial once it has its place: its pod is bound, and its claim allocated, after that.
+        """
+
+        def run() -> bool:
+            pods = self.objects("pods", "-l", f"tuneyard.dev/study={name}")
+            counted = self.status(name).get("trials", {}).get("running", 0)
+            return counted == count == sum(pod["status"].get("phase") == "Running" for pod in pods)
+
+        until(run, f"{count} trials of {name} run", 60)
+
     def trials(self, name: str) -> list[Object]:
         """A study's trials in the order of their index."""
         found = self.objects("trials", "-l", f"tuneyard.dev/study={name}")
