@@ -102,9 +102,8 @@ def lent(options: Namespace, spec: StudySpec) -> list[Gpu] | None:
     if options.cpu:
         return []
     without = f"run the trials on the CPU with: {again(options, f'run {options.file} --cpu')}"
-    what = f"{gpu.fraction or gpu.memory} of a GPU"
-    if gpu.count or gpu.auto:
-        what = words.count(gpu.count or 1, "GPU")
+    by_count = gpu.count or gpu.auto
+    what = words.count(gpu.count or 1, "GPU") if by_count else f"{gpu.fraction or gpu.memory} of a GPU"
     asked = f"{options.file}: spec.gpu: each trial asks for {what}"
     if gpu.vendor != "nvidia":
         raise Problem(f"{asked} of {gpu.vendor}, and on a laptop only those of nvidia can be lent; {without}")
