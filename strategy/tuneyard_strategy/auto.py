@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tuneyard_strategy.bayesian import EVERYWHERE, BayesianStrategy
+from tuneyard_strategy.bayesian import BOXED, EVERYWHERE, TURNS, BayesianStrategy
+from tuneyard_strategy.cmaes import Evolution
+from tuneyard_strategy.contract import StudyDefinition
 from tuneyard_strategy.history import Fate
-from tuneyard_strategy.space import Configuration
+from tuneyard_strategy.space import Configuration, Space
 
 
 class AutoStrategy(BayesianStrategy):
-    """Bayesian optimisation while its model holds all there is to know; beyond, every other trial is TPE's.
+    """Bayesian optimisation while its model holds all there is to know; beyond, three of four trials are CMA-ES's.
 
-    That is so after some hundred trials, and where so many trials are pending that the model leaves some out.
+    CMA-ES learns from all trials, those of before and the fourth ones, which are sought in a box around the best. It
+    knows one objective only: of several, every other trial is TPE's. Where so many trials are pending that the model
+    leaves some out, all that would be its are TPE's.
     """
+
+    def __init__(self, definition: StudyDefinition, space: Space) -> None:
+        self._evolution = Evolution(space, definition.strategy.seed)
+        super().__init__(definition, space)
 
     def ranked(self, index: int) -> Iterator[Configuration]:
         """See LearningStrategy."""
         measured, pending = len(self.history.rows(Fate.MEASURED)), len(self.history.rows(Fate.PENDING))
-        if pending > EVERYWHERE.pending or (measured > EVERYWHERE.modelled and index % 2):
-            return self.model.parzen.ranked(self.history, index)
-        return super().ranked(index)
+        many, several = measured > EVERYWHERE.modelled, self.history.objectives > 1
+        if many and not several and index % TURNS != BOXED:
+            yield from self._evolution.ranked(self.history, index)
+        if pending > EVERYWHERE.pending or (many and several and index % 2):
+            yield from self.model.parzen.ranked(self.history, index)
+        yield from super().ranked(index)

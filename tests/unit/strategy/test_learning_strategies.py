@@ -19,10 +19,10 @@ def define(name: str, **more: Any) -> StudyDefinition:
     return StudyDefinition.model_validate({**document, "strategy": {"name": name, "seed": 3}, **more})
 
 
-def told(name: str, count: int, state: str = "succeeded") -> list[dict[str, Any]]:
-    """What comes after so many trials, for which random points were taken."""
-    drawn = create(define("random")).suggest(range(count))
-    strategy = create(define(name))
+def told(name: str, count: int, state: str = "succeeded", **more: Any) -> list[dict[str, Any]]:
+    """What comes after so many trials, for which random points were taken: their loss is the first parameter."""
+    drawn = create(define("random", **more)).suggest(range(count))
+    strategy = create(define(name, **more))
     strategy.update(
         [
             TrialRecord.model_validate(
@@ -30,7 +30,9 @@ def told(name: str, count: int, state: str = "succeeded") -> list[dict[str, Any]
                     "index": s.index,
                     "parameters": s.parameters,
                     "state": state if s.index > 12 else "succeeded",
-                    "metrics": {"loss": float(s.parameters["x"])} if s.index <= 12 or state == "succeeded" else None,
+                    "metrics": {"loss": float(next(iter(s.parameters.values()))), "time": float(s.index % 7)}
+                    if s.index <= 12 or state == "succeeded"
+                    else None,
                 }
             )
             for s in drawn
@@ -67,9 +69,23 @@ def test_initial_configurations_come_first_whatever_has_ended(name: str) -> None
 
 def test_auto_is_bayesian_until_there_are_many_trials() -> None:
     assert told("auto", 40) == told("bayesian", 40)
-    even, odd = told("auto", 400)
-    assert even == told("bayesian", 400)[0]
-    assert odd != told("bayesian", 400)[1]
+    assert told("auto", 300)[0] == told("bayesian", 300)[0]
+
+
+def test_auto_is_cmaes_in_three_of_four_later_trials() -> None:
+    """The fourth is in the box around the best; told(name, n)[0] is trial n."""
+    assert [told("auto", count)[0] for count in (400, 402, 403)] == [
+        told("cmaes", count)[0] for count in (400, 402, 403)
+    ]
+    assert told("auto", 401)[0] == told("bayesian", 401)[0] != told("cmaes", 401)[0]
+
+
+def test_auto_is_tpe_in_every_other_later_trial_with_several_objectives() -> None:
+    objectives = [{"metric": metric, "goal": "minimize"} for metric in ("loss", "time")]
+    later = {
+        name: [told(name, n, objectives=objectives)[0] for n in (400, 401)] for name in ("auto", "bayesian", "tpe")
+    }
+    assert later["auto"] == [later["bayesian"][0], later["tpe"][1]]
 
 
 def test_auto_is_tpe_where_many_trials_are_pending() -> None:
