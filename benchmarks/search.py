@@ -19,7 +19,7 @@ from _searchers import METHODS, present
 from _significance import chances, normalised, ranks, won
 from _suites import COMMON, GROUPS, NAMES, chosen
 
-BUDGETS = (25, 50, 100, 200)
+BUDGETS = (25, 50, 100, 200, 500, 1_000, 6_000)
 
 
 def key(*parts: object) -> str:
@@ -111,7 +111,7 @@ def measure(given: argparse.Namespace, **how: Any) -> dict[str, float | int | st
 
 
 def main() -> None:
-    given = options(__doc__, "search", strategies=["sobol", "tpe", "bayesian", *METHODS], trials=BUDGETS[-1])
+    given = options(__doc__, "search", strategies=["sobol", "tpe", "bayesian", *METHODS], trials=200)
     save(given.results, measure(given))
 
 

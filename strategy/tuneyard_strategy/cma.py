@@ -87,6 +87,12 @@ class Normal:
         spread: Floats = self.sigma * np.sqrt(np.diagonal(self.covariance))
         return spread
 
+    @property
+    def condition(self) -> float:
+        """The covariance's largest eigenvalue as a multiple of the smallest."""
+        values, _ = self._spectrum
+        return float(values[-1] / max(values[0], 1e-300))
+
     def sample(self, normals: Floats) -> Floats:
         """Points, shape (m, n), from standard normal numbers of the same shape."""
         return self.mean + self.sigma * normals @ self._factor.T
@@ -156,9 +162,15 @@ class Normal:
         return factor
 
     @cached_property
+    def _spectrum(self) -> tuple[Floats, Floats]:
+        """Eigenvalues of the covariance, the smallest first, and eigenvectors."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        return values, vectors
+
+    @cached_property
     def _inverse_root(self) -> Floats:
         """covariance^-1/2: symmetric, so that the signs of eigenvectors do not matter."""
-        values, vectors = np.linalg.eigh(self.covariance)
+        values, vectors = self._spectrum
         root: Floats = vectors / np.sqrt(np.maximum(values, 1e-14 * values[-1])) @ vectors.T
         return root
 

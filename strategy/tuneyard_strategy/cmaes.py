@@ -29,6 +29,9 @@ SIGMA = 12.0**-0.5
 """The first standard deviation: that of points all over the range, so that the Sobol start is a first generation."""
 SMALLEST = 1e-6
 """Standard deviation, as a part of the range, at which all is found: the search begins anew elsewhere."""
+MOST_STRETCHED = 1e12
+"""The covariance's condition, at which the search begins anew as well: another generation or two, and rounding makes the
+covariance no covariance. So it is where only some of the numbers matter (the tutorial's ConditionCov, there 1e14)."""
 SAMPLES = 4
 """Points drawn at a time, of which the first that is new and feasible is taken."""
 ROUNDS = 256
@@ -80,8 +83,8 @@ class Evolution:
     spread that changes them now and then (see `Normal.after`). Parameters that a configuration lacks get what chance
     would have given them, so that they drift but do not settle. A category has a probability, which moves towards its
     part of the better half (Baluja 1994), and never falls below a tenth of what it was at first. When the
-    distribution has shrunk to a point, it starts anew elsewhere, with generations of twice the size (Auger and Hansen
-    2005).
+    distribution has shrunk to a point, or in some directions to nothing beside others, it starts anew elsewhere, with
+    generations of twice the size (Auger and Hansen 2005).
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -139,7 +142,7 @@ class Evolution:
         return _State(encoding, normal, chances, size)
 
     def _after(self, state: _State, history: History, best_first: Rows) -> _State:
-        """The state after a generation; a new beginning where the distribution has become a point."""
+        """The state after a generation; a new beginning where the distribution has become a point, or flat."""
         coordinates, first, numbers = history.coordinates(best_first), self._states[0], history.encoding.numbers
         chances = _moved(state.chances, first.chances, coordinates[: state.size // 2, history.encoding.categories])
         following = replace(state, chances=chances, end=state.end + state.size)
@@ -148,7 +151,8 @@ class Evolution:
         points = self._filled(coordinates[:, numbers], state.normal, best_first)
         normal = state.normal.after(points, state.floors)
         free = normal.deviations[state.floors == 0.0]
-        if not free.size or free.max() >= SMALLEST:
+        is_point = free.size > 0 and free.max() < SMALLEST
+        if not is_point and state.normal.condition <= MOST_STRETCHED:
             return replace(following, normal=normal)
         restarts = state.restarts + 1
         mean = uniforms(self._seed, Stream.RESTARTS, start=restarts, rows=1, width=len(numbers))[0]

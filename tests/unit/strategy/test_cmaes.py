@@ -124,6 +124,14 @@ def test_when_all_is_found_it_begins_anew_elsewhere() -> None:
     assert max(abs(place - 0.3) for place in places[first + 30 :]) > 0.1
 
 
+def test_where_most_numbers_do_not_matter_it_begins_anew_too() -> None:
+    """One direction shrinks and the others do not, until rounding would leave no covariance."""
+    others = [{"name": f"other{i}", "double": {"min": 0, "max": 1}} for i in range(5)]
+    places = [r.parameters["x0"] for r in search([*X[:1], *others], 3500, 0)]
+    first = next(i for i, place in enumerate(places) if abs(place - 0.3) < 1e-6)
+    assert max(abs(place - 0.3) for place in places[first + 1000 :]) > 0.1
+
+
 def test_only_categories() -> None:
     parameters = [{"name": f"k{i}", "categorical": {"values": list("abcdefgh")}} for i in range(4)]
     records = search([*parameters, MIXED[-1]], 200, 0)
