@@ -30,8 +30,8 @@ SIGMA = 12.0**-0.5
 SMALLEST = 1e-6
 """Standard deviation, as a part of the range, at which all is found: the search begins anew elsewhere."""
 MOST_STRETCHED = 1e12
-"""The covariance's condition, at which the search begins anew as well: another generation or two, and rounding makes the
-covariance no covariance. So it is where only some of the numbers matter (the tutorial's ConditionCov, there 1e14)."""
+"""The covariance's condition at which the search begins anew as well, as where only some of the numbers matter: some
+generations later rounding would leave no covariance (the tutorial's ConditionCov, there 1e14)."""
 SAMPLES = 4
 """Points drawn at a time, of which the first that is new and feasible is taken."""
 ROUNDS = 256
