@@ -90,8 +90,7 @@ class Normal:
     @property
     def condition(self) -> float:
         """The covariance's largest eigenvalue as a multiple of the smallest."""
-        values, _ = self._spectrum
-        return float(values[-1] / max(values[0], 1e-300))
+        return self._inverse_root[1]
 
     def sample(self, normals: Floats) -> Floats:
         """Points, shape (m, n), from standard normal numbers of the same shape."""
@@ -109,7 +108,7 @@ class Normal:
                 a whole number goes on changing now and then. Coordinates on the floor have no say in the step-size.
         """
         n, rate = len(self.mean), rates(len(self.mean), len(points))
-        inverse_root = self._inverse_root
+        inverse_root, _ = self._inverse_root
         y = (points - self.mean) / self.sigma
         lengths = np.sqrt(((y @ inverse_root) ** 2).sum(axis=1))
         far = math.sqrt(n) + 2.0 * n / (n + 2.0)
@@ -162,17 +161,14 @@ class Normal:
         return factor
 
     @cached_property
-    def _spectrum(self) -> tuple[Floats, Floats]:
-        """Eigenvalues of the covariance, the smallest first, and eigenvectors."""
-        values, vectors = np.linalg.eigh(self.covariance)
-        return values, vectors
+    def _inverse_root(self) -> tuple[Floats, float]:
+        """covariance^-1/2, symmetric, so that the signs of eigenvectors do not matter; and the covariance's condition.
 
-    @cached_property
-    def _inverse_root(self) -> Floats:
-        """covariance^-1/2: symmetric, so that the signs of eigenvectors do not matter."""
-        values, vectors = self._spectrum
+        Both are kept, and no eigenvectors: a study has hundreds of generations.
+        """
+        values, vectors = np.linalg.eigh(self.covariance)
         root: Floats = vectors / np.sqrt(np.maximum(values, 1e-14 * values[-1])) @ vectors.T
-        return root
+        return root, float(values[-1] / max(values[0], 1e-300))
 
     def _lengths(self, path: Floats, floors: Floats | None) -> tuple[float, float]:
         """How long the path is in the coordinates above their floors, and how long it would be by chance."""
