@@ -94,6 +94,7 @@ class Studies:
         """Wait until just so many trials of a study run, and their pods, too.
 
         The status counts a trial once it has its place: its pod is bound, and its claim allocated, after that.
+        kube-scheduler may refuse a place that is free (docs/sharing.md): then the trial gets another after a minute.
         """
 
         def run() -> bool:
@@ -101,7 +102,7 @@ class Studies:
             counted = self.status(name).get("trials", {}).get("running", 0)
             return counted == count == sum(pod["status"].get("phase") == "Running" for pod in pods)
 
-        until(run, f"{count} trials of {name} run", 60)
+        until(run, f"{count} trials of {name} run", 150)
 
     def trials(self, name: str) -> list[Object]:
         """A study's trials in the order of their index."""
