@@ -126,6 +126,7 @@ bench-schedules: setup ## held-out loss of a small network by pbt, beside other 
 	$(bin)/python benchmarks/schedules.py $(ARGS)
 
 peers: setup ## install the optimisers to compare with, and suites of tasks, each into an environment of its own (HEAVY=1: those with PyTorch, 6 GB)
+	mkdir -p $(peers); exec 9>$(peers)/.lock; ! command -v flock >/dev/null || flock 9; \
 	for requirements in $(wants)/*.txt $(wants)/heavy/*.txt; do \
 		name=$$(basename $$requirements .txt); room=$(peers)/$$name; \
 		case $$requirements in */heavy/*) test "$(HEAVY)" || test -d $$room || continue;; esac; \

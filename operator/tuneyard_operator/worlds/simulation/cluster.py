@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tuneyard_api.common import STUDY_LABEL
 from tuneyard_operator import pods
 from tuneyard_operator.worlds.simulation.apiserver import ApiServer, Object
 from tuneyard_operator.worlds.simulation.faults import Faults
@@ -82,7 +83,7 @@ class Cluster:
             return
         key = pods.key(job)
         assert key is not None, "Jobs are ours"
-        study = meta["labels"]["tuneyard.dev/study"]
+        study = meta["labels"][STUDY_LABEL]
         parameters = self.api.objects["trials"].get(f"{study}-{key.index}", {"spec": {"parameters": {}}})
         temper = self.tempers[study]
         shown = parameters["spec"]["parameters"] or {"x": 0.0, "k": 0}
