@@ -20,7 +20,7 @@ class AutoStrategy(BayesianStrategy):
     """
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
-        self._evolution = Evolution(space, definition.strategy.seed)
+        self._evolution = Evolution(space, definition.strategy.seed, lambda indices: indices % TURNS != BOXED)
         super().__init__(definition, space)
 
     def ranked(self, index: int) -> Iterator[Configuration]:

@@ -7,9 +7,10 @@ start, initial ones, those made by hand) teach as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import median_low
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,15 @@ from tuneyard_strategy.encoding import Encoding
 from tuneyard_strategy.history import Fate, History, beyond
 from tuneyard_strategy.learning import LearningStrategy
 from tuneyard_strategy.rng import Stream, uniforms
-from tuneyard_strategy.space import Configuration, Space
+from tuneyard_strategy.space import Configuration, Mask, Space
 
 SIGMA = 12.0**-0.5
 """The first standard deviation: that of points all over the range, so that the Sobol start is a first generation."""
-SMALLEST = 1e-6
-"""Standard deviation, as a part of the range, at which all is found: the search begins anew elsewhere."""
+SMALLEST = 1e-4
+"""Standard deviation, as a part of the range, at which all that matters is found: the search begins anew elsewhere."""
+STAGNANT = 40.0, 60.0
+"""It does so too where nothing has got better in a + b n / k generations of k points of n numbers (the tutorial's
+Stagnation, there 120 and 30)."""
 MOST_STRETCHED = 1e12
 """The covariance's condition at which the search begins anew as well, as where only some of the numbers matter: some
 generations later rounding would leave no covariance (the tutorial's ConditionCov, there 1e14)."""
@@ -42,6 +46,8 @@ LEAST = 0.1
 TINY = 2.0**-53
 
 Rows = NDArray[np.intp]
+Rank = tuple[float, ...]
+"""What a trial is ranked by, the most important first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +60,8 @@ class _State:
     """The probabilities of each categorical parameter's values, side by side, filled up with zeros: shape (c, v)."""
     size: int
     """Trials of a generation."""
+    ranks: tuple[tuple[Rank, Rank], ...] = ()
+    """The best and the middle trial of each generation since the beginning; of the last ones where there are many."""
     restarts: int = 0
     end: int = 0
     """How many of the ended trials have been taken in."""
@@ -70,6 +78,19 @@ class _State:
         floors: Floats = widths[numbers] / (-2.0 * ndtri(0.5 / (width * self.size)))
         return floors
 
+    @property
+    def patience(self) -> int:
+        """In how many generations something has to get better."""
+        return int(STAGNANT[0] + STAGNANT[1] * len(self.encoding.numbers) / self.size)
+
+    @property
+    def stagnates(self) -> bool:
+        """Whether neither the best nor the middle of generations has got better (Hansen 2016, B.3)."""
+        if len(self.ranks) < self.patience:
+            return False
+        part = 3 * self.patience // 10
+        return all(median_low(each[-part:]) >= median_low(each[:part]) for each in zip(*self.ranks, strict=True))
+
     def prepare(self) -> None:
         """Work out ahead what the end of the generation will need, so that no ask waits for all that it takes."""
         if len(self.floors):
@@ -83,13 +104,20 @@ class Evolution:
     spread that changes them now and then (see `Normal.after`). Parameters that a configuration lacks get what chance
     would have given them, so that they drift but do not settle. A category has a probability, which moves towards its
     part of the better half (Baluja 1994), and never falls below a tenth of what it was at first. When the
-    distribution has shrunk to a point, or in some directions to nothing beside others, it starts anew elsewhere, with
-    generations of twice the size (Auger and Hansen 2005).
+    distribution has shrunk to a point, or in some directions to nothing beside others, or nothing has got better for
+    long, it starts anew elsewhere, with generations of twice the size (Auger and Hansen 2005).
+
+    Args:
+        space: the search space.
+        seed: of the study.
+        own: which trials, by their indices, are proposed here. After a new beginning these alone teach, since others,
+            sought near the best of before, would draw it back there. None: all.
     """
 
-    def __init__(self, space: Space, seed: int) -> None:
+    def __init__(self, space: Space, seed: int, own: Callable[[Rows], Mask] | None = None) -> None:
         self._space = space
         self._seed = seed
+        self._own = own
         self._history: History | None = None
         self._states: list[_State] = []
         """After each generation of this history."""
@@ -121,16 +149,22 @@ class Evolution:
             while self._states[-1].end > valid:
                 self._states.pop()
         self._told = told
-        count = told.shape[1]
-        while self._states[-1].end + self._states[-1].size <= count:
-            state = self._states[-1]
-            generation = told[:, state.end : state.end + state.size]
-            best_first = generation[0, np.lexsort(generation)].astype(np.intp)
-            self._states.append(self._after(state, history, best_first))
+        while len(taught := self._taught(told, history.first)) == self._states[-1].size:
+            generation = told[:, taught]
+            generation = generation[:, np.lexsort(generation)]
+            self._states.append(replace(self._after(generation, history), end=int(taught[-1]) + 1))
         state = self._states[-1]
-        if 2 * (count - state.end) > state.size:
+        if 2 * len(taught) > state.size:
             state.prepare()
         return state
+
+    def _taught(self, told: Floats, first: int) -> Rows:
+        """Which of the ended trials teach next, in order: a generation, or as many of it as there are."""
+        state = self._states[-1]
+        if self._own is None or not state.restarts:
+            return np.arange(state.end, min(state.end + state.size, told.shape[1]))
+        since = told[0, state.end :].astype(np.intp) - first
+        return state.end + np.flatnonzero(self._own(since))[: state.size]
 
     def _first(self, history: History) -> _State:
         encoding = history.encoding
@@ -141,24 +175,26 @@ class Evolution:
         normal = Normal.start(np.full(len(encoding.numbers), 0.5), SIGMA)
         return _State(encoding, normal, chances, size)
 
-    def _after(self, state: _State, history: History, best_first: Rows) -> _State:
-        """The state after a generation; a new beginning where the distribution has become a point, or flat."""
-        coordinates, first, numbers = history.coordinates(best_first), self._states[0], history.encoding.numbers
+    def _after(self, best_first: Floats, history: History) -> _State:
+        """The state after a generation; a new beginning where all is found, or nothing has got better for long."""
+        state, first, numbers = self._states[-1], self._states[0], history.encoding.numbers
+        rows = best_first[0].astype(np.intp)
+        coordinates = history.coordinates(rows)
         chances = _moved(state.chances, first.chances, coordinates[: state.size // 2, history.encoding.categories])
-        following = replace(state, chances=chances, end=state.end + state.size)
+        best, middle = best_first[:0:-1, [0, state.size // 2]].T.tolist()
+        ranks = (*state.ranks[1 - state.patience :], (tuple(best), tuple(middle)))
+        following = replace(state, chances=chances, ranks=ranks)
         if not len(numbers):
             return following
-        points = self._filled(coordinates[:, numbers], state.normal, best_first)
-        normal = state.normal.after(points, state.floors)
-        free = normal.deviations[state.floors == 0.0]
+        points = self._filled(coordinates[:, numbers], state.normal, rows)
+        following = replace(following, normal=state.normal.after(points, state.floors))
+        free = following.normal.deviations[state.floors == 0.0]
         is_point = free.size > 0 and free.max() < SMALLEST
-        if not is_point and state.normal.condition <= MOST_STRETCHED:
-            return replace(following, normal=normal)
+        if not is_point and state.normal.condition <= MOST_STRETCHED and not following.stagnates:
+            return following
         restarts = state.restarts + 1
         mean = uniforms(self._seed, Stream.RESTARTS, start=restarts, rows=1, width=len(numbers))[0]
-        return replace(
-            following, normal=Normal.start(mean, SIGMA), chances=first.chances, size=2 * state.size, restarts=restarts
-        )
+        return replace(first, normal=Normal.start(mean, SIGMA), size=2 * state.size, restarts=restarts)
 
     def _filled(self, points: Floats, normal: Normal, rows: Rows) -> Floats:
         """The points with what chance would have given them for what they lack."""
