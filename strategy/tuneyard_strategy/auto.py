@@ -14,9 +14,9 @@ from tuneyard_strategy.space import Configuration, Space
 class AutoStrategy(BayesianStrategy):
     """Bayesian optimisation while its model holds all there is to know; beyond, three of four trials are CMA-ES's.
 
-    CMA-ES learns from all trials, those of before and the fourth ones, which are sought in a box around the best. It
-    knows one objective only: of several, every other trial is TPE's. Where so many trials are pending that the model
-    leaves some out, all that would be its are TPE's.
+    CMA-ES learns from all trials, those of before and the fourth ones, which are sought in a box around the best; once
+    it has begun anew, from its own. It knows one objective only: of several, every other trial is TPE's. Where so many
+    trials are pending that the model leaves some out, all that would be its are TPE's.
     """
 
     def __init__(self, definition: StudyDefinition, space: Space) -> None:
